@@ -1,0 +1,120 @@
+//! What a decoder makes of one request body: samples with their label sets, as columns.
+//!
+//! A batch is kept and cleared, never dropped, so a loop in its stride allocates nothing.
+
+use crate::{LabelSetRef, MetricKind, Timestamp};
+
+/// The samples of one body in the order in which they stood there.
+#[derive(Debug, Default)]
+pub struct Batch {
+    labels: Vec<u8>,
+    label_ends: Vec<u32>,
+    kinds: Vec<MetricKind>,
+    timestamps: Vec<Option<Timestamp>>,
+    values: Vec<f64>,
+}
+
+/// One sample of a [`Batch`].
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRow<'a> {
+    /// The series it belongs to.
+    pub labels: LabelSetRef<'a>,
+    /// What the client called it.
+    pub kind: MetricKind,
+    /// Absent when the server's clock is to say.
+    pub timestamp: Option<Timestamp>,
+    /// The reading.
+    pub value: f64,
+}
+
+impl Batch {
+    /// Forgets the samples, keeps the memory.
+    pub fn clear(&mut self) {
+        self.labels.clear();
+        self.label_ends.clear();
+        self.kinds.clear();
+        self.timestamps.clear();
+        self.values.clear();
+    }
+
+    /// Samples in the batch.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Bytes of label sets in the batch.
+    pub fn label_bytes(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Adds one sample whose canonical label bytes `write_labels` appends to the buffer it is given.
+    /// When that fails nothing is added.
+    pub fn push<E>(
+        &mut self,
+        write_labels: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        kind: MetricKind,
+        timestamp: Option<Timestamp>,
+        value: f64,
+    ) -> Result<(), E> {
+        let start = self.labels.len();
+        if let Err(error) = write_labels(&mut self.labels) {
+            self.labels.truncate(start);
+            return Err(error);
+        }
+        self.label_ends.push(u32::try_from(self.labels.len()).expect("a body is far below 4 GiB"));
+        self.kinds.push(kind);
+        self.timestamps.push(timestamp);
+        self.values.push(value);
+        Ok(())
+    }
+
+    /// The samples, in order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = BatchRow<'_>> {
+        (0..self.len()).map(|i| {
+            let start = if i == 0 { 0 } else { self.label_ends[i - 1] as usize };
+            BatchRow {
+                labels: LabelSetRef::from_canonical(&self.labels[start..self.label_ends[i] as usize]),
+                kind: self.kinds[i],
+                timestamp: self.timestamps[i],
+                value: self.values[i],
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LabelError, LabelSet};
+
+    #[test]
+    fn a_refused_row_leaves_the_batch_as_it_was() {
+        let mut batch = Batch::default();
+        let set = LabelSet::new("cpu", &[("host", "a")]).unwrap();
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(set.as_ref().bytes());
+            Ok::<(), LabelError>(())
+        };
+        batch.push(write, MetricKind::Counter, None, 1.5).unwrap();
+        let half = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"half");
+            Err(LabelError::NameEmpty)
+        };
+        assert_eq!(batch.push(half, MetricKind::Gauge, None, 2.0), Err(LabelError::NameEmpty));
+        batch.push(write, MetricKind::Gauge, Some(Timestamp::from_ticks(7)), 3.0).unwrap();
+        let rows: Vec<_> =
+            batch.rows().map(|r| (r.labels.to_owned(), r.kind, r.timestamp, r.value)).collect();
+        assert_eq!(
+            rows,
+            [
+                (set.clone(), MetricKind::Counter, None, 1.5),
+                (set.clone(), MetricKind::Gauge, Some(Timestamp::from_ticks(7)), 3.0)
+            ]
+        );
+    }
+}
