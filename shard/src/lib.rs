@@ -1,0 +1,1 @@
+//! Cores, pinning, executor, rings, mesh, sockets, files; knows no monitoring word.

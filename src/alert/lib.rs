@@ -1,0 +1,1 @@
+//! Rules, their windows, and the state machine that tells a change once.

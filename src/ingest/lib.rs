@@ -1,0 +1,1 @@
+//! One decoder per wire format, from body to batch.

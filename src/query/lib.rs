@@ -1,0 +1,1 @@
+//! What is asked of samples, and how partial answers merge.

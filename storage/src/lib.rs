@@ -1,0 +1,1 @@
+//! Journal, memtable, segments, manifest: what keeps an accepted sample.
