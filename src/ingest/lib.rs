@@ -1,1 +1,26 @@
-//! One decoder per wire format, from body to batch.
+//! From the body of a request to a `model::Batch`: one decoder per wire format, and who owns a series.
+//!
+//! Owner: a loop keeps one decoder of each kind and lends it to one body at a time.
+//! Always: a body is understood whole or leaves the batch empty; no input panics; memory is kept and reused,
+//! so a loop in its stride allocates nothing; what a label may hold is `model`'s to say, never repeated here.
+//! Not here: sockets and heads (`http`), status codes and the clock (the server), what a sample meets next
+//! (`storage`).
+//! Read next: `metrics.rs` for `POST /metrics`, `json.rs` for the reader under it, `bounds.rs` for the times
+//! that are taken, `route.rs` for the owner of a series.
+
+mod metrics;
+pub use metrics::{
+    CLIENT_ID_BYTES_MAX, ClientIdError, Decoded, MetricError, MetricsDecoder, MetricsError, Shape,
+    TimestampError, ValueError,
+};
+
+mod json;
+pub use json::NESTING_MAX;
+
+mod rfc3339;
+
+mod bounds;
+pub use bounds::{TimeBounds, TimeRefusal, TimeUnit};
+
+mod route;
+pub use route::owner;

@@ -1,0 +1,556 @@
+//! Bodies of `POST /metrics` (SPEC §2.1): one metric, a batch of them, or one a line.
+//!
+//! ```text
+//!   {"name":…,"value":…}              one metric
+//!   {"metrics":[{…},{…}]}             a batch: any object with the key `metrics` is one
+//!   [{…},{…}]                         a batch
+//!   {…}⏎{…}⏎                          a batch, whatever the Content-Type says: past a whole first object
+//!                                     another one begins; a newline at the end makes no batch
+//! ```
+//!
+//! One pass over the body straight into the columns of the batch; no tree is built.
+//! Always: a text that is no JSON is told as such before anything that is wrong with a metric, wherever the two
+//! stand; of a repeated key the last one counts, also where an earlier one could not have been taken;
+//! an optional key with `null` counts as absent.
+//! The client id is the outermost object's; an array and lines have none, so there it is the first metric's.
+//!
+//! Why not simd-json: for one small body it is slower (its first pass over the whole text is made for long ones),
+//! for a batch it is no faster, it wants the bytes for itself, and it cannot tell what it expected where.
+//! Nanoseconds a body, label sets canonicalised, on a shared two-core virtual machine (AVX-512), least of 15 rounds:
+//!
+//! ```text
+//!   cargo bench -p ingest --bench metrics_json        ours   simd-json   serde_json
+//!   {"name":"cpu_usage","value":85}     31 bytes        94         133          107
+//!   with two tags and a timestamp      104 bytes       255         298          303
+//!   a batch of 100 such             10,603 bytes    25,300      26,400       32,800
+//! ```
+//!
+//! The other two read into borrowed structs of just these keys, with no rule of ours checked.
+//!
+//! Not here: the clock, retention and future bounds (`bounds.rs`, asked by the server), HTTP statuses.
+//! Read next: `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
+
+mod error;
+pub use error::{ClientIdError, MetricError, MetricsError, TimestampError, ValueError};
+
+use crate::json::{Begins, Reader, SyntaxError, Text, WholeError};
+use crate::{TimeUnit, rfc3339};
+use model::{Batch, LABELS_MAX, LabelError, LabelSetBuilder, MILLIS_MAX, MetricKind, Timestamp};
+
+/// Bytes of a client id at most.
+pub const CLIENT_ID_BYTES_MAX: usize = 255;
+
+/// Decodes bodies of `POST /metrics`. Kept by a loop and reused: it holds nothing but memory for work.
+#[derive(Debug, Default)]
+pub struct MetricsDecoder {
+    /// Strings of the metric at hand that had escapes.
+    unescaped: String,
+    tags: Vec<(Text, Text)>,
+    labels: Vec<(Text, Text)>,
+    builder: LabelSetBuilder,
+    /// A client id that had escapes.
+    client_id: String,
+}
+
+/// What a body was, besides the samples that are in the batch now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded<'a> {
+    /// Which of the two answers it gets.
+    pub shape: Shape,
+    /// The partition key, if the body names one and no header does; never empty.
+    pub client_id: Option<&'a str>,
+}
+
+/// Whether the client sent one metric or a batch; a batch may hold one metric too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Answered without a count.
+    Single,
+    /// Answered with the count.
+    Batch,
+}
+
+/// Where an object stands that may be a metric, and so which keys besides a metric's own count in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The outermost object: a metric, or the wrapper of a batch. Its client id counts.
+    Outer,
+    /// The first of a bare array. Its client id counts.
+    First,
+    /// A metric and nothing else.
+    Member,
+}
+
+/// The keys of one metric, each as the last one of its name left it.
+#[derive(Default)]
+struct Fields {
+    name: Option<Result<Text, NotText>>,
+    value: Option<Result<f64, ValueError>>,
+    timestamp: Option<Result<Timestamp, TimestampError>>,
+    kind: Option<Result<MetricKind, KindUnknown>>,
+    tags: Option<LabelsError>,
+    labels: Option<LabelsError>,
+}
+
+#[derive(Clone, Copy)]
+struct NotText;
+
+#[derive(Clone, Copy)]
+struct KindUnknown;
+
+#[derive(Clone, Copy)]
+enum LabelsError {
+    NotAnObject,
+    ValueNotText { label: Text },
+    TooMany,
+}
+
+/// The client id of the body, judged once the body is known to be JSON.
+#[derive(Clone, Copy)]
+enum ClientId<'b> {
+    Absent,
+    InBody(&'b str),
+    Unescaped,
+    Wrong(ClientIdError),
+}
+
+/// What became of the `metrics` of the outermost object.
+enum Wrapped {
+    /// There was no such key: the object is a metric.
+    Nothing,
+    Members(Members),
+    NotAnArray {
+        offset: usize,
+    },
+}
+
+/// The metrics of a batch: how many came by, and the first that cannot be taken.
+#[derive(Default)]
+struct Members {
+    seen: usize,
+    refused: Option<(usize, MetricError)>,
+}
+
+impl MetricsDecoder {
+    /// Decodes a whole body into `batch`, which it empties first and leaves empty on any refusal.
+    ///
+    /// The rows carry what the client said; whether their times are taken is for [`crate::TimeBounds`].
+    /// `body` is read in place: at most as many bytes as it has are kept for work, and no more than that
+    /// goes into the batch.
+    pub fn decode<'a>(&'a mut self, body: &'a [u8], batch: &mut Batch) -> Result<Decoded<'a>, MetricsError> {
+        batch.clear();
+        self.client_id.clear();
+        let mut pass = Pass { decoder: self, batch, client_id: ClientId::Absent };
+        let decoded = pass.body(body).and_then(|shape| match pass.client_id {
+            ClientId::Wrong(error) => Err(MetricsError::ClientId(error)),
+            client_id => Ok((shape, client_id)),
+        });
+        match decoded {
+            Ok((shape, client_id)) => {
+                let client_id = match client_id {
+                    ClientId::InBody(id) => Some(id),
+                    ClientId::Unescaped => Some(self.client_id.as_str()),
+                    ClientId::Absent | ClientId::Wrong(_) => None,
+                };
+                Ok(Decoded { shape, client_id: client_id.filter(|id| !id.is_empty()) })
+            }
+            Err(error) => {
+                batch.clear();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// One body on its way into a batch.
+struct Pass<'d, 'b> {
+    decoder: &'d mut MetricsDecoder,
+    batch: &'d mut Batch,
+    client_id: ClientId<'b>,
+}
+
+const BODY: &str = "a metric object or an array of metrics";
+const END: &str = "the end of the body";
+
+impl<'b> Pass<'_, 'b> {
+    fn body(&mut self, body: &'b [u8]) -> Result<Shape, MetricsError> {
+        let text = std::str::from_utf8(body)
+            .map_err(|error| SyntaxError { offset: error.valid_up_to(), expected: "UTF-8" })?;
+        let mut reader = Reader::new(text);
+        reader.skip_space();
+        match reader.peek() {
+            Some(b'{') => self.objects(&mut reader),
+            Some(b'[') => {
+                let members = self.array(&mut reader, Role::First)?;
+                end(&mut reader)?;
+                members.judge()
+            }
+            Some(_) if text.starts_with('\u{feff}') => {
+                Err(reader.expected("JSON without a byte order mark").into())
+            }
+            Some(_) if reader.begins().is_err() => Err(reader.expected(BODY).into()),
+            Some(_) => {
+                let offset = reader.offset();
+                reader.skip_value(&mut self.decoder.unescaped)?;
+                end(&mut reader)?;
+                Err(MetricsError::Shape { offset, expected: BODY })
+            }
+            None => Err(reader.expected(BODY).into()),
+        }
+    }
+
+    /// A body that begins with an object: a metric, a wrapped batch, or the first of many lines.
+    fn objects(&mut self, reader: &mut Reader<'b>) -> Result<Shape, MetricsError> {
+        let mut fields = Fields::default();
+        match self.object(reader, Role::Outer, &mut fields)? {
+            Wrapped::Nothing => {}
+            Wrapped::Members(members) => {
+                end(reader)?;
+                return members.judge();
+            }
+            Wrapped::NotAnArray { offset } => {
+                end(reader)?;
+                return Err(MetricsError::Shape { offset, expected: "an array of metrics" });
+            }
+        }
+        let first = self.push(reader.body(), &fields);
+        reader.skip_space();
+        if reader.peek().is_none() {
+            return match first {
+                Ok(()) => Ok(Shape::Single),
+                Err(MetricError::Missing { key }) => Err(MetricsError::Missing { key }),
+                Err(error) => Err(MetricsError::Metric { index: None, error }),
+            };
+        }
+        let mut members = Members::default();
+        members.note(first);
+        while let Some(byte) = reader.peek() {
+            if byte != b'{' {
+                return Err(reader.expected("another metric object or the end of the body").into());
+            }
+            fields = Fields::default();
+            self.object(reader, Role::Member, &mut fields)?;
+            members.note(self.push(reader.body(), &fields));
+            reader.skip_space();
+        }
+        members.judge()
+    }
+
+    /// The metrics of the array that begins here; those before the first refused one are in the batch.
+    fn array(&mut self, reader: &mut Reader<'b>, first: Role) -> Result<Members, SyntaxError> {
+        self.batch.clear();
+        let mut members = Members::default();
+        let mut is_first = true;
+        reader.enter();
+        while reader.next_element(&mut is_first)? {
+            let outcome = if reader.begins()? == Begins::Object {
+                let role = if members.seen == 0 { first } else { Role::Member };
+                let mut fields = Fields::default();
+                self.object(reader, role, &mut fields)?;
+                self.push(reader.body(), &fields)
+            } else {
+                reader.skip_value(&mut self.decoder.unescaped)?;
+                Err(MetricError::NotAnObject)
+            };
+            members.note(outcome);
+        }
+        Ok(members)
+    }
+
+    /// The object that begins here, to its end; `fields` come empty and leave with what it says as a metric.
+    #[inline]
+    fn object(
+        &mut self,
+        reader: &mut Reader<'b>,
+        role: Role,
+        fields: &mut Fields,
+    ) -> Result<Wrapped, SyntaxError> {
+        self.decoder.unescaped.clear();
+        self.decoder.tags.clear();
+        self.decoder.labels.clear();
+        let mut wrapped = Wrapped::Nothing;
+        let mut is_first = true;
+        reader.enter();
+        loop {
+            let unescaped = &mut self.decoder.unescaped;
+            let kept = unescaped.len();
+            let Some(key) = reader.next_key(&mut is_first, unescaped)? else { break };
+            let key = Key::of(key.get(reader.body(), unescaped));
+            unescaped.truncate(kept);
+            match key {
+                Key::Name => fields.name = Some(text(reader, unescaped)?.ok_or(NotText)),
+                Key::Value => fields.value = Some(value(reader, unescaped)?),
+                Key::Timestamp => fields.timestamp = timestamp(reader, unescaped)?,
+                Key::Type => fields.kind = kind(reader, unescaped)?,
+                Key::Tags => fields.tags = labels(reader, unescaped, &mut self.decoder.tags)?,
+                Key::Labels => fields.labels = labels(reader, unescaped, &mut self.decoder.labels)?,
+                Key::ClientId if role != Role::Member => self.client_id(reader)?,
+                Key::Metrics if role == Role::Outer => wrapped = self.wrapped(reader)?,
+                Key::ClientId | Key::Metrics | Key::Unknown => reader.skip_value(unescaped)?,
+            }
+        }
+        Ok(wrapped)
+    }
+
+    /// The value of `metrics`. What the outermost object said as a metric is lost by it, and unimportant.
+    #[cold]
+    fn wrapped(&mut self, reader: &mut Reader<'b>) -> Result<Wrapped, SyntaxError> {
+        if reader.begins()? == Begins::Array {
+            return Ok(Wrapped::Members(self.array(reader, Role::Member)?));
+        }
+        let offset = reader.offset();
+        reader.skip_value(&mut self.decoder.unescaped)?;
+        Ok(Wrapped::NotAnArray { offset })
+    }
+
+    #[cold]
+    fn client_id(&mut self, reader: &mut Reader<'b>) -> Result<(), SyntaxError> {
+        let MetricsDecoder { unescaped, client_id: own, .. } = &mut *self.decoder;
+        let is_null = reader.begins()? == Begins::Null;
+        let kept = unescaped.len();
+        self.client_id = match text(reader, unescaped)? {
+            None if is_null => ClientId::Absent,
+            None => ClientId::Wrong(ClientIdError::NotText),
+            Some(id) => {
+                let characters = id.get(reader.body(), unescaped);
+                if characters.len() > CLIENT_ID_BYTES_MAX {
+                    ClientId::Wrong(ClientIdError::TooLong)
+                } else if let Some(id) = id.in_body(reader.body()) {
+                    ClientId::InBody(id)
+                } else {
+                    own.clear();
+                    own.push_str(characters);
+                    ClientId::Unescaped
+                }
+            }
+        };
+        unescaped.truncate(kept);
+        Ok(())
+    }
+
+    /// Adds the metric to the batch, or says what is wrong with it.
+    #[inline]
+    fn push(&mut self, body: &str, fields: &Fields) -> Result<(), MetricError> {
+        let MetricsDecoder { unescaped, tags, labels, builder, .. } = &mut *self.decoder;
+        let get = |text: Text| text.get(body, unescaped);
+        let name = fields.name.ok_or(MetricError::Missing { key: "name" })?;
+        let value = fields.value.ok_or(MetricError::Missing { key: "value" })?;
+        let name = name.map_err(|NotText| MetricError::NameNotText)?;
+        builder.begin(get(name)).map_err(MetricError::Label)?;
+        let value = value.map_err(MetricError::Value)?;
+        let timestamp = fields.timestamp.transpose().map_err(MetricError::Timestamp)?;
+        let kind = fields.kind.transpose().map_err(|KindUnknown| MetricError::KindUnknown)?;
+        for (key, error) in [("tags", fields.tags), ("labels", fields.labels)] {
+            match error {
+                None => {}
+                Some(LabelsError::NotAnObject) => return Err(MetricError::LabelsNotAnObject { key }),
+                Some(LabelsError::TooMany) => return Err(MetricError::Label(LabelError::TooManyLabels)),
+                Some(LabelsError::ValueNotText { label }) => {
+                    return Err(MetricError::LabelValueNotText { label: get(label).to_owned() });
+                }
+            }
+        }
+        for &(name, value) in &*tags {
+            builder.push(get(name), get(value)).map_err(MetricError::Label)?;
+        }
+        for &(name, value) in &*labels {
+            // The same label in both words is said once; with another value the builder refuses it.
+            let is_tag = |&(tag, of): &(Text, Text)| get(tag) == get(name) && get(of) == get(value);
+            if !tags.iter().any(is_tag) {
+                builder.push(get(name), get(value)).map_err(MetricError::Label)?;
+            }
+        }
+        self.batch
+            .push(|out| builder.finish_into(out), kind.unwrap_or_default(), timestamp, value)
+            .map_err(MetricError::Label)
+    }
+}
+
+/// The keys that count.
+enum Key {
+    Name,
+    Value,
+    Timestamp,
+    Type,
+    Tags,
+    Labels,
+    ClientId,
+    Metrics,
+    Unknown,
+}
+
+impl Key {
+    #[inline]
+    fn of(key: &str) -> Key {
+        match key {
+            "name" => Key::Name,
+            "value" => Key::Value,
+            "timestamp" => Key::Timestamp,
+            "type" => Key::Type,
+            "tags" => Key::Tags,
+            "labels" => Key::Labels,
+            "client_id" => Key::ClientId,
+            "metrics" => Key::Metrics,
+            _ => Key::Unknown,
+        }
+    }
+}
+
+impl Members {
+    fn note(&mut self, outcome: Result<(), MetricError>) {
+        if let Err(error) = outcome
+            && self.refused.is_none()
+        {
+            self.refused = Some((self.seen, error));
+        }
+        self.seen += 1;
+    }
+
+    fn judge(self) -> Result<Shape, MetricsError> {
+        match self.refused {
+            Some((index, error)) => Err(MetricsError::Metric { index: Some(index), error }),
+            None if self.seen == 0 => Err(MetricsError::EmptyBatch),
+            None => Ok(Shape::Batch),
+        }
+    }
+}
+
+impl From<SyntaxError> for MetricsError {
+    fn from(SyntaxError { offset, expected }: SyntaxError) -> MetricsError {
+        MetricsError::Syntax { offset, expected }
+    }
+}
+
+fn end(reader: &mut Reader<'_>) -> Result<(), SyntaxError> {
+    reader.skip_space();
+    if reader.peek().is_some() { Err(reader.expected(END)) } else { Ok(()) }
+}
+
+/// The text that begins here; a value of another kind is passed and gives `None`.
+#[inline]
+fn text(reader: &mut Reader<'_>, unescaped: &mut String) -> Result<Option<Text>, SyntaxError> {
+    if reader.peek() == Some(b'"') {
+        return reader.string(unescaped).map(Some);
+    }
+    reader.skip_value(unescaped)?;
+    Ok(None)
+}
+
+#[inline]
+fn value(reader: &mut Reader<'_>, unescaped: &mut String) -> Result<Result<f64, ValueError>, SyntaxError> {
+    Ok(match reader.begins()? {
+        Begins::Number => {
+            let number = reader.number()?.to_f64();
+            if number.is_finite() { Ok(number) } else { Err(ValueError::NotFinite) }
+        }
+        Begins::True => reader.literal("true").map(|()| Ok(1.0))?,
+        Begins::False => reader.literal("false").map(|()| Ok(0.0))?,
+        Begins::String => {
+            let kept = unescaped.len();
+            let state = reader.string(unescaped)?;
+            let value = match state.get(reader.body(), unescaped) {
+                "UP" => Ok(1.0),
+                "DOWN" => Ok(0.0),
+                _ => Err(ValueError::UnknownText),
+            };
+            unescaped.truncate(kept);
+            value
+        }
+        Begins::Null | Begins::Object | Begins::Array => {
+            reader.skip_value(unescaped)?;
+            Err(ValueError::NotANumber)
+        }
+    })
+}
+
+fn timestamp(
+    reader: &mut Reader<'_>,
+    unescaped: &mut String,
+) -> Result<Option<Result<Timestamp, TimestampError>>, SyntaxError> {
+    let millis = match reader.begins()? {
+        Begins::Number => {
+            let number = reader.number()?;
+            number.to_whole().map_err(|error| match error {
+                WholeError::Fraction => TimestampError::Fraction,
+                WholeError::TooLarge if number.is_negative() => TimestampError::Negative,
+                WholeError::TooLarge => TimestampError::TooLarge { looks_like: None },
+            })
+        }
+        Begins::String => {
+            let kept = unescaped.len();
+            let time = reader.string(unescaped)?;
+            let millis = rfc3339::parse(time.get(reader.body(), unescaped));
+            unescaped.truncate(kept);
+            millis.ok_or(TimestampError::NotRfc3339)
+        }
+        Begins::Null => return reader.literal("null").map(|()| None),
+        Begins::True | Begins::False | Begins::Object | Begins::Array => {
+            reader.skip_value(unescaped)?;
+            Err(TimestampError::NotATime)
+        }
+    };
+    Ok(Some(millis.and_then(|millis| {
+        if millis < 0 {
+            return Err(TimestampError::Negative);
+        }
+        Timestamp::from_millis(millis)
+            .map_err(|_| TimestampError::TooLarge { looks_like: out_of_range_unit(millis) })
+    })))
+}
+
+/// What a number beyond every millisecond may have been meant as.
+fn out_of_range_unit(number: i64) -> Option<TimeUnit> {
+    /// The first of January 2000: before it no sample was taken that comes to us.
+    const OLDEST_LIKELY_MS: i64 = 946_684_800_000;
+    TimeUnit::guess(number, OLDEST_LIKELY_MS, MILLIS_MAX)
+}
+
+fn kind(
+    reader: &mut Reader<'_>,
+    unescaped: &mut String,
+) -> Result<Option<Result<MetricKind, KindUnknown>>, SyntaxError> {
+    if reader.begins()? == Begins::Null {
+        return reader.literal("null").map(|()| None);
+    }
+    let kept = unescaped.len();
+    let name = text(reader, unescaped)?;
+    let kind = name.and_then(|name| MetricKind::from_name(name.get(reader.body(), unescaped)));
+    unescaped.truncate(kept);
+    Ok(Some(kind.ok_or(KindUnknown)))
+}
+
+/// The labels of one object into `into`, in place of those of an earlier object of that key.
+fn labels(
+    reader: &mut Reader<'_>,
+    unescaped: &mut String,
+    into: &mut Vec<(Text, Text)>,
+) -> Result<Option<LabelsError>, SyntaxError> {
+    into.clear();
+    match reader.begins()? {
+        Begins::Object => {}
+        Begins::Null => return reader.literal("null").map(|()| None),
+        _ => {
+            reader.skip_value(unescaped)?;
+            return Ok(Some(LabelsError::NotAnObject));
+        }
+    }
+    let mut error = None;
+    let mut is_first = true;
+    reader.enter();
+    loop {
+        let kept = unescaped.len();
+        let Some(name) = reader.next_key(&mut is_first, unescaped)? else { return Ok(error) };
+        let value = text(reader, unescaped)?;
+        match value {
+            Some(value) if error.is_none() && into.len() < LABELS_MAX => into.push((name, value)),
+            None if error.is_none() => error = Some(LabelsError::ValueNotText { label: name }),
+            _ => {
+                error = error.or(Some(LabelsError::TooMany));
+                unescaped.truncate(kept);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
