@@ -1,1 +1,32 @@
-//! What is asked of samples, and how partial answers merge.
+//! What is asked of samples, and how the partial answers of shards merge.
+//!
+//! Owner: nobody. A [`Query`] goes out to every shard; each shard fills a [`PartialBuilder`] from its store,
+//! and the shard that was asked merges the [`Partial`]s into one [`Answer`]. All of it is plain data.
+//! Always: the merged answer is what sorting all samples in one place would give; a partial stays within
+//! the bytes it was given or says [`TooLarge`]; a number that is printed reads back to the same bits.
+//! Not here: stores and how they are read, clocks, HTTP statuses, time limits; the server has these.
+//! PromQL is recognised but not answered yet.
+//! Read next: `parameters.rs` for what can be asked, `rows.rs` for a shard's share, `merge.rs` for the whole.
+
+mod selector;
+pub use selector::Selector;
+
+mod parameters;
+pub use parameters::{Endpoint, ParameterError, Query, Question};
+
+mod partial;
+pub use partial::{Partial, PartialBuilder, TooLarge};
+
+mod rows;
+pub use rows::RowsPartial;
+
+mod percentile;
+pub use percentile::{Percentile, PercentileAnswer, ValuesPartial};
+
+mod merge;
+pub use merge::{Answer, Rows};
+
+mod json;
+
+mod render;
+pub use render::RowsRenderer;

@@ -1,0 +1,146 @@
+//! What the owner of a rule keeps: the latest part of each shard, and the state.
+
+use crate::{Event, State, WindowPart, WindowRule, step};
+
+/// A rule at its owner.
+#[derive(Debug)]
+pub struct RuleState {
+    rule: WindowRule,
+    parts: Vec<WindowPart>,
+    state: State,
+}
+
+impl RuleState {
+    /// A rule of which no shard has reported anything.
+    pub fn new(rule: WindowRule, shards: usize) -> RuleState {
+        RuleState { rule, parts: vec![WindowPart::default(); shards], state: State::Inactive }
+    }
+
+    /// The rule.
+    pub fn rule(&self) -> &WindowRule {
+        &self.rule
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The shard's latest part, in place of its last. A shard reports when a sample changed its window, and
+    /// at [`Window::next_change_ms`](crate::Window::next_change_ms): what it reported last counts until then.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn report(&mut self, shard: usize, part: WindowPart) {
+        self.parts[shard] = part;
+    }
+
+    /// Steps the rule over all shards' parts; what is to be told, if anything changed.
+    pub fn evaluate(&mut self, now_ms: i64) -> Option<Event> {
+        let mut whole = WindowPart::default();
+        self.parts.iter().for_each(|part| whole.add_part(*part));
+        let (state, event) = step(&self.rule, self.state, whole, now_ms);
+        self.state = state;
+        event
+    }
+
+    /// When the rule must be evaluated even if no shard reports.
+    pub fn deadline_ms(&self) -> Option<i64> {
+        self.state.deadline_ms(&self.rule)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{STALE_AFTER_MS, Window, default_rules};
+    use model::{Sample, Timestamp};
+
+    /// The rule with its windows on two shards, driven as the server drives it: a report after each sample
+    /// and at each told change, one evaluation per report.
+    struct Timeline {
+        rule: RuleState,
+        windows: [Window; 2],
+        now_ms: i64,
+        lines: Vec<(i64, String)>,
+    }
+
+    impl Timeline {
+        fn of_cpu_usage() -> Timeline {
+            let [rule, ..] = default_rules();
+            let windows = [Window::new(&rule, 0), Window::new(&rule, 0)];
+            Timeline { rule: RuleState::new(rule, 2), windows, now_ms: 0, lines: Vec::new() }
+        }
+
+        fn look(&mut self) {
+            for (shard, window) in self.windows.iter().enumerate() {
+                self.rule.report(shard, window.part(self.now_ms));
+            }
+            if let Some(event) = self.rule.evaluate(self.now_ms) {
+                self.lines.push((self.now_ms, event.console_line(self.rule.rule())));
+            }
+        }
+
+        fn pass_until(&mut self, until_ms: i64) {
+            loop {
+                let changes = self.windows.iter().filter_map(|window| window.next_change_ms(self.now_ms));
+                match changes.chain(self.rule.deadline_ms()).min() {
+                    Some(at) if at <= until_ms => {
+                        assert!(at > self.now_ms, "time goes on");
+                        self.now_ms = at;
+                        self.look();
+                    }
+                    _ => break,
+                }
+            }
+            self.now_ms = until_ms;
+        }
+
+        fn sample(&mut self, at_ms: i64, value: f64) {
+            self.pass_until(at_ms);
+            let timestamp = Timestamp::first_of_milli(at_ms);
+            self.windows[(at_ms / 500 % 2) as usize].add(at_ms, Sample { timestamp, value });
+            self.look();
+        }
+    }
+
+    /// 20 s of high values on two shards give one line; then low values, one more.
+    #[test]
+    fn twenty_seconds_of_high_values_give_one_line_and_low_values_one_more() {
+        let mut timeline = Timeline::of_cpu_usage();
+        for at_ms in (0..20_000).step_by(500) {
+            timeline.sample(at_ms, 95.0);
+        }
+        let fired = "🚨 [ALERT] cpu_usage avg(60s) > 80.0 (current: 95.0) samples=1";
+        assert_eq!(timeline.lines, [(0, fired.to_owned())]);
+        for at_ms in (20_000..60_000).step_by(500) {
+            timeline.sample(at_ms, 50.0);
+        }
+        // 40 × 95 and n × 50 average to 80 at n = 20, which no longer holds: the 20th at 29,500 ms.
+        let resolved = "✅ [ALERT RESOLVED] cpu_usage returned to normal (avg: 80.0)";
+        assert_eq!(timeline.lines[1..], [(29_500, resolved.to_owned())]);
+    }
+
+    #[test]
+    fn an_alert_without_further_samples_resolves_by_its_deadline_alone() {
+        let mut timeline = Timeline::of_cpu_usage();
+        timeline.sample(500, 95.0);
+        timeline.pass_until(86_400_000);
+        let left_ms = 500 + 100 + 60_000;
+        let resolved = "✅ [ALERT RESOLVED] cpu_usage returned to normal (no samples for 5m)";
+        assert_eq!(timeline.lines[1..], [(left_ms + STALE_AFTER_MS, resolved.to_owned())]);
+        assert_eq!(timeline.rule.deadline_ms(), None);
+    }
+
+    /// Low old values leave the window by time alone, without a further sample, and the rest fires.
+    #[test]
+    fn the_window_moving_on_is_enough_to_fire() {
+        let mut timeline = Timeline::of_cpu_usage();
+        timeline.sample(0, 10.0);
+        timeline.sample(30_500, 90.0);
+        assert!(timeline.lines.is_empty());
+        timeline.pass_until(70_000);
+        let fired = "🚨 [ALERT] cpu_usage avg(60s) > 80.0 (current: 90.0) samples=1";
+        assert_eq!(timeline.lines, [(60_100, fired.to_owned())]);
+    }
+}
