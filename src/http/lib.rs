@@ -36,4 +36,4 @@ mod date;
 pub use date::http_date;
 
 mod response;
-pub use response::{CONTINUE, DecodedResponse, Response, ResponseDecoder, ResponseError, ResponseHead};
+pub use response::{CONTINUE, DecodedResponse, Response, ResponseDecoder, ResponseError, ResponseHead, reason};

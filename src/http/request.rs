@@ -37,6 +37,19 @@ pub enum Method {
 }
 
 impl Method {
+    /// The name as it is written; a token that nothing here answers to is `OTHER`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Other => "OTHER",
+        }
+    }
+
     fn from_name(name: &str) -> Method {
         match name {
             "GET" => Method::Get,

@@ -93,6 +93,12 @@ fn append_value(value: &str, out: &mut Vec<u8>) {
 }
 
 /// The status line of the statuses that this server gives.
+/// The reason phrase of a status that the encoder knows; empty for others.
+pub fn reason(status: u16) -> &'static str {
+    // "HTTP/1.1 202 Accepted\r\n": behind version and number, before the line's end.
+    status_line(status).and_then(|line| line.get(13..)).map_or("", str::trim_end)
+}
+
 fn status_line(status: u16) -> Option<&'static str> {
     macro_rules! lines {
         ($($status:literal $reason:literal)*) => {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 /// Appends the shortest decimal that reads back to the same bits: `85`, `125.5`, `1e21`, `1.5e-7`.
 /// What JSON has no number for is text: `"NaN"`, `"+Inf"`, `"-Inf"`.
-pub(crate) fn write_number(value: f64, out: &mut Vec<u8>) {
+pub fn write_number(value: f64, out: &mut Vec<u8>) {
     const WHOLE_MAX: f64 = (1u64 << 53) as f64;
     let magnitude = value.abs();
     if magnitude <= WHOLE_MAX
@@ -28,7 +28,7 @@ pub(crate) fn write_number(value: f64, out: &mut Vec<u8>) {
 }
 
 /// Appends the text in quotes; what JSON wants escaped is escaped, other UTF-8 stays as it is.
-pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut written = 0;
     for (at, byte) in text.bytes().enumerate() {

@@ -26,7 +26,7 @@ pub use percentile::{Percentile, PercentileAnswer, ValuesPartial};
 mod merge;
 pub use merge::{Answer, Rows};
 
-mod json;
+pub mod json;
 
 mod render;
 pub use render::RowsRenderer;
