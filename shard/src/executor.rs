@@ -1,0 +1,317 @@
+//! The seam around glommio: one executor a thread, pinned, with task classes that share the core by weight.
+//!
+//! Owner: whoever called [`spawn`] holds the handle; everything else here is called on the executor's own thread.
+//! Always: a task stays on the thread that made it; an executor with nothing to do makes no system call, for it has
+//! no repeating timer; a panic in a task ends its executor.
+//! Not here: sockets (`net.rs`: the I/O loop is not an executor), files (`file.rs`), what the tasks do.
+//! Read next: `executor/event.rs` for waking tasks of the same thread; `bell.rs` for being woken by another.
+//!
+//! glommio is used for what it does well: tasks with shares, timers, file operations on rings of its own. Its sockets
+//! and channels are not used (DESIGN §3 has the measurements).
+
+mod event;
+
+pub use event::LocalEvent;
+
+use crate::{
+    bell::Bell,
+    sys,
+    topology::{self, CoreId},
+};
+use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, io::BufferedFile};
+use std::{
+    cell::Cell,
+    fmt,
+    future::Future,
+    io,
+    os::fd::AsFd,
+    pin::Pin,
+    sync::mpsc::sync_channel,
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+/// How often a busy executor looks at its rings and timers, unless told otherwise. glommio's own 100 ms would delay
+/// every batch behind a query as long.
+pub const PREEMPT_DEFAULT: Duration = Duration::from_millis(1);
+
+/// What an executor is made of.
+#[derive(Clone, Debug)]
+pub struct ExecutorConfig {
+    /// The core that its thread, and the thread for its blocking calls, are bound to.
+    pub core: CoreId,
+    /// Name of the thread; the kernel keeps 15 bytes of it.
+    pub name: String,
+    /// Bytes kept for file operations and registered with the kernel if the locked-memory limit allows; glommio
+    /// rounds up to 64 KiB. More may be in use for large operations.
+    pub io_memory_bytes: usize,
+    /// How long tasks run before the executor looks at its rings and timers again; [`PREEMPT_DEFAULT`] fits.
+    pub preempt: Duration,
+    /// Nice value of the thread, 0 being usual and 19 the least; none leaves it as inherited. It decides who gets the
+    /// core when the I/O loop wants it too.
+    pub nice: Option<i32>,
+}
+
+/// Why an executor did not run, or did not end by itself.
+#[derive(Debug)]
+pub enum ExecutorError {
+    /// The process may have no more threads.
+    Thread(io::Error),
+    /// The thread cannot be bound to the core.
+    Pin {
+        /// The core asked for.
+        core: CoreId,
+    },
+    /// The nice value was refused.
+    Nice {
+        /// The value asked for.
+        nice: i32,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Its rings could not be made; usually a limit on locked memory or descriptors (`probe.rs` names the remedy).
+    Rings(io::Error),
+    /// A task panicked; the message was printed by its thread.
+    Panicked,
+}
+
+impl fmt::Display for ExecutorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Thread(error) => write!(f, "cannot start an executor's thread: {error}; see `ulimit -u`"),
+            Self::Pin { core } => write!(f, "cannot bind an executor to core {core}; see `taskset -p $$`"),
+            Self::Nice { nice, error } => write!(f, "cannot give an executor the nice value {nice}: {error}"),
+            Self::Rings(error) => {
+                write!(f, "cannot make an executor's rings: {error}; see `ulimit -l` and `ulimit -n`")
+            }
+            Self::Panicked => write!(f, "a task panicked and took its executor along"),
+        }
+    }
+}
+
+impl std::error::Error for ExecutorError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Thread(error) | Self::Nice { error, .. } | Self::Rings(error) => Some(error),
+            Self::Pin { .. } | Self::Panicked => None,
+        }
+    }
+}
+
+/// What a task is for; the classes share the executor's time by weight when more than one wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskClass {
+    /// Draining the inbound rings, appending, evaluating alerts. While such a task is ready the executor looks around
+    /// twice as often.
+    Store,
+    /// Answering queries.
+    Query,
+    /// Flushing, compaction, checkpoints.
+    Background,
+}
+
+impl TaskClass {
+    const ALL: [TaskClass; 3] = [TaskClass::Store, TaskClass::Query, TaskClass::Background];
+
+    /// Name for glommio's statistics, and weight out of glommio's 1,000. A store task drains and sleeps again, so it
+    /// rarely uses its share; queries get four times what background work gets, which must still get on.
+    fn queue(self) -> (&'static str, usize) {
+        match self {
+            Self::Store => ("store", 1_000),
+            Self::Query => ("query", 400),
+            Self::Background => ("background", 100),
+        }
+    }
+}
+
+thread_local! {
+    /// The task queues of this thread's executor, in the order of [`TaskClass::ALL`].
+    static QUEUES: Cell<Option<[TaskQueueHandle; TaskClass::ALL.len()]>> = const { Cell::new(None) };
+}
+
+/// A running executor.
+#[derive(Debug)]
+pub struct ExecutorHandle<T> {
+    thread: thread::JoinHandle<Option<T>>,
+}
+
+impl<T> ExecutorHandle<T> {
+    /// Waits for the first future to end; tasks that still run then are dropped.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Panicked`].
+    pub fn join(self) -> Result<T, ExecutorError> {
+        self.thread.join().ok().flatten().ok_or(ExecutorError::Panicked)
+    }
+}
+
+/// Starts a thread with an executor and, on it, the future that `make` makes; returns once the executor runs.
+/// It ends when that future does.
+///
+/// # Errors
+/// See [`ExecutorError`]; then nothing runs.
+pub fn spawn<T, F>(
+    config: ExecutorConfig,
+    make: impl FnOnce() -> F + Send + 'static,
+) -> Result<ExecutorHandle<T>, ExecutorError>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let (started, start) = sync_channel(1);
+    let builder = thread::Builder::new().name(config.name.clone());
+    let thread = builder
+        .spawn(move || {
+            let executor = match make_executor(&config) {
+                Ok(executor) => executor,
+                Err(error) => {
+                    // The receiver waits for exactly this.
+                    let _ = started.send(Err(error));
+                    return None;
+                }
+            };
+            Some(executor.run(async move {
+                QUEUES.set(Some(TaskClass::ALL.map(|class| make_queue(class, config.preempt))));
+                let _ = started.send(Ok(()));
+                make().await
+            }))
+        })
+        .map_err(ExecutorError::Thread)?;
+    match start.recv() {
+        Ok(Ok(())) => Ok(ExecutorHandle { thread }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ExecutorError::Panicked),
+    }
+}
+
+fn make_executor(config: &ExecutorConfig) -> Result<glommio::LocalExecutor, ExecutorError> {
+    // Bound by us and not by glommio: its placement reads the machine's topology from sysfs, which a container may
+    // not show. The thread for blocking calls is started by `make` and inherits core and nice value.
+    if !topology::pin(config.core) {
+        return Err(ExecutorError::Pin { core: config.core });
+    }
+    if let Some(nice) = config.nice {
+        sys::thread::set_nice(nice).map_err(|error| ExecutorError::Nice { nice, error })?;
+    }
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .name(&config.name)
+        .io_memory(config.io_memory_bytes)
+        .preempt_timer(config.preempt)
+        .make()
+        .map_err(|error| ExecutorError::Rings(error.into()))
+}
+
+fn make_queue(class: TaskClass, preempt: Duration) -> TaskQueueHandle {
+    let (name, shares) = class.queue();
+    let latency = match class {
+        TaskClass::Store => Latency::Matters(preempt / 2),
+        TaskClass::Query | TaskClass::Background => Latency::NotImportant,
+    };
+    glommio::executor().create_task_queue(Shares::Static(shares), latency, name)
+}
+
+/// A task of this thread's executor; awaiting it gives its output, dropping it ends it at its next wait.
+#[must_use = "a dropped task is ended; `detach` lets it run"]
+#[derive(Debug)]
+pub struct Task<T>(glommio::Task<T>);
+
+impl<T> Task<T> {
+    /// Lets the task run on without anybody waiting for it.
+    pub fn detach(self) {
+        // The join handle only observes the task; dropping it changes nothing.
+        drop(self.0.detach());
+    }
+
+    /// Ends the task and waits until it is gone; its output if it had ended before.
+    pub async fn cancel(self) -> Option<T> {
+        self.0.cancel().await
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+/// Starts a task on this thread's executor.
+///
+/// # Panics
+/// Outside an executor made by [`spawn`], which is a mistake of the caller.
+pub fn spawn_local<T: 'static>(class: TaskClass, future: impl Future<Output = T> + 'static) -> Task<T> {
+    let queues = QUEUES.get().expect("tasks are spawned on a thread that runs an executor");
+    let task = glommio::spawn_local_into(future, queues[class as usize]);
+    Task(task.expect("the three queues are never removed"))
+}
+
+/// Waits at least `duration`. No timer is left behind when the future is dropped.
+pub async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
+}
+
+/// Lets other tasks run if this one has had its time; long work calls it at every step.
+pub async fn yield_if_needed() {
+    glommio::yield_if_needed().await;
+}
+
+/// Lets every other ready task of the class run once, and other classes if it is their turn.
+pub async fn yield_now() {
+    glommio::executor().yield_now().await;
+}
+
+/// Runs `work`, which blocks, on the executor's second thread, and waits for it without holding up other tasks.
+/// One at a time; what it costs in time on the core it costs all the same.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    glommio::executor().spawn_blocking(work).await
+}
+
+/// Where an executor sleeps until another thread rings its bell: a read of the eventfd on glommio's own ring.
+#[derive(Debug)]
+pub struct BellWaiter {
+    bell: Bell,
+    file: BufferedFile,
+}
+
+impl BellWaiter {
+    /// For the one task that sleeps on `bell`.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    ///
+    /// # Panics
+    /// Outside an executor, which is a mistake of the caller.
+    pub fn new(bell: Bell) -> io::Result<Self> {
+        let file = sys::eventfd::executor_file(bell.as_fd())?;
+        Ok(Self { bell, file })
+    }
+
+    /// Waits until the bell rings, unless `has_work` says yes once ringers know that we sleep. It may end without work.
+    /// Dropped while waiting it loses no work: the next wait looks first.
+    ///
+    /// # Errors
+    /// If the ring refuses the read.
+    pub async fn wait(&self, has_work: impl FnOnce() -> bool) -> io::Result<()> {
+        self.bell.prepare_sleep();
+        let _awake = AwakeOnDrop(&self.bell);
+        if has_work() {
+            return Ok(());
+        }
+        self.file.read_at(0, 8).await?;
+        Ok(())
+    }
+}
+
+/// Also when the wait is dropped: otherwise every ringer would pay for a sleeper that is not there.
+struct AwakeOnDrop<'a>(&'a Bell);
+
+impl Drop for AwakeOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.awake();
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,98 @@
+//! Listening and accepting: single accepts, each with room for the peer's address, re-armed as they complete.
+//!
+//! The multishot accept would save submissions but tells no address, and asking for it afterwards needs a
+//! descriptor that a connection in the ring's table does not have.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::slots::Stage;
+use super::{Event, Net, NetError};
+use crate::sys::socket;
+use crate::sys::uring::Accepted;
+
+/// How long accepting rests after it failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Finds out whether `addr` is free by binding it without sharing, which a listener of any other process forbids.
+/// Loops must ask this before they listen: with SO_REUSEPORT two servers on one port would split the load in silence.
+/// A port of 0 comes back as a free one, which every loop can then share.
+pub fn probe_port(addr: SocketAddr) -> Result<SocketAddr, NetError> {
+    socket::probe(addr).map_err(|source| NetError::Listen { addr, source })
+}
+
+impl Net {
+    /// Listens on `addr`, sharing the port with the other loops that do, and accepts until told to stop. Returns the
+    /// address with its real port. One listener at a time.
+    pub fn listen(&mut self, addr: SocketAddr, backlog: u16) -> Result<SocketAddr, NetError> {
+        if self.listening || self.listener_ending {
+            let source = std::io::ErrorKind::AlreadyExists.into();
+            return Err(NetError::Listen { addr, source });
+        }
+        let failed = |source| NetError::Listen { addr, source };
+        let listener = socket::listener(addr, backlog).map_err(failed)?;
+        let bound = socket::local_addr(&listener).map_err(failed)?;
+        self.ring.set_listener(listener);
+        self.listening = true;
+        Ok(bound)
+    }
+
+    /// Stops accepting and closes the listener with the next turn. Connections that were accepted before still come,
+    /// as events; those in the backlog are reset.
+    pub fn stop_listening(&mut self) {
+        if self.listening {
+            self.listening = false;
+            self.listener_ending = true;
+            self.accept_again_at = None;
+            self.ring.cancel_accepts();
+        }
+    }
+
+    pub(super) fn arm_accepts(&mut self) {
+        if !self.listening || self.accepts_idle.is_empty() {
+            return;
+        }
+        if self.accept_again_at.is_some_and(|at| at > self.now) {
+            return;
+        }
+        self.accept_again_at = None;
+        while let Some(&accept) = self.accepts_idle.last() {
+            if self.slots.open() + self.slots.accepting() >= self.config.connections_max as usize {
+                if !self.accepts_held {
+                    self.accepts_held = true;
+                    self.stats.accepts_held += 1;
+                }
+                return;
+            }
+            let Some(conn) = self.slots.take(Stage::Accepting) else { return };
+            self.accepts_held = false;
+            self.accepts_idle.pop();
+            if !self.ring.accept(accept, conn.index) {
+                self.slots.give_up(conn.index);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn on_accepted(&mut self, accept: u16, slot: u32, outcome: Accepted) {
+        self.accepts_idle.push(accept);
+        match outcome {
+            Accepted::Peer(peer) => {
+                let Some(conn) = self.slots.accept(slot) else { return };
+                self.stats.accepted += 1;
+                self.events.push_back(Event::Accepted { conn, peer });
+                self.arm_receive(conn);
+            }
+            Accepted::Retry | Accepted::Cancelled => self.slots.give_up(slot),
+            Accepted::Exhausted(error) => {
+                self.slots.give_up(slot);
+                self.stats.accepts_failed += 1;
+                // One event and one pause for all the accepts that fail together.
+                if self.listening && self.accept_again_at.is_none_or(|at| at <= self.now) {
+                    self.accept_again_at = Some(self.now + ACCEPT_PAUSE);
+                    self.events.push_back(Event::AcceptFailed { error });
+                }
+            }
+        }
+    }
+}
