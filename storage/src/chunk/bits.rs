@@ -1,0 +1,135 @@
+//! A stream of bits, highest first.
+
+/// Writes bits behind each other; whole words go to the buffer, the rest waits in a register.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BitWriter {
+    words: Vec<u8>,
+    /// Bits not yet in `words`, from the top down; those below `pending` are zero.
+    register: u64,
+    pending: u32,
+}
+
+impl BitWriter {
+    /// Appends the lowest `bits` (1 to 64) of `value`, whose other bits must be zero.
+    #[inline(always)]
+    pub(super) fn put(&mut self, value: u64, bits: u32) {
+        debug_assert!((1..=64).contains(&bits) && (bits == 64 || value >> bits == 0));
+        let room = 64 - self.pending;
+        if bits < room {
+            self.register |= value << (room - bits);
+            self.pending += bits;
+        } else {
+            let left = bits - room;
+            self.push_word(self.register | value >> left);
+            // A shift by 64 is what an empty register needs; `<<` cannot say it.
+            self.register = if left == 0 { 0 } else { value << (64 - left) };
+            self.pending = left;
+        }
+    }
+
+    #[inline(always)]
+    fn push_word(&mut self, word: u64) {
+        if self.words.capacity() - self.words.len() < 8 {
+            self.grow();
+        }
+        self.words.extend_from_slice(&word.to_be_bytes());
+    }
+
+    /// Grows by half: most chunks end far below their bound, and a hundred thousand of them are open.
+    #[cold]
+    fn grow(&mut self) {
+        self.words.reserve_exact((self.words.len() / 2).max(64));
+    }
+
+    /// Bytes that [`Self::to_bytes`] would make.
+    pub(super) fn len(&self) -> usize {
+        self.words.len() + self.pending.div_ceil(8) as usize
+    }
+
+    /// Bytes of heap held.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.words.capacity()
+    }
+
+    /// The bits so far, the last byte filled with zeros.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        bytes.extend_from_slice(&self.words);
+        bytes.extend_from_slice(&self.register.to_be_bytes()[..self.pending.div_ceil(8) as usize]);
+        bytes
+    }
+}
+
+/// Of the bits that [`BitReader::peek`] gives, how many are valid.
+pub(super) const PEEKED_BITS: u32 = 57;
+
+/// Reads what a [`BitWriter`] wrote. Past the end it reads zeros and says so by [`Self::overran`].
+#[derive(Clone, Debug)]
+pub(super) struct BitReader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> BitReader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> BitReader<'a> {
+        BitReader { bytes, position: 0 }
+    }
+
+    /// The next bits from the top down; the upper [`PEEKED_BITS`] are valid.
+    #[inline(always)]
+    pub(super) fn peek(&self) -> u64 {
+        let at = self.position >> 3;
+        let word = match self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            Some(word) => u64::from_be_bytes(*word),
+            None => word_at_end(self.bytes, at),
+        };
+        word << (self.position & 7)
+    }
+
+    #[inline(always)]
+    pub(super) fn skip(&mut self, bits: u32) {
+        self.position += bits as usize;
+    }
+
+    /// The next `bits`, 1 to 64.
+    #[inline(always)]
+    pub(super) fn take(&mut self, bits: u32) -> u64 {
+        if bits <= PEEKED_BITS {
+            let value = self.peek() >> (64 - bits);
+            self.skip(bits);
+            value
+        } else {
+            let high = self.peek() >> 32;
+            self.skip(32);
+            let low = self.peek() >> (96 - bits);
+            self.skip(bits - 32);
+            high << (bits - 32) | low
+        }
+    }
+
+    /// Bits in the whole stream.
+    pub(super) fn len_bits(&self) -> usize {
+        self.bytes.len() * 8
+    }
+
+    /// Whether more was read than there is.
+    #[inline(always)]
+    pub(super) fn overran(&self) -> bool {
+        self.position > self.bytes.len() * 8
+    }
+
+    /// Whether all that is left are the zeros that fill the last byte.
+    pub(super) fn at_end(&self) -> bool {
+        let left = (self.bytes.len() * 8).wrapping_sub(self.position);
+        left < 8 && (left == 0 || self.peek() >> (64 - left) == 0)
+    }
+}
+
+/// The last bytes, zeros behind. Not a method: a reader whose address is taken cannot live in registers.
+#[cold]
+fn word_at_end(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    let rest = bytes.get(at..).unwrap_or(&[]);
+    word[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(word)
+}

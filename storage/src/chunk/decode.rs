@@ -1,0 +1,258 @@
+//! The decoder: samples out of the bytes of a chunk, whatever those bytes are.
+
+use super::bits::{BitReader, PEEKED_BITS};
+use super::open::FinePrediction;
+use super::{FINE_BITS, FINE_MASK, Form};
+use model::{MILLIS_MAX, Sample, TICKS_PER_MILLI, Timestamp};
+use std::fmt;
+
+/// Why bytes are no chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkError {
+    /// The first byte names no form that this version knows.
+    UnknownForm(u8),
+    /// The bytes end before the samples do.
+    TooShort,
+    /// Bytes are left behind the last sample.
+    TooLong,
+    /// A time is not later than the one before, or outside what a timestamp can hold.
+    Time,
+    /// A value names bits outside a double, or a fine part outside a millisecond.
+    Value,
+}
+
+impl fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChunkError::UnknownForm(form) => write!(f, "chunk form {form} is unknown"),
+            ChunkError::TooShort => f.write_str("chunk ends before its samples do"),
+            ChunkError::TooLong => f.write_str("bytes behind the last sample of a chunk"),
+            ChunkError::Time => f.write_str("times in a chunk do not rise"),
+            ChunkError::Value => f.write_str("a value in a chunk lies outside its bits"),
+        }
+    }
+}
+
+impl std::error::Error for ChunkError {}
+
+/// The samples of a chunk, times rising strictly. After an error there is no further item.
+#[derive(Clone, Debug)]
+pub struct Samples<'a> {
+    bits: BitReader<'a>,
+    left: u32,
+    started: bool,
+    form: Form,
+    millis: i64,
+    distance: i64,
+    fine: FinePrediction,
+    last_ticks: i64,
+    value_bits: u64,
+    window_len: u32,
+    window_trailing: u32,
+}
+
+/// Milliseconds that a timestamp may have, [`Timestamp::MIN`] and [`Timestamp::MAX`] included.
+const MILLIS: std::ops::RangeInclusive<i64> = -(MILLIS_MAX + 2)..=MILLIS_MAX + 1;
+const _: () = assert!((MILLIS_MAX + 1) * TICKS_PER_MILLI == i64::MAX - (TICKS_PER_MILLI - 1));
+const _: () = assert!(-(MILLIS_MAX + 2) * TICKS_PER_MILLI == i64::MIN);
+
+impl<'a> Samples<'a> {
+    /// Reads `count` samples from `bytes`.
+    pub fn new(bytes: &'a [u8], count: u32) -> Samples<'a> {
+        Samples {
+            bits: BitReader::new(bytes),
+            left: count,
+            started: false,
+            form: Form::Whole,
+            millis: 0,
+            distance: 0,
+            fine: FinePrediction::new(0),
+            last_ticks: i64::MIN,
+            value_bits: 0,
+            window_len: 0,
+            window_trailing: 0,
+        }
+    }
+
+    /// Appends all samples to `out`. On an error `out` is as it was.
+    pub fn decode_into(mut self, out: &mut Vec<Sample>) -> Result<(), ChunkError> {
+        if self.left == 0 {
+            return Ok(());
+        }
+        let before = out.len();
+        // The count may be damaged: no sample takes less than two bits.
+        out.reserve((self.left as usize).min(self.bits.len_bits() / 2 + 1));
+        if !self.started {
+            out.push(self.first()?);
+        }
+        // A copy whose address nobody has taken: the loop keeps it in registers and is a quarter faster.
+        let mut rest = self;
+        while rest.left > 0 {
+            match rest.later() {
+                Ok(sample) => out.push(sample),
+                Err(error) => {
+                    out.truncate(before);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn first(&mut self) -> Result<Sample, ChunkError> {
+        self.started = true;
+        self.form = match self.bits.take(8) as u8 {
+            0 => Form::Whole,
+            1 => Form::Fine,
+            other => return Err(ChunkError::UnknownForm(other)),
+        };
+        self.millis = sign_extended(self.bits.take(48), 48);
+        let mut fine = 0;
+        if self.form == Form::Fine {
+            fine = self.bits.take(24);
+            self.fine = FinePrediction::new(fine);
+        }
+        self.value_bits = self.bits.take(64);
+        if fine > FINE_MASK {
+            return Err(ChunkError::Value);
+        }
+        if !MILLIS.contains(&self.millis) {
+            return Err(ChunkError::Time);
+        }
+        self.finish(fine)
+    }
+
+    /// Any sample but the first.
+    #[inline(always)]
+    fn later(&mut self) -> Result<Sample, ChunkError> {
+        // One look at the bits serves time and value, as long as the value's head lies within it.
+        let peeked = self.bits.peek();
+        let (change, mut used) = self.change(peeked);
+        // Wrapping: whatever comes of damaged bytes is caught by the bounds below.
+        self.distance = self.distance.wrapping_add(change);
+        self.millis = self.millis.wrapping_add(self.distance);
+        if self.distance < 0 || !MILLIS.contains(&self.millis) {
+            return Err(ChunkError::Time);
+        }
+        let (mut fine, mut behind) = (0, peeked << used);
+        if self.form == Form::Fine {
+            self.bits.skip(used);
+            let peeked = self.bits.peek();
+            (fine, used) = self.fine(peeked)?;
+            behind = peeked << used;
+        } else if used == 0 {
+            behind = self.bits.peek();
+        }
+        let ticks_before = self.last_ticks;
+        self.take_value(used, behind)?;
+        let sample = self.finish(fine)?;
+        if self.last_ticks <= ticks_before { Err(ChunkError::Time) } else { Ok(sample) }
+    }
+
+    #[inline(always)]
+    fn finish(&mut self, fine: u64) -> Result<Sample, ChunkError> {
+        if self.bits.overran() {
+            return Err(ChunkError::TooShort);
+        }
+        self.left -= 1;
+        if self.left == 0 && !self.bits.at_end() {
+            return Err(ChunkError::TooLong);
+        }
+        self.last_ticks = self.millis * TICKS_PER_MILLI + fine as i64;
+        Ok(Sample {
+            timestamp: Timestamp::from_ticks(self.last_ticks),
+            value: f64::from_bits(self.value_bits),
+        })
+    }
+
+    /// The change of distance and how many bits it took of those that were looked at.
+    #[inline(always)]
+    fn change(&mut self, peeked: u64) -> (i64, u32) {
+        let of = |prefix: u32, bits: u32| ((peeked << prefix) as i64 >> (64 - bits), prefix + bits);
+        match peeked.leading_ones() {
+            0 => (0, 1),
+            1 => of(2, 7),
+            2 => of(3, 12),
+            3 => of(4, 20),
+            _ => {
+                self.bits.skip(4);
+                (self.bits.take(64) as i64, 0)
+            }
+        }
+    }
+
+    /// The fine part and how many bits it takes; they are still to be skipped.
+    #[inline(always)]
+    fn fine(&mut self, peeked: u64) -> Result<(u64, u32), ChunkError> {
+        let same_milli = self.distance == 0;
+        let predicted = self.fine.predict(same_milli);
+        let (fine, used) = if peeked >> 63 == 0 {
+            (predicted, 1)
+        } else if peeked >> 62 == 0b10 {
+            let zigzag = (peeked >> 56 & 63) as i64;
+            (predicted.wrapping_add_signed((zigzag >> 1) ^ -(zigzag & 1)), 8)
+        } else {
+            (peeked << 2 >> (64 - FINE_BITS), 2 + FINE_BITS)
+        };
+        if fine > FINE_MASK {
+            return Err(ChunkError::Value);
+        }
+        self.fine.learn(same_milli, fine);
+        Ok((fine, used))
+    }
+
+    /// The value, `used` bits (at most 24) ahead, where `peeked` begins.
+    #[inline(always)]
+    fn take_value(&mut self, used: u32, peeked: u64) -> Result<(), ChunkError> {
+        if peeked >> 63 == 0 {
+            self.bits.skip(used + 1);
+            return Ok(());
+        }
+        let mut head = 2;
+        if peeked >> 62 == 0b11 {
+            head = 13;
+            let leading = (peeked >> 57 & 31) as u32;
+            let len = match (peeked >> 51 & 63) as u32 {
+                0 => 64,
+                len => len,
+            };
+            if leading + len > 64 {
+                return Err(ChunkError::Value);
+            }
+            self.window_len = len;
+            self.window_trailing = 64 - leading - len;
+        } else if self.window_len == 0 {
+            return Err(ChunkError::Value);
+        }
+        let len = self.window_len;
+        let meaningful = if used + head + len <= PEEKED_BITS {
+            self.bits.skip(used + head + len);
+            peeked << head >> (64 - len)
+        } else {
+            self.bits.skip(used + head);
+            self.bits.take(len)
+        };
+        self.value_bits ^= meaningful << self.window_trailing;
+        Ok(())
+    }
+}
+
+impl Iterator for Samples<'_> {
+    type Item = Result<Sample, ChunkError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let item = if self.started { self.later() } else { self.first() };
+        if item.is_err() {
+            self.left = 0;
+        }
+        Some(item)
+    }
+}
+
+fn sign_extended(value: u64, bits: u32) -> i64 {
+    (value << (64 - bits)) as i64 >> (64 - bits)
+}

@@ -1,0 +1,254 @@
+//! The encoder: a chunk that still takes samples.
+
+use super::bits::BitWriter;
+use super::{CHUNK_BYTES_TARGET, CHUNK_SAMPLES_MAX, Chunk, FINE_BITS, FINE_MASK, Form};
+use model::{Sample, Timestamp};
+
+/// Why a chunk did not take a sample; it is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAppended {
+    /// The sample is not later than the last one.
+    NotLater,
+    /// The sample has a fine part and the chunk holds whole milliseconds: seal it.
+    FinePart,
+    /// The chunk holds as much as it may: seal it.
+    Full,
+}
+
+/// A chunk at the end of a series.
+#[derive(Clone, Debug)]
+pub struct OpenChunk {
+    bits: BitWriter,
+    first: Timestamp,
+    last: Timestamp,
+    /// Milliseconds between the last two samples.
+    distance: i64,
+    value_bits: u64,
+    fine: FinePrediction,
+    window: Window,
+    form: Form,
+    count: u16,
+}
+
+const _: () = assert!(CHUNK_SAMPLES_MAX <= u16::MAX as u32);
+
+/// What the next fine part is thought to be; encoder and decoder keep the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FinePrediction {
+    /// Of the first sample in the current millisecond.
+    base: u32,
+    last: u32,
+    /// Between the last two samples within one millisecond.
+    step: u32,
+}
+
+impl FinePrediction {
+    pub(super) fn new(first: u64) -> FinePrediction {
+        let first = (first & FINE_MASK) as u32;
+        FinePrediction { base: first, last: first, step: 1 }
+    }
+
+    #[inline(always)]
+    pub(super) fn predict(&self, same_milli: bool) -> u64 {
+        u64::from(if same_milli { self.last.wrapping_add(self.step) } else { self.base }) & FINE_MASK
+    }
+
+    #[inline(always)]
+    pub(super) fn learn(&mut self, same_milli: bool, fine: u64) {
+        let fine = (fine & FINE_MASK) as u32;
+        if same_milli {
+            self.step = fine.wrapping_sub(self.last);
+        } else {
+            self.base = fine;
+        }
+        self.last = fine;
+    }
+}
+
+/// The bits of a XOR that may differ from zero: `leading` zeros before them, `trailing` behind.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    leading: u8,
+    trailing: u8,
+}
+
+impl Window {
+    /// No XOR fits it, so the first one that is not zero opens its own.
+    const NONE: Window = Window { leading: 64, trailing: 64 };
+}
+
+/// The lowest `len` bits of `bits`, the others zero, not yet written.
+#[derive(Clone, Copy)]
+struct Code {
+    bits: u64,
+    len: u32,
+}
+
+impl Code {
+    /// Both, one behind the other; the codes of a time and of a value's head have 59 bits at most.
+    #[inline(always)]
+    fn then(self, next: Code) -> Code {
+        Code { bits: self.bits << next.len | next.bits, len: self.len + next.len }
+    }
+}
+
+const _: () = assert!(24 + (2 + FINE_BITS) + 13 <= 64);
+
+impl OpenChunk {
+    /// A chunk that begins with this sample.
+    pub fn new(sample: Sample) -> OpenChunk {
+        let timestamp = sample.timestamp;
+        let fine = timestamp.fine() as u64;
+        let form = if fine == 0 { Form::Whole } else { Form::Fine };
+        let mut bits = BitWriter::default();
+        bits.put(form as u64, 8);
+        bits.put(timestamp.millis() as u64 & ((1 << 48) - 1), 48);
+        if form == Form::Fine {
+            bits.put(fine, 24);
+        }
+        let value_bits = sample.value.to_bits();
+        bits.put(value_bits, 64);
+        OpenChunk {
+            bits,
+            first: timestamp,
+            last: timestamp,
+            distance: 0,
+            value_bits,
+            fine: FinePrediction::new(fine),
+            window: Window::NONE,
+            form,
+            count: 1,
+        }
+    }
+
+    /// Adds a sample behind the last.
+    #[inline]
+    pub fn append(&mut self, sample: Sample) -> Result<(), NotAppended> {
+        let timestamp = sample.timestamp;
+        if timestamp <= self.last {
+            return Err(NotAppended::NotLater);
+        }
+        if u32::from(self.count) >= CHUNK_SAMPLES_MAX || self.bits.len() >= CHUNK_BYTES_TARGET {
+            return Err(NotAppended::Full);
+        }
+        let distance = timestamp.millis() - self.last.millis();
+        let mut code = match self.form {
+            Form::Whole if timestamp.fine() != 0 => return Err(NotAppended::FinePart),
+            Form::Whole | Form::Fine => self.distance_code(distance),
+        };
+        if self.form == Form::Fine {
+            code = code.then(self.fine_code(distance == 0, timestamp.fine() as u64));
+        }
+        self.put_value(code, sample.value.to_bits());
+        self.last = timestamp;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// What to write for a distance; a leap of more than 20 bits is written at once and leaves nothing.
+    #[inline(always)]
+    fn distance_code(&mut self, distance: i64) -> Code {
+        let change = distance - self.distance;
+        self.distance = distance;
+        let low = |bits: u32| change as u64 & ((1 << bits) - 1);
+        match change {
+            0 => Code { bits: 0, len: 1 },
+            -64..=63 => Code { bits: 0b10 << 7 | low(7), len: 9 },
+            -2048..=2047 => Code { bits: 0b110 << 12 | low(12), len: 15 },
+            -524_288..=524_287 => Code { bits: 0b1110 << 20 | low(20), len: 24 },
+            _ => {
+                self.bits.put(0b1111, 4);
+                self.bits.put(change as u64, 64);
+                Code { bits: 0, len: 0 }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fine_code(&mut self, same_milli: bool, fine: u64) -> Code {
+        let miss = fine as i64 - self.fine.predict(same_milli) as i64;
+        self.fine.learn(same_milli, fine);
+        match miss {
+            0 => Code { bits: 0, len: 1 },
+            -32..=31 => Code { bits: 0b10 << 6 | ((miss << 1) ^ (miss >> 63)) as u64, len: 8 },
+            _ => Code { bits: 0b11 << FINE_BITS | fine, len: 2 + FINE_BITS },
+        }
+    }
+
+    /// Writes what the time needs and the value behind it; in one step where both fit a word, as nearly
+    /// always.
+    #[inline(always)]
+    fn put_value(&mut self, time: Code, value_bits: u64) {
+        let xor = value_bits ^ self.value_bits;
+        self.value_bits = value_bits;
+        if xor == 0 {
+            return self.bits.put(time.bits << 1, time.len + 1);
+        }
+        let leading = xor.leading_zeros().min(31) as u8;
+        let trailing = xor.trailing_zeros() as u8;
+        // In `NONE` both bounds are 64, which no XOR but zero reaches.
+        let fits = leading >= self.window.leading && trailing >= self.window.trailing;
+        let head = if fits {
+            Code { bits: 0b10, len: 2 }
+        } else {
+            self.window = Window { leading, trailing };
+            let len = u64::from(64 - leading - trailing);
+            Code { bits: 0b11 << 11 | u64::from(leading) << 6 | len & 63, len: 13 }
+        };
+        let len = 64 - u32::from(self.window.leading) - u32::from(self.window.trailing);
+        let (head, meaningful) = (time.then(head), xor >> self.window.trailing);
+        if head.len + len <= 64 {
+            self.bits.put(head.bits << len | meaningful, head.len + len);
+        } else {
+            self.bits.put(head.bits, head.len);
+            self.bits.put(meaningful, len);
+        }
+    }
+
+    /// The time of the first sample.
+    pub fn first(&self) -> Timestamp {
+        self.first
+    }
+
+    /// The last sample.
+    pub fn last(&self) -> Sample {
+        Sample { timestamp: self.last, value: f64::from_bits(self.value_bits) }
+    }
+
+    /// Whether the chunk may hold a sample of that time. When it says no, there is none.
+    ///
+    /// Between the last two samples lies nothing: so a series with one sample in the future, behind which
+    /// all that follow are late, is answered without decoding.
+    pub fn may_hold(&self, timestamp: Timestamp) -> bool {
+        let before_last = self.last.millis() - self.distance;
+        self.first == timestamp
+            || self.last == timestamp
+            || (self.first < timestamp && timestamp.millis() <= before_last)
+            || (self.distance == 0 && self.first < timestamp && timestamp < self.last)
+    }
+
+    /// Samples in the chunk, at least 1.
+    pub fn count(&self) -> u32 {
+        u32::from(self.count)
+    }
+
+    /// Bytes that the chunk would have if it were sealed now.
+    pub fn bytes(&self) -> usize {
+        self.bits.len()
+    }
+
+    /// Bytes of heap that the chunk holds.
+    pub fn heap_bytes(&self) -> usize {
+        self.bits.heap_bytes()
+    }
+
+    /// An immutable copy of what was appended so far.
+    pub fn seal(&self) -> Chunk {
+        Chunk {
+            bytes: self.bits.to_bytes().into(),
+            count: u32::from(self.count),
+            first: self.first,
+            last: self.last,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Which number a file's series and clients have: label bytes in an arena, found by hash and compared.
+//!
+//! Owner: the writer; one dictionary per journal file, forgotten when the next begins.
+//! Always: numbers count from 0 in order of arrival; what has a number stands in the file.
+
+use super::frame::{self, ClientNumber};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use model::{LabelSetRef, MetricKind, SeriesHash, SeriesNumber};
+use std::hash::BuildHasher;
+
+/// What the writer knows of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its number in the current file.
+    pub number: SeriesNumber,
+    /// Who owns it, as `owner_of` said when it was met.
+    pub owner: u16,
+    /// Whether this very call defined it, so that its owner must be told.
+    pub first: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Dictionary {
+    hasher: FixedState,
+    arena: Vec<u8>,
+    series: HashTable<Series>,
+    clients: HashTable<Client>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Series {
+    hash: u32,
+    number: u32,
+    start: u32,
+    len: u32,
+    owner: u16,
+    kind: MetricKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    number: u32,
+    start: u32,
+    len: u32,
+}
+
+impl Dictionary {
+    /// An empty dictionary; the seed keeps a client from choosing labels that collide.
+    pub(super) fn new(seed: u64) -> Dictionary {
+        Dictionary {
+            hasher: FixedState::with_seed(seed),
+            arena: Vec::new(),
+            series: HashTable::new(),
+            clients: HashTable::new(),
+        }
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.arena.clear();
+        self.series.clear();
+        self.clients.clear();
+    }
+
+    /// The larger of the two tables, in entries.
+    pub(super) fn entries(&self) -> usize {
+        self.series.len().max(self.clients.len())
+    }
+
+    /// Label and client bytes held.
+    pub(super) fn bytes(&self) -> u64 {
+        self.arena.len() as u64
+    }
+
+    /// The number of a series; a new one, or one that changed its kind, is defined in `definitions`.
+    #[inline]
+    pub(super) fn number(
+        &mut self,
+        labels: LabelSetRef<'_>,
+        kind: MetricKind,
+        owner_of: impl FnOnce(SeriesHash) -> u16,
+        definitions: &mut Vec<u8>,
+    ) -> Numbered {
+        let bytes = labels.bytes();
+        let hash = self.hasher.hash_one(bytes);
+        let arena = &self.arena;
+        let same = |series: &Series| {
+            series.hash == (hash >> 32) as u32 && spans(arena, series.start, series.len) == bytes
+        };
+        if let Some(series) = self.series.find_mut(hash, same) {
+            let first = series.kind != kind;
+            let number = SeriesNumber(series.number);
+            if first {
+                series.kind = kind;
+                frame::define_series(definitions, number, kind, bytes);
+            }
+            return Numbered { number, owner: series.owner, first };
+        }
+        let number = SeriesNumber(self.series.len() as u32);
+        let owner = owner_of(labels.hash());
+        frame::define_series(definitions, number, kind, bytes);
+        let (start, len) = keep(&mut self.arena, bytes);
+        let series = Series { hash: (hash >> 32) as u32, number: number.0, start, len, owner, kind };
+        let (hasher, arena) = (&self.hasher, &self.arena);
+        self.series
+            .insert_unique(hash, series, |series| hasher.hash_one(spans(arena, series.start, series.len)));
+        Numbered { number, owner, first: true }
+    }
+
+    /// The number of a client, defined in `definitions` when it is new.
+    #[inline]
+    pub(super) fn client(&mut self, bytes: &[u8], definitions: &mut Vec<u8>) -> ClientNumber {
+        let hash = self.hasher.hash_one(bytes);
+        let arena = &self.arena;
+        let same = |client: &Client| spans(arena, client.start, client.len) == bytes;
+        if let Some(client) = self.clients.find(hash, same) {
+            return ClientNumber(client.number);
+        }
+        let number = ClientNumber(self.clients.len() as u32);
+        frame::define_client(definitions, number, bytes);
+        let (start, len) = keep(&mut self.arena, bytes);
+        let (hasher, arena) = (&self.hasher, &self.arena);
+        self.clients.insert_unique(hash, Client { number: number.0, start, len }, |client| {
+            hasher.hash_one(spans(arena, client.start, client.len))
+        });
+        number
+    }
+}
+
+fn spans(arena: &[u8], start: u32, len: u32) -> &[u8] {
+    &arena[start as usize..(start + len) as usize]
+}
+
+fn keep(arena: &mut Vec<u8>, bytes: &[u8]) -> (u32, u32) {
+    let start = u32::try_from(arena.len()).expect("all of it stands in one file, which is below 4 GiB");
+    arena.extend_from_slice(bytes);
+    (start, bytes.len() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::LabelSet;
+
+    #[test]
+    fn a_series_keeps_its_number_and_is_defined_once_per_kind() {
+        let mut dictionary = Dictionary::new(1);
+        let mut definitions = Vec::new();
+        let set = |i: usize| LabelSet::new("cpu", &[("host", &i.to_string())]).unwrap();
+        for round in 0..2 {
+            for i in 0..2_000 {
+                let owner = |hash: SeriesHash| hash.slot().number() % 3;
+                let found = dictionary.number(set(i).as_ref(), MetricKind::Gauge, owner, &mut definitions);
+                assert_eq!((found.number, found.first), (SeriesNumber(i as u32), round == 0));
+                assert_eq!(found.owner, set(i).as_ref().hash().slot().number() % 3);
+            }
+        }
+        let asked = |_: SeriesHash| unreachable!("the owner of a known series is known");
+        let changed = dictionary.number(set(7).as_ref(), MetricKind::Counter, asked, &mut definitions);
+        assert_eq!((changed.number, changed.first), (SeriesNumber(7), true));
+        let (one, two) =
+            (dictionary.client(b"1", &mut definitions), dictionary.client(b"2", &mut definitions));
+        assert_eq!(
+            (one, two, dictionary.client(b"1", &mut definitions)),
+            (ClientNumber(0), ClientNumber(1), one)
+        );
+        let mut read = Vec::new();
+        let mut clients = Vec::new();
+        let on_client = |number: ClientNumber, bytes: &[u8]| clients.push((number, bytes.to_vec()));
+        frame::decode_definitions(
+            &definitions,
+            |n, kind, labels| read.push((n, kind, labels.to_owned())),
+            on_client,
+        )
+        .unwrap();
+        assert_eq!(read.len(), 2_001);
+        assert_eq!(read[2_000], (SeriesNumber(7), MetricKind::Counter, set(7)));
+        assert_eq!(clients, [(one, b"1".to_vec()), (two, b"2".to_vec())]);
+        dictionary.clear();
+        let anew = dictionary.number(set(9).as_ref(), MetricKind::Gauge, |_| 0, &mut definitions);
+        assert_eq!((anew.number, anew.first), (SeriesNumber(0), true));
+    }
+}

@@ -1,0 +1,377 @@
+//! The manifest: the one file that says what a data directory consists of.
+//!
+//! Owner: the server, which writes it whole at each start and each flush.
+//! Always: it is the old one or the new one, never a mixture; a segment that it does not name does not
+//! exist; what lies below a position that it names is in a segment that it names.
+//! Not here: the lock on the directory, and whether strange files in it matter; that is the server's.
+//! Read next: `docs/format/manifest.md`.
+
+use crate::disk::{Disk, DiskFile};
+use crate::journal::JournalPosition;
+use std::fmt;
+use std::io;
+
+/// The manifest's name in the data directory.
+pub const MANIFEST_FILE: &str = "MANIFEST";
+/// The name under which the next one is written, before it replaces the last.
+pub const MANIFEST_FILE_NEXT: &str = "MANIFEST.next";
+/// The version that this code writes and the newest that it reads.
+pub const MANIFEST_VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"rwmanife";
+const HEAD_BYTES: usize = 24;
+const SEGMENT_BYTES: usize = 8 + 2 + 2 + 8 + 8 + 8;
+const POSITION_BYTES: usize = 16;
+/// A million segments are far below; what claims more is not a manifest.
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What a data directory consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// Starts of this directory; part of every stamp.
+    pub run: u64,
+    /// The shards with which it last ran; 0 in a new one.
+    pub shards: u16,
+    /// Raised whenever the count of shards, and with it the owner of a series, changes.
+    pub routing_generation: u64,
+    /// Per executor, per journal: below it, all that the executor owns from that journal is in the segments.
+    pub positions: Vec<Vec<JournalPosition>>,
+    /// The segments, in no order.
+    pub segments: Vec<SegmentEntry>,
+    /// The next segment's id; ids are never given twice.
+    pub next_segment: u64,
+}
+
+/// A segment, as the manifest names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentEntry {
+    /// Its id, part of its file's name.
+    pub id: u64,
+    /// How many shards there were when it was written.
+    pub shards: u16,
+    /// Which of them wrote it; it holds that shard's slots.
+    pub shard: u16,
+    /// The first sample's millisecond.
+    pub min_ms: i64,
+    /// The last sample's millisecond.
+    pub max_ms: i64,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+/// Why a manifest cannot be loaded.
+#[derive(Debug)]
+pub enum ManifestError {
+    /// The disk failed.
+    Disk(io::Error),
+    /// The file is something else.
+    Foreign,
+    /// Written by a newer ringwatch.
+    Version {
+        /// Its version.
+        found: u32,
+    },
+    /// It is ours and it is damaged.
+    Damaged {
+        /// What should have been there.
+        expected: &'static str,
+        /// Where, in bytes.
+        at: u64,
+    },
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManifestError::Disk(error) => write!(f, "{MANIFEST_FILE}: {error}"),
+            ManifestError::Foreign => {
+                write!(f, "{MANIFEST_FILE} is not a ringwatch manifest: is this the right data directory?")
+            }
+            ManifestError::Version { found } => write!(
+                f,
+                "{MANIFEST_FILE} has format version {found}, this program reads up to {MANIFEST_VERSION}: \
+                 start the newer ringwatch that wrote it"
+            ),
+            ManifestError::Damaged { expected, at } => {
+                write!(f, "{MANIFEST_FILE} is damaged at byte {at}: expected {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+impl Manifest {
+    /// The manifest of a new directory.
+    pub fn new(shards: u16) -> Manifest {
+        Manifest::default().with_shards(shards)
+    }
+
+    /// The same data for another number of shards: of every journal's position nothing is known yet. Columns
+    /// of journals that no loop writes any more stay, so that a loop that takes one up again goes on above.
+    pub fn with_shards(&self, shards: u16) -> Manifest {
+        let journals = self.positions.first().map_or(0, Vec::len).max(usize::from(shards));
+        let highest: Vec<JournalPosition> = (0..journals).map(|journal| self.highest_position(journal)).collect();
+        Manifest {
+            shards,
+            routing_generation: self.routing_generation + 1,
+            positions: vec![highest; usize::from(shards)],
+            ..self.clone()
+        }
+    }
+
+    /// The position of an executor in a journal: the journal's start where none is named.
+    pub fn position(&self, executor: usize, journal: usize) -> JournalPosition {
+        let positions = self.positions.get(executor);
+        positions.and_then(|positions| positions.get(journal)).copied().unwrap_or_default()
+    }
+
+    /// The lowest position of all executors in a journal: below it the journal may be cut.
+    pub fn lowest_position(&self, journal: usize) -> JournalPosition {
+        let all = (0..self.positions.len()).map(|executor| self.position(executor, journal));
+        all.min().unwrap_or_default()
+    }
+
+    /// The highest position of all executors in a journal: a new run goes on above it.
+    pub fn highest_position(&self, journal: usize) -> JournalPosition {
+        let all = (0..self.positions.len()).map(|executor| self.position(executor, journal));
+        all.max().unwrap_or_default()
+    }
+
+    /// The manifest of a data directory; `None` in a new one.
+    pub async fn load<D: Disk>(disk: &D) -> Result<Option<Manifest>, ManifestError> {
+        let file = match disk.open(MANIFEST_FILE).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ManifestError::Disk(error)),
+        };
+        let len = file.len().await.map_err(ManifestError::Disk)?;
+        // Whatever is longer is still read as far as its head, which says what it is.
+        let len = len.min(BYTES_MAX) as usize;
+        let bytes = file.read_at(0, len).await.map_err(ManifestError::Disk)?;
+        Manifest::decode(&bytes).map(Some)
+    }
+
+    /// Replaces the directory's manifest; when this returns the new one is there after any crash. After an
+    /// error it is the old one or the new one.
+    pub async fn store<D: Disk>(&self, disk: &D) -> io::Result<()> {
+        let file = disk.create(MANIFEST_FILE_NEXT).await?;
+        file.write_at(0, &self.encode()).await?;
+        file.sync().await?;
+        disk.rename(MANIFEST_FILE_NEXT, MANIFEST_FILE).await?;
+        disk.sync_dir("").await
+    }
+
+    /// The manifest's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.run.to_le_bytes());
+        body.extend_from_slice(&self.routing_generation.to_le_bytes());
+        body.extend_from_slice(&self.next_segment.to_le_bytes());
+        body.extend_from_slice(&self.shards.to_le_bytes());
+        body.extend_from_slice(&count(self.positions.len()).to_le_bytes());
+        for positions in &self.positions {
+            body.extend_from_slice(&count(positions.len()).to_le_bytes());
+            for position in positions {
+                body.extend_from_slice(&position.sequence.to_le_bytes());
+                body.extend_from_slice(&position.offset.to_le_bytes());
+            }
+        }
+        body.extend_from_slice(&count(self.segments.len()).to_le_bytes());
+        for segment in &self.segments {
+            body.extend_from_slice(&segment.id.to_le_bytes());
+            body.extend_from_slice(&segment.shards.to_le_bytes());
+            body.extend_from_slice(&segment.shard.to_le_bytes());
+            body.extend_from_slice(&segment.min_ms.to_le_bytes());
+            body.extend_from_slice(&segment.max_ms.to_le_bytes());
+            body.extend_from_slice(&segment.bytes.to_le_bytes());
+        }
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&count(body.len()).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    /// Reads a manifest's bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+        let damaged = |at: usize, expected| ManifestError::Damaged { at: at as u64, expected };
+        if !bytes.starts_with(&MAGIC) {
+            return Err(ManifestError::Foreign);
+        }
+        let mut head = Reader { bytes: &bytes[..bytes.len().min(HEAD_BYTES)], at: MAGIC.len() };
+        let version = head.u32()?;
+        let body_bytes = head.u32()? as usize;
+        let body_crc = head.u32()?;
+        if head.u32()? != crc32c::crc32c(&bytes[..HEAD_BYTES - 4]) {
+            return Err(damaged(0, "a head that matches its checksum"));
+        }
+        if version != MANIFEST_VERSION {
+            return Err(ManifestError::Version { found: version });
+        }
+        if bytes.len() - HEAD_BYTES != body_bytes || crc32c::crc32c(&bytes[HEAD_BYTES..]) != body_crc {
+            return Err(damaged(HEAD_BYTES, "a body of the head's length and checksum"));
+        }
+        let mut body = Reader { bytes, at: HEAD_BYTES };
+        let mut manifest = Manifest {
+            run: body.u64()?,
+            routing_generation: body.u64()?,
+            next_segment: body.u64()?,
+            shards: body.u16()?,
+            ..Manifest::default()
+        };
+        for _ in 0..body.u32()? {
+            let mut positions = Vec::new();
+            for _ in 0..body.count(POSITION_BYTES)? {
+                positions.push(JournalPosition { sequence: body.u64()?, offset: body.u64()? });
+            }
+            manifest.positions.push(positions);
+        }
+        for _ in 0..body.count(SEGMENT_BYTES)? {
+            manifest.segments.push(SegmentEntry {
+                id: body.u64()?,
+                shards: body.u16()?,
+                shard: body.u16()?,
+                min_ms: body.u64()? as i64,
+                max_ms: body.u64()? as i64,
+                bytes: body.u64()?,
+            });
+        }
+        if body.at == bytes.len() { Ok(manifest) } else { Err(damaged(body.at, "the end")) }
+    }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).expect("a manifest is far below 4 GiB")
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], ManifestError> {
+        let found = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<N>);
+        let found = *found.ok_or(ManifestError::Damaged { at: self.at as u64, expected: "more bytes" })?;
+        self.at += N;
+        Ok(found)
+    }
+
+    fn u16(&mut self) -> Result<u16, ManifestError> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, ManifestError> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, ManifestError> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    /// A count of things that each take `bytes`, checked against what is left before anything is made.
+    fn count(&mut self, bytes: usize) -> Result<u32, ManifestError> {
+        let at = self.at as u64;
+        let count = self.u32()?;
+        if count as usize > (self.bytes.len() - self.at) / bytes {
+            return Err(ManifestError::Damaged { at, expected: "a count that fits the file" });
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{SimDisk, ready};
+    use proptest::prelude::*;
+
+    fn manifest(run: u64) -> Manifest {
+        let position = |sequence| JournalPosition { sequence, offset: 4_096 + sequence };
+        Manifest {
+            run,
+            shards: 2,
+            routing_generation: 5,
+            positions: vec![vec![position(1), position(9)], vec![position(3), position(7)]],
+            segments: vec![
+                SegmentEntry { id: 1, shards: 2, shard: 0, min_ms: -5, max_ms: 70, bytes: 1 << 33 },
+                SegmentEntry { id: 8, shards: 4, shard: 3, min_ms: 0, max_ms: 0, bytes: 0 },
+            ],
+            next_segment: 9,
+        }
+    }
+
+    #[test]
+    fn a_manifest_comes_back_and_names_the_positions_to_cut_and_to_go_on_from() {
+        let disk = SimDisk::new(1);
+        assert_eq!(ready(Manifest::load(&disk)).unwrap(), None);
+        ready(manifest(3).store(&disk)).unwrap();
+        let loaded = ready(Manifest::load(&disk)).unwrap().unwrap();
+        assert_eq!(loaded, manifest(3));
+        assert_eq!((loaded.lowest_position(1).sequence, loaded.highest_position(1).sequence), (7, 9));
+        assert_eq!(loaded.lowest_position(2), JournalPosition::default());
+        assert_eq!(Manifest::default().lowest_position(0), JournalPosition::default());
+    }
+
+    /// A power cut while the manifest is replaced leaves the old one or the new one.
+    /// Method: cut at every operation of a second store, and look at several torn outcomes of each.
+    #[test]
+    fn a_cut_leaves_the_old_manifest_or_the_new_one() {
+        let store_twice = |disk: &SimDisk| -> io::Result<()> {
+            ready(manifest(1).store(disk))?;
+            ready(manifest(2).store(disk))
+        };
+        let whole = SimDisk::new(1);
+        store_twice(&whole).unwrap();
+        let half = whole.operations() / 2;
+        for cut in half..=whole.operations() {
+            let disk = SimDisk::cutting_at(cut, cut);
+            let done = store_twice(&disk).is_ok();
+            for seed in 0..20 {
+                let left = ready(Manifest::load(&disk.after_power_cut(seed))).unwrap().unwrap();
+                assert!(left == manifest(2) || (!done && left == manifest(1)), "cut {cut} seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_version_a_foreign_file_and_damage_are_told_apart() {
+        let mut newer = manifest(1).encode();
+        newer[8] = 2;
+        let crc = crc32c::crc32c(&newer[..HEAD_BYTES - 4]);
+        newer[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+        assert!(matches!(Manifest::decode(&newer), Err(ManifestError::Version { found: 2 })));
+        assert!(matches!(Manifest::decode(b"[package]"), Err(ManifestError::Foreign)));
+        let good = manifest(1).encode();
+        for len in MAGIC.len()..good.len() {
+            assert!(matches!(Manifest::decode(&good[..len]), Err(ManifestError::Damaged { .. })), "{len}");
+        }
+        for bit in 0..good.len() * 8 {
+            let mut turned = good.clone();
+            turned[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::decode(&turned).is_err(), "bit {bit}");
+        }
+    }
+
+    proptest! {
+        /// Any body behind a right head is refused or read; nothing panics, nothing is made of a count alone.
+        #[test]
+        fn any_bytes_are_refused_or_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Manifest::decode(&body);
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
+            bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+            bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+            bytes.extend_from_slice(&body);
+            if let Ok(manifest) = Manifest::decode(&bytes) {
+                prop_assert_eq!(manifest.encode(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The memtable: every series of a shard with what arrived since the last flush, ready to be queried.
+//!
+//! Owner: one executor; nothing here crosses cores. Its readers hold shared, immutable pieces.
+//! Always: a series is one label set, compared by bytes; a sample that is later than all before it costs
+//! one comparison and an append; of two samples with one time the newer counts; every byte is accounted.
+//! Not here: which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
+//! Read next: `memtable/series.rs` for the samples of one series, `memtable/append.rs` for the way in,
+//! `memtable/read.rs` for selecting, `memtable/seal.rs` for what a flush takes away.
+
+mod append;
+mod postings;
+mod read;
+mod seal;
+mod series;
+
+#[cfg(test)]
+mod tests;
+
+pub use append::{Appended, UnknownSeries};
+pub use seal::{Frozen, FrozenSeries};
+pub use series::SeriesSlice;
+
+use hashbrown::HashTable;
+use model::{LabelSet, LabelSetRef, MetricKind, SeriesHash};
+use postings::Postings;
+use series::SeriesSamples;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// A series within one memtable. It is valid until the series is dropped, which a freeze does only to
+/// series that its caller does not keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesId(pub u32);
+
+/// Says which watchers (rules) look at a series, by its label set; 0 for none. Asked once per series.
+pub type WatchOf = Box<dyn Fn(LabelSetRef<'_>) -> u16>;
+
+/// See the head of this file.
+pub struct Memtable {
+    /// By id. A hole is an id that waits in `free` or was never given again.
+    series: Vec<Option<Series>>,
+    by_labels: HashTable<SeriesId>,
+    postings: Postings,
+    watch_of: WatchOf,
+    /// Dropped ids, each with the cycle in which it was dropped, oldest first.
+    free: VecDeque<(u64, SeriesId)>,
+    /// Freezes so far.
+    cycle: u64,
+    /// Series ever met: orders them by arrival.
+    arrivals: u64,
+    series_count: usize,
+    series_bytes: usize,
+    sample_bytes: usize,
+    sample_count: u64,
+}
+
+/// One row of the series table.
+struct Series {
+    samples: SeriesSamples,
+    labels: Rc<LabelSet>,
+    hash: SeriesHash,
+    arrival: u64,
+    watch: u16,
+    kind: MetricKind,
+    /// Freezes in a row that found no sample.
+    idle_cycles: u8,
+}
+
+/// Freezes without a sample after which a series that nobody keeps is dropped.
+const IDLE_CYCLES_MAX: u8 = 2;
+/// Cycles for which the id of a dropped series is not given to another.
+const ID_REST_CYCLES: u64 = 2;
+/// What a series costs in the tables beside its labels: its row, its place in the hash table, two counts.
+const SERIES_BYTES: usize = size_of::<Option<Series>>() + 8 + 16;
+
+impl Memtable {
+    /// An empty memtable. `watch_of` tags each series when it is first met.
+    pub fn new(watch_of: WatchOf) -> Memtable {
+        Memtable {
+            series: Vec::new(),
+            by_labels: HashTable::new(),
+            postings: Postings::default(),
+            watch_of,
+            free: VecDeque::new(),
+            cycle: 0,
+            arrivals: 0,
+            series_count: 0,
+            series_bytes: 0,
+            sample_bytes: 0,
+            sample_count: 0,
+        }
+    }
+
+    /// The series of that label set, made if it is new. The kind said last is kept.
+    ///
+    /// `None` when all 2³² - 1 ids are in use.
+    pub fn intern(&mut self, labels: LabelSetRef<'_>, kind: MetricKind) -> Option<SeriesId> {
+        let hash = labels.hash();
+        let series = &mut self.series;
+        let same = |id: &SeriesId| {
+            series[id.0 as usize].as_ref().is_some_and(|row| (*row.labels).as_ref() == labels)
+        };
+        if let Some(&id) = self.by_labels.find(hash_key(hash), same) {
+            if let Some(row) = &mut series[id.0 as usize] {
+                row.kind = kind;
+            }
+            return Some(id);
+        }
+        let id = self.take_id()?;
+        self.series[id.0 as usize] = Some(Series {
+            samples: SeriesSamples::default(),
+            labels: Rc::new(labels.to_owned()),
+            hash,
+            arrival: self.arrivals,
+            watch: (self.watch_of)(labels),
+            kind,
+            idle_cycles: 0,
+        });
+        self.arrivals += 1;
+        self.series_count += 1;
+        self.series_bytes += series_bytes(labels) + self.postings.insert(labels, id);
+        let series = &self.series;
+        self.by_labels.insert_unique(hash_key(hash), id, |id| {
+            series[id.0 as usize].as_ref().map_or(0, |row| hash_key(row.hash))
+        });
+        Some(id)
+    }
+
+    fn take_id(&mut self) -> Option<SeriesId> {
+        if let Some(&(dropped, id)) = self.free.front()
+            && self.cycle >= dropped + ID_REST_CYCLES
+        {
+            self.free.pop_front();
+            return Some(id);
+        }
+        let id = u32::try_from(self.series.len()).ok().filter(|&id| id != u32::MAX)?;
+        self.series.push(None);
+        Some(SeriesId(id))
+    }
+
+    /// The label set of a series.
+    pub fn labels(&self, id: SeriesId) -> Option<&Rc<LabelSet>> {
+        self.row(id).map(|row| &row.labels)
+    }
+
+    fn row(&self, id: SeriesId) -> Option<&Series> {
+        self.series.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Series in the table, idle ones included.
+    pub fn series_count(&self) -> usize {
+        self.series_count
+    }
+
+    /// Samples since the last freeze.
+    pub fn sample_count(&self) -> u64 {
+        self.sample_count
+    }
+
+    /// Bytes of memory that a freeze takes away.
+    pub fn sample_bytes(&self) -> usize {
+        self.sample_bytes
+    }
+
+    /// Bytes of memory held: samples, labels, tables and postings, the tables by estimate.
+    pub fn bytes(&self) -> usize {
+        self.series_bytes + self.sample_bytes
+    }
+}
+
+fn series_bytes(labels: LabelSetRef<'_>) -> usize {
+    SERIES_BYTES + labels.bytes().len()
+}
+
+/// 64 of the 128 bits; they are spread well already.
+fn hash_key(hash: SeriesHash) -> u64 {
+    (hash.0 >> 64) as u64
+}

@@ -1,0 +1,135 @@
+//! The samples of one series: chunks that rise, and beside them what came late.
+//!
+//! ```text
+//!   closed  [chunk][chunk][chunk] open [chunk→      strictly rising over all of them
+//!   late       ·       · ··             ·           sorted; no later than the open chunk's last sample
+//! ```
+//!
+//! Where both hold a sample of one time, the late one came after and counts.
+
+use super::Appended;
+use crate::chunk::{Chunk, NotAppended, OpenChunk};
+use model::{Sample, Timestamp};
+use std::collections::BTreeMap;
+
+/// Bytes of memory that a late sample takes: key and value in tree nodes that are two thirds full.
+const LATE_SAMPLE_BYTES: usize = 24;
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(super) struct SeriesSamples {
+    open: Option<OpenChunk>,
+    closed: Vec<Chunk>,
+    /// A tree, so that a series that arrives backwards costs a logarithm a sample and no more. Empty, as in
+    /// most series, it has no heap.
+    late: BTreeMap<Timestamp, f64>,
+}
+
+/// What one source knows of one series, free of the memtable it was taken from.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesSlice {
+    /// Chunks in order of time, not overlapping. The first and last may reach beyond the asked range.
+    pub chunks: Vec<Chunk>,
+    /// Samples in order of time that count more than a chunk's sample of the same time.
+    pub late: Vec<Sample>,
+}
+
+impl SeriesSlice {
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.late.is_empty()
+    }
+}
+
+impl SeriesSamples {
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Bytes of memory behind the row, counted anew: the twin of the running account.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, OpenChunk::heap_bytes)
+            + self.closed.iter().map(chunk_bytes).sum::<usize>()
+            + self.late.len() * LATE_SAMPLE_BYTES
+    }
+
+    /// Adds a sample wherever it belongs, and to `bytes` what that took.
+    #[inline]
+    pub(super) fn append(&mut self, sample: Sample, bytes: &mut usize) -> Appended {
+        let Some(open) = &mut self.open else {
+            let open = self.open.insert(OpenChunk::new(sample));
+            *bytes += open.heap_bytes();
+            return Appended::New;
+        };
+        let heap_before = open.heap_bytes();
+        match open.append(sample) {
+            Ok(()) => *bytes += open.heap_bytes() - heap_before,
+            Err(NotAppended::NotLater) => return self.append_late(sample, bytes),
+            Err(NotAppended::Full | NotAppended::FinePart) => {
+                let chunk = open.seal();
+                *open = OpenChunk::new(sample);
+                *bytes += chunk_bytes(&chunk) + open.heap_bytes();
+                *bytes -= heap_before;
+                self.closed.push(chunk);
+            }
+        }
+        Appended::New
+    }
+
+    #[cold]
+    fn append_late(&mut self, sample: Sample, bytes: &mut usize) -> Appended {
+        let old = self.late.get(&sample.timestamp).copied().or_else(|| self.in_chunks(sample.timestamp));
+        match old {
+            Some(old) if old.to_bits() == sample.value.to_bits() => Appended::Same,
+            old => {
+                if self.late.insert(sample.timestamp, sample.value).is_none() {
+                    *bytes += LATE_SAMPLE_BYTES;
+                }
+                old.map_or(Appended::New, |old| Appended::Replaced { old })
+            }
+        }
+    }
+
+    /// The value that a chunk holds for this time.
+    fn in_chunks(&self, timestamp: Timestamp) -> Option<f64> {
+        let open = self.open.as_ref()?;
+        let chunk = if timestamp >= open.first() {
+            if open.last().timestamp == timestamp {
+                return Some(open.last().value);
+            }
+            if !open.may_hold(timestamp) {
+                return None;
+            }
+            &open.seal()
+        } else {
+            let at = self.closed.partition_point(|chunk| chunk.last() < timestamp);
+            self.closed.get(at).filter(|chunk| chunk.first() <= timestamp)?
+        };
+        let found = chunk.samples().map_while(Result::ok).find(|sample| sample.timestamp >= timestamp);
+        found.filter(|sample| sample.timestamp == timestamp).map(|sample| sample.value)
+    }
+
+    /// What lies from `start` to `end`, both included: closed chunks are shared, the rest is copied.
+    pub(super) fn slice(&self, start: Timestamp, end: Timestamp) -> SeriesSlice {
+        if start > end {
+            return SeriesSlice::default();
+        }
+        let from = self.closed.partition_point(|chunk| chunk.last() < start);
+        let until = from + self.closed[from..].partition_point(|chunk| chunk.first() <= end);
+        let mut chunks = self.closed[from..until].to_vec();
+        if let Some(open) = &self.open
+            && open.first() <= end
+            && open.last().timestamp >= start
+        {
+            chunks.push(open.seal());
+        }
+        let late = self.late.range(start..=end);
+        SeriesSlice { chunks, late: late.map(|(&timestamp, &value)| Sample { timestamp, value }).collect() }
+    }
+}
+
+fn chunk_bytes(chunk: &Chunk) -> usize {
+    // The shared bytes carry two counts.
+    size_of::<Chunk>() + chunk.bytes().len() + 2 * size_of::<usize>()
+}

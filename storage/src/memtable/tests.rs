@@ -1,0 +1,216 @@
+use super::*;
+use model::{Matcher, Sample, Timestamp};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashSet};
+
+fn table() -> Memtable {
+    Memtable::new(Box::new(|labels| u16::from(labels.name() == "watched")))
+}
+
+fn labels(name: &str, pairs: &[(&str, &str)]) -> LabelSet {
+    LabelSet::new(name, pairs).unwrap()
+}
+
+fn intern(table: &mut Memtable, set: &LabelSet) -> SeriesId {
+    table.intern(set.as_ref(), MetricKind::Gauge).unwrap()
+}
+
+fn at(ticks: i64, value: f64) -> Sample {
+    Sample { timestamp: Timestamp::from_ticks(ticks), value }
+}
+
+/// All of a slice, late samples over chunks, as ticks and bits.
+fn flat(slice: &SeriesSlice) -> Vec<(i64, u64)> {
+    let mut all = BTreeMap::new();
+    let chunks = slice.chunks.iter().flat_map(|chunk| chunk.samples().map(Result::unwrap));
+    for sample in chunks.chain(slice.late.iter().copied()) {
+        all.insert(sample.timestamp.ticks(), sample.value.to_bits());
+    }
+    all.into_iter().collect()
+}
+
+fn everything(table: &Memtable, id: SeriesId) -> Vec<(i64, u64)> {
+    flat(&table.slice(id, Timestamp::MIN, Timestamp::MAX))
+}
+
+/// The running account of sample bytes, counted anew.
+fn counted_bytes(table: &Memtable) -> usize {
+    table.series.iter().flatten().map(|row| row.samples.bytes()).sum()
+}
+
+/// Times that mostly rise, sometimes repeat, fall back or leap.
+fn ticks() -> impl Strategy<Value = Vec<(i64, u8)>> {
+    let whole = |millis: i64| millis << 20;
+    let time = prop_oneof![
+        6 => (0i64..2_000).prop_map(whole),
+        2 => (0i64..40).prop_map(whole),
+        2 => (0i64..20, 0i64..4).prop_map(move |(millis, fine)| whole(millis) + fine),
+        1 => Just(whole(1 << 40)),
+    ];
+    (any::<bool>(), proptest::collection::vec((time, 0u8..3), 1..600)).prop_map(|(sorted, mut times)| {
+        if sorted {
+            // Nearly in order: every seventh stays where it fell.
+            let mut rising: Vec<i64> = times.iter().map(|(time, _)| *time).collect();
+            rising.sort_unstable();
+            for (i, (time, _)) in times.iter_mut().enumerate().filter(|(i, _)| i % 7 != 0) {
+                *time = rising[i];
+            }
+        }
+        times
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// In whatever order samples come, each says what it did and the series is what a map would be.
+    #[test]
+    fn a_series_is_a_map_from_time_to_its_last_value(samples in ticks(), range in (0i64..2_000, 0i64..2_000)) {
+        let mut table = table();
+        let id = intern(&mut table, &labels("cpu", &[]));
+        let mut model: BTreeMap<i64, f64> = BTreeMap::new();
+        for (ticks, value) in samples {
+            let value = f64::from(value);
+            let expected = match model.insert(ticks, value) {
+                None => Appended::New,
+                Some(old) if old == value => Appended::Same,
+                Some(old) => Appended::Replaced { old },
+            };
+            prop_assert_eq!(table.append(id, at(ticks, value)), Ok((expected, 0)));
+        }
+        let bits = |(ticks, value): (&i64, &f64)| (*ticks, value.to_bits());
+        prop_assert_eq!(everything(&table, id), model.iter().map(bits).collect::<Vec<_>>());
+        prop_assert_eq!(table.sample_count(), model.len() as u64);
+        prop_assert_eq!(table.sample_bytes(), counted_bytes(&table));
+
+        let (start, end) = (range.0 << 20, range.1 << 20);
+        let slice = table.slice(id, Timestamp::from_ticks(start), Timestamp::from_ticks(end));
+        let within: Vec<_> = flat(&slice).into_iter().filter(|(t, _)| (start..=end).contains(t)).collect();
+        let expected: Vec<_> = if start > end { Vec::new() } else { model.range(start..=end).map(bits).collect() };
+        prop_assert_eq!(within, expected);
+    }
+
+    /// Postings find what looking at every series would.
+    #[test]
+    fn selecting_finds_what_looking_at_all_would(
+        sets in proptest::collection::vec((0u8..3, 0u8..4, 0u8..4), 1..40),
+        conditions in proptest::collection::vec((0u8..3, 0u8..5, any::<bool>()), 0..4),
+    ) {
+        let mut table = table();
+        let value = |n: u8| if n == 0 { String::new() } else { format!("v{n}") };
+        let mut arrived: Vec<LabelSet> = Vec::new();
+        for (name, host, zone) in sets {
+            let set = labels(&format!("m{name}"), &[("host", &value(host)), ("zone", &value(zone))]);
+            intern(&mut table, &set);
+            if !arrived.contains(&set) {
+                arrived.push(set);
+            }
+        }
+        let label = |n: u8| ["host", "zone", "absent"][usize::from(n)].to_owned();
+        let matchers: Vec<Matcher> = conditions.into_iter()
+            .map(|(l, v, equal)| Matcher { label: label(l), value: value(v), equal }).collect();
+        let selected: Vec<LabelSet> = table.select("m1", &matchers).into_iter()
+            .map(|id| LabelSet::clone(table.labels(id).unwrap())).collect();
+        let expected: Vec<LabelSet> = arrived.into_iter()
+            .filter(|set| set.as_ref().name() == "m1" && matchers.iter().all(|m| m.matches(set.as_ref())))
+            .collect();
+        prop_assert_eq!(selected, expected);
+    }
+}
+
+#[test]
+fn a_value_replaced_again_and_again_is_one_sample() {
+    let mut table = table();
+    let id = intern(&mut table, &labels("watched", &[]));
+    assert_eq!(table.append(id, at(5, 1.0)), Ok((Appended::New, 1)), "watched series carry their tag");
+    assert_eq!(table.append(id, at(5, 1.0)), Ok((Appended::Same, 1)));
+    for n in 1..50 {
+        let (old, new) = (f64::from(n), f64::from(n + 1));
+        assert_eq!(table.append(id, at(5, new)), Ok((Appended::Replaced { old }, 1)));
+    }
+    assert_eq!(table.append(id, at(5, 0.0)), Ok((Appended::Replaced { old: 50.0 }, 1)));
+    assert_eq!(table.append(id, at(5, -0.0)), Ok((Appended::Replaced { old: 0.0 }, 1)), "-0 is not 0");
+    assert_eq!(everything(&table, id), [(5, (-0.0f64).to_bits())]);
+    assert_eq!(table.sample_bytes(), counted_bytes(&table));
+}
+
+/// A series that arrives backwards is stored, each sample where it belongs, in memory that grows with it.
+#[test]
+fn a_series_may_arrive_backwards() {
+    let mut table = table();
+    let id = intern(&mut table, &labels("cpu", &[]));
+    let count = 50_000i64;
+    for i in (0..count).rev() {
+        assert_eq!(table.append(id, at(i << 20, 1.0)), Ok((Appended::New, 0)));
+    }
+    let times: Vec<i64> = everything(&table, id).into_iter().map(|(ticks, _)| ticks >> 20).collect();
+    assert_eq!(times, (0..count).collect::<Vec<_>>());
+    assert!(table.sample_bytes() < 40 * count as usize);
+}
+
+#[test]
+fn a_freeze_takes_all_samples_and_leaves_the_ids() {
+    let mut table = table();
+    let sets = [labels("cpu", &[("host", "a")]), labels("cpu", &[("host", "b")])];
+    let ids = sets.each_ref().map(|set| intern(&mut table, set));
+    table.append(ids[0], at(10, 1.0)).unwrap();
+    table.append(ids[0], at(5, 2.0)).unwrap();
+    let before = table.sample_bytes();
+    let frozen = table.freeze(|_| false);
+    assert_eq!((frozen.bytes(), frozen.sample_count(), table.sample_bytes()), (before, 2, 0));
+    let slice = frozen.slice(ids[0], Timestamp::MIN, Timestamp::MAX);
+    assert_eq!(flat(&slice), [(5, 2.0f64.to_bits()), (10, 1.0f64.to_bits())]);
+    assert!(frozen.slice(ids[1], Timestamp::MIN, Timestamp::MAX).is_empty());
+    assert_eq!(sets.each_ref().map(|set| intern(&mut table, set)), ids);
+    table.append(ids[0], at(7, 3.0)).unwrap();
+    assert_eq!(everything(&table, ids[0]), [(7, 3.0f64.to_bits())]);
+}
+
+/// Series come and go; what nobody keeps is forgotten after two idle cycles, and its id rests for two more.
+#[test]
+fn churn_does_not_fill_the_memory() {
+    let mut table = table();
+    let kept = intern(&mut table, &labels("kept", &[("host", "a")]));
+    let alone = table.bytes();
+    let (mut last_used, mut bytes_at_twenty) = (BTreeMap::new(), 0);
+    for cycle in 0..40u64 {
+        for n in 0..100 {
+            let set = labels("pod", &[("uid", &format!("{cycle}-{n}")), ("zone", "z")]);
+            let id = intern(&mut table, &set);
+            if let Some(used) = last_used.insert(id, cycle) {
+                assert!(cycle - used >= 4, "{id:?} used in cycle {used} and again in {cycle}");
+            }
+            table.append(id, at(1, 1.0)).unwrap();
+        }
+        table.freeze(|id| id == kept);
+        if cycle == 20 {
+            bytes_at_twenty = table.bytes();
+        }
+        assert!(table.series_count() <= 301);
+    }
+    assert_eq!(table.bytes(), bytes_at_twenty);
+    assert!(last_used.len() <= 600, "{} ids for 300 living series", last_used.len());
+    for _ in 0..3 {
+        table.freeze(|id| id == kept);
+    }
+    assert_eq!((table.series_count(), table.bytes()), (1, alone));
+    assert!(table.select("pod", &[]).is_empty() && table.select("kept", &[]) == [kept]);
+    let stale = last_used.into_keys().find(|id| table.labels(*id).is_none()).unwrap();
+    assert_eq!(table.append(stale, at(1, 1.0)), Err(UnknownSeries(stale)));
+}
+
+/// Ids are given again, so lists and orders must not rely on rising ids.
+#[test]
+fn order_is_that_of_arrival_also_when_ids_are_given_again() {
+    let mut table = table();
+    let set = |n: usize| labels("pod", &[("uid", &n.to_string())]);
+    for n in 0..10 {
+        intern(&mut table, &set(n));
+    }
+    let lasting = intern(&mut table, &set(10));
+    (0..4).for_each(|_| drop(table.freeze(|id| id == lasting)));
+    let again: Vec<SeriesId> = (11..21).map(|n| intern(&mut table, &set(n))).collect();
+    assert!(again.iter().all(|id| *id < lasting), "{again:?}");
+    assert_eq!(table.select("pod", &[]), [vec![lasting], again.clone()].concat());
+    assert_eq!(again.iter().collect::<HashSet<_>>().len(), 10);
+}

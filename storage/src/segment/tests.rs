@@ -1,0 +1,229 @@
+use super::layout::{BLOCK_BYTES_TARGET, Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head};
+use super::*;
+use crate::chunk::Chunk;
+use crate::disk::{Disk, DiskFile, SimDisk, ready};
+use crate::memtable::{Frozen, Memtable, SeriesSlice};
+use model::{LabelSet, Matcher, MetricKind, Sample, Timestamp};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const ALL: (Timestamp, Timestamp) = (Timestamp::MIN, Timestamp::MAX);
+
+fn at(millis: i64, value: f64) -> Sample {
+    Sample { timestamp: Timestamp::from_millis(millis).unwrap(), value }
+}
+
+fn frozen(series: usize, samples: i64) -> Frozen {
+    let mut table = Memtable::new(Box::new(|_| 0));
+    for n in 0..series {
+        let set = LabelSet::new(&format!("m{}", n % 3), &[("n", &n.to_string())]).unwrap();
+        let id = table.intern(set.as_ref(), MetricKind::Counter).unwrap();
+        for i in 0..samples {
+            table.append(id, at(1_000 * i, (i * 3 + n as i64) as f64)).unwrap();
+        }
+        table.append(id, at(500, 0.5)).unwrap();
+    }
+    table.freeze(|_| true)
+}
+
+/// Every sample of the names, by labels, as far as it can be read.
+fn contents(
+    reader: &SegmentReader<SimDisk>,
+    warnings: &mut Vec<SegmentError>,
+) -> BTreeMap<LabelSet, Vec<(i64, u64)>> {
+    let mut all = BTreeMap::new();
+    for name in ["m0", "m1", "m2"] {
+        for series in ready(reader.find(name, &[], ALL, |_| true, warnings)) {
+            let mut samples = Vec::new();
+            ready(reader.read_samples(&series.labels, &series.chunks, &mut samples, warnings));
+            let bits = samples.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())).collect();
+            all.insert(series.labels, bits);
+        }
+    }
+    all
+}
+
+fn written(frozen: &Frozen) -> (SimDisk, SegmentEntry) {
+    let disk = SimDisk::new(1);
+    let entry = ready(write_segment(&disk, 7, 0, 1, frozen)).unwrap();
+    (disk, entry)
+}
+
+#[test]
+fn what_was_written_is_read_back() {
+    let (disk, entry) = written(&frozen(2_000, 300));
+    assert_eq!((entry.min_ms, entry.max_ms), (0, 299_000));
+    assert_eq!(entry.bytes, disk.contents(&segment_path(7)).unwrap().len() as u64);
+    let reader = ready(SegmentReader::open(&disk, 7)).unwrap();
+    assert_eq!(reader.entry(), &entry);
+    assert_eq!((reader.series_count(), reader.sample_count()), (2_000, 2_000 * 301));
+    let mut warnings = Vec::new();
+    let all = contents(&reader, &mut warnings);
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(all.len(), 2_000);
+    for (labels, samples) in all {
+        let n: i64 = labels.as_ref().get("n").parse().unwrap();
+        let mut expected: Vec<Sample> = (0..300).map(|i| at(1_000 * i, (i * 3 + n) as f64)).collect();
+        expected.insert(1, at(500, 0.5));
+        let bits: Vec<_> = expected.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())).collect();
+        assert_eq!(samples, bits, "{labels:?}");
+    }
+}
+
+/// A query for one series of a rare name reads the one block that may hold it.
+#[test]
+fn a_rare_name_is_found_by_reading_one_block() {
+    let mut table = Memtable::new(Box::new(|_| 0));
+    for n in 0..3_000 {
+        let name = if n == 1_234 { "rare".to_owned() } else { "often".to_owned() };
+        let set = LabelSet::new(&name, &[("n", &n.to_string())]).unwrap();
+        let id = table.intern(set.as_ref(), MetricKind::Gauge).unwrap();
+        table.append(id, at(1, 1.0)).unwrap();
+    }
+    let (disk, _) = written(&table.freeze(|_| true));
+    let reader = ready(SegmentReader::open(&disk, 7)).unwrap();
+    assert!(reader.memory_bytes() < 2_000);
+    assert!(reader.may_hold("rare") && !reader.may_hold("absent"));
+    let reads = disk.calls(crate::disk::Call::Read);
+    let mut warnings = Vec::new();
+    assert_eq!(ready(reader.find("rare", &[], ALL, |_| true, &mut warnings)).len(), 1);
+    assert_eq!(disk.calls(crate::disk::Call::Read) - reads, 1);
+    let matcher = Matcher { label: "n".into(), value: "17".into(), equal: true };
+    let found = ready(reader.find("often", std::slice::from_ref(&matcher), ALL, |_| true, &mut warnings));
+    assert_eq!(found.len(), 1);
+    assert!(disk.calls(crate::disk::Call::Read) - reads > 2, "several blocks of {BLOCK_BYTES_TARGET} bytes");
+}
+
+/// No bit can change in silence: every flipped one is told, or nothing that is read changes.
+#[test]
+fn a_flipped_bit_is_noticed_or_harmless() {
+    let (disk, entry) = written(&frozen(4, 30));
+    let reader = ready(SegmentReader::open(&disk, 7)).unwrap();
+    let honest = contents(&reader, &mut Vec::new());
+    let mut noticed = 0;
+    for byte in 0..entry.bytes {
+        let rotten = disk.after_kill();
+        assert!(rotten.flip_bit(&segment_path(7), byte * 8 + byte % 8));
+        let Ok(reader) = ready(SegmentReader::open(&rotten, 7)) else {
+            noticed += 1;
+            continue;
+        };
+        let mut warnings = Vec::new();
+        let all = contents(&reader, &mut warnings);
+        if warnings.is_empty() {
+            assert_eq!(all, honest, "byte {byte}");
+        } else {
+            noticed += 1;
+            assert!(
+                all.iter().all(|(labels, samples)| {
+                    samples.iter().all(|sample| honest[labels].contains(sample))
+                })
+            );
+        }
+    }
+    assert_eq!(noticed, entry.bytes, "every byte is under a checksum");
+}
+
+/// Damage costs itself: one chunk of one series here, told with file, offset and series.
+#[test]
+fn a_damaged_chunk_costs_only_itself() {
+    let (disk, _) = written(&frozen(10, 1_000));
+    let reader = ready(SegmentReader::open(&disk, 7)).unwrap();
+    let found = ready(reader.find("m1", &[], ALL, |_| true, &mut Vec::new()));
+    let hit = found[1].chunks[2];
+    disk.flip_bit(&segment_path(7), hit.offset * 8 + 100);
+    let mut warnings = Vec::new();
+    let all = contents(&reader, &mut warnings);
+    let total: usize = all.values().map(Vec::len).sum();
+    assert_eq!(total, 10 * 1_001 - hit.count as usize);
+    let [SegmentError::Damaged { path, offset, series, .. }] = &warnings[..] else { panic!("{warnings:?}") };
+    assert_eq!((path, *offset), (&segment_path(7), hit.offset));
+    assert_eq!(series.as_deref(), Some(&*format!("{:?}", found[1].labels)));
+}
+
+#[test]
+fn a_segment_cut_anywhere_is_refused() {
+    let (disk, entry) = written(&frozen(2, 5));
+    let whole = disk.contents(&segment_path(7)).unwrap();
+    for len in 0..entry.bytes {
+        let cut = SimDisk::new(1);
+        ready(cut.create_dir(SEGMENTS_FOLDER)).unwrap();
+        let file = ready(cut.create(&segment_path(7))).unwrap();
+        ready(file.write_at(0, &whole[..len as usize])).unwrap();
+        assert!(ready(SegmentReader::open(&cut, 7)).is_err(), "cut to {len} bytes");
+    }
+}
+
+#[test]
+fn another_segment_and_a_newer_version_are_named() {
+    let (disk, _) = written(&frozen(2, 5));
+    let whole = disk.contents(&segment_path(7)).unwrap();
+    ready(disk.rename(&segment_path(7), &segment_path(8))).unwrap();
+    let error = ready(SegmentReader::open(&disk, 8)).err().unwrap();
+    assert!(error.to_string().contains("another segment"), "{error}");
+    let mut newer = whole.clone();
+    newer[8] = 9;
+    let crc = crc32c::crc32c(&newer[..HEAD_BYTES - 4]).to_le_bytes();
+    newer[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&crc);
+    let file = ready(disk.create(&segment_path(7))).unwrap();
+    ready(file.write_at(0, &newer)).unwrap();
+    let error = ready(SegmentReader::open(&disk, 7)).err().unwrap();
+    assert!(matches!(error, SegmentError::NewerVersion { version: 9, .. }), "{error}");
+}
+
+#[test]
+fn a_disk_that_is_full_gets_its_space_back() {
+    let disk = SimDisk::new(1);
+    disk.set_capacity(Some(5_000));
+    let frozen = frozen(100, 100);
+    let error = ready(write_segment(&disk, 7, 0, 1, &frozen)).unwrap_err();
+    assert!(matches!(error, SegmentError::Io { .. }), "{error}");
+    assert_eq!(disk.bytes_used(), 0);
+    disk.set_capacity(None);
+    ready(write_segment(&disk, 7, 0, 1, &frozen)).unwrap();
+    assert!(ready(SegmentReader::open(&disk, 7)).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), blocks in any::<u32>()) {
+        let _ = Head::decode(&bytes);
+        let _ = Footer::decode(&bytes);
+        let _ = Block::decode_all(&bytes, blocks % 16);
+        let _ = Block::decode_all(&bytes, blocks);
+        for row in layout::rows(&bytes).flatten() {
+            let _ = row.chunks().count();
+        }
+        let mut footer = bytes;
+        footer.resize(FOOTER_BYTES, 0);
+        let crc = crc32c::crc32c(&footer[..FOOTER_BYTES - 12]).to_le_bytes();
+        footer[FOOTER_BYTES - 12..FOOTER_BYTES - 8].copy_from_slice(&crc);
+        footer[FOOTER_BYTES - 8..].copy_from_slice(&layout::MAGIC);
+        let _ = Footer::decode(&footer);
+    }
+
+    /// Late samples among chunks, against a map.
+    #[test]
+    fn merging_is_what_a_map_would_do(
+        chunks in proptest::collection::vec(proptest::collection::btree_set(0i64..300, 1..20), 0..6),
+        late in proptest::collection::btree_map(-5i64..1_500, 0u8..9, 0..40),
+    ) {
+        let mut slice = SeriesSlice::default();
+        let mut model = BTreeMap::new();
+        for (n, times) in chunks.iter().enumerate() {
+            let samples: Vec<Sample> = times.iter().map(|t| at(n as i64 * 300 + t, -1.0)).collect();
+            Chunk::encode_into(&samples, &mut slice.chunks);
+            model.extend(samples.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())));
+        }
+        slice.late = late.iter().map(|(t, value)| at(*t, f64::from(*value))).collect();
+        model.extend(slice.late.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())));
+        let mut out = Vec::new();
+        for chunk in merged(slice).unwrap() {
+            chunk.samples().decode_into(&mut out).unwrap();
+        }
+        let out: Vec<_> = out.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())).collect();
+        prop_assert_eq!(out, model.into_iter().collect::<Vec<_>>());
+    }
+}

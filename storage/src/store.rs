@@ -1,0 +1,205 @@
+//! The store of one shard: its memtable, the part on its way to disk, its segments, and queries over all.
+//!
+//! Owner: one executor. Shares come in by its rings, selections go out and own what they read.
+//! Always: a sample is in exactly one of memtable, frozen part and segments, and seen there at every moment
+//! of a flush; where several sources hold a sample of one series and time the newest counts:
+//! late arrivals, memtable, frozen part, newer segment, older segment.
+//! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
+//! segments count and what is too old.
+//! Read next: `store/select.rs` for queries, `store/flush.rs` for the way to disk.
+
+mod flush;
+mod select;
+
+#[cfg(test)]
+mod tests;
+
+pub use flush::{FlushJob, Flushed};
+pub use select::{SelectedSeries, Selection};
+
+use crate::disk::Disk;
+use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};
+use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path};
+use model::{Sample, SeriesNumber, Share};
+use std::rc::Rc;
+
+/// Numbers in one dictionary at most; a loop begins a new one long before.
+pub const SERIES_NUMBERS_MAX: u32 = 1 << 24;
+
+/// Bounds of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Bytes of series and samples in memory, the part on its way to disk included. A flush is wanted
+    /// early enough that the next cycle fits beside it.
+    pub memtable_bytes_max: usize,
+}
+
+/// See the head of this file.
+pub struct Store<D: Disk> {
+    disk: D,
+    shard: usize,
+    shards: usize,
+    options: StoreOptions,
+    memtable: Memtable,
+    frozen: Option<Rc<Frozen>>,
+    /// Whether a flush of `frozen` is under way; when not, the last one failed.
+    flushing: bool,
+    /// Ids rising: the newest last.
+    segments: Vec<Rc<SegmentReader<D>>>,
+    loops: Vec<Numbers>,
+}
+
+/// What the numbers of one loop mean here.
+#[derive(Default)]
+struct Numbers {
+    dictionary: Option<u64>,
+    series: Vec<SeriesId>,
+}
+
+/// Stands for a number that was never defined.
+const NO_SERIES: SeriesId = SeriesId(u32::MAX);
+
+impl<D: Disk> Store<D> {
+    /// An empty store of shard `shard` of `shards`. `watch_of` tags each series when it is first met.
+    ///
+    /// # Panics
+    /// If `shard` is not below `shards`, or `shards` is no `u16`.
+    pub fn new(disk: D, shard: usize, shards: usize, options: StoreOptions, watch_of: WatchOf) -> Store<D> {
+        assert!(shard < shards && shards <= usize::from(u16::MAX));
+        Store {
+            disk,
+            shard,
+            shards,
+            options,
+            memtable: Memtable::new(watch_of),
+            frozen: None,
+            flushing: false,
+            segments: Vec::new(),
+            loops: Vec::new(),
+        }
+    }
+
+    /// Opens those of the segments that may hold series of this shard, whatever number of shards wrote
+    /// them. A segment that cannot be opened is told and left out.
+    pub async fn open_segments(&mut self, entries: &[SegmentEntry]) -> Vec<SegmentError> {
+        let mut refused = Vec::new();
+        for entry in entries {
+            if !self.may_own_part_of(entry) || self.segments.iter().any(|open| open.entry().id == entry.id) {
+                continue;
+            }
+            match SegmentReader::open(&self.disk, entry.id).await {
+                Ok(reader) if reader.entry() == entry => self.segments.push(Rc::new(reader)),
+                Ok(_) => refused.push(SegmentError::Damaged {
+                    path: segment_path(entry.id),
+                    offset: 0,
+                    series: None,
+                    what: "the segment is not the one that the manifest describes",
+                }),
+                Err(error) => refused.push(error),
+            }
+        }
+        self.segments.sort_by_key(|reader| reader.entry().id);
+        refused
+    }
+
+    /// Some slot is the other's under its count and ours under ours.
+    fn may_own_part_of(&self, entry: &SegmentEntry) -> bool {
+        let slots = (0..model::SLOTS).filter_map(model::Slot::new);
+        let (theirs, count) = (usize::from(entry.shard), usize::from(entry.shards).max(1));
+        slots.filter(|slot| slot.owner(count) == theirs).any(|slot| slot.owner(self.shards) == self.shard)
+    }
+
+    /// Stores what loop `loop_index` sent; tells `observe` of every sample of a watched series.
+    ///
+    /// Returns how many samples came under a number that no definition named and are not stored: of a loop
+    /// that keeps its side 0.
+    pub fn apply(
+        &mut self,
+        loop_index: usize,
+        share: &Share,
+        observe: &mut impl FnMut(u16, Sample, Appended),
+    ) -> usize {
+        if self.loops.len() <= loop_index {
+            self.loops.resize_with(loop_index + 1, Numbers::default);
+        }
+        let numbers = &mut self.loops[loop_index];
+        if numbers.dictionary != Some(share.dictionary) {
+            numbers.dictionary = Some(share.dictionary);
+            numbers.series.clear();
+        }
+        for (number, kind, labels) in share.definitions() {
+            if let Some(id) = self.memtable.intern(labels, kind) {
+                numbers.define(number, id);
+            }
+        }
+        let mut unknown = 0;
+        for (number, sample) in share.samples() {
+            let id = numbers.series.get(number.0 as usize).copied().unwrap_or(NO_SERIES);
+            match self.memtable.append(id, sample) {
+                Ok((_, 0)) => {}
+                Ok((appended, watch)) => observe(watch, sample, appended),
+                Err(_) => unknown += 1,
+            }
+        }
+        unknown
+    }
+
+    /// Lets go of the segments whose last sample is older than that millisecond. The caller takes them out
+    /// of the manifest, then removes their files; selections that read them go on.
+    pub fn drop_segments_before(&mut self, millis: i64) -> Vec<SegmentEntry> {
+        let dropped: Vec<SegmentEntry> = self
+            .segments
+            .iter()
+            .map(|reader| *reader.entry())
+            .filter(|entry| entry.max_ms < millis)
+            .collect();
+        self.segments.retain(|reader| reader.entry().max_ms >= millis);
+        dropped
+    }
+
+    /// The open segments, ids rising.
+    pub fn segments(&self) -> impl Iterator<Item = &SegmentEntry> {
+        self.segments.iter().map(|reader| reader.entry())
+    }
+
+    /// Samples in the open segments; of one flushed twice (resent, or replaced) both count.
+    pub fn segment_samples(&self) -> u64 {
+        self.segments.iter().map(|reader| reader.sample_count()).sum()
+    }
+
+    /// Series in the memtable's table.
+    pub fn series_count(&self) -> usize {
+        self.memtable.series_count()
+    }
+
+    /// Bytes of series and samples in memory, the part on its way to disk included.
+    pub fn memtable_bytes(&self) -> usize {
+        let numbers: usize = self.loops.iter().map(|numbers| numbers.series.capacity()).sum();
+        self.memtable.bytes()
+            + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+            + numbers * size_of::<SeriesId>()
+    }
+
+    /// Samples in memory, the part on its way to disk included.
+    pub fn memtable_samples(&self) -> u64 {
+        self.memtable.sample_count() + self.frozen.as_ref().map_or(0, |frozen| frozen.sample_count())
+    }
+
+    /// Bytes of memory that the indexes of the segments take.
+    pub fn segment_index_bytes(&self) -> usize {
+        self.segments.iter().map(|reader| reader.memory_bytes()).sum()
+    }
+}
+
+impl Numbers {
+    fn define(&mut self, number: SeriesNumber, id: SeriesId) {
+        if number.0 >= SERIES_NUMBERS_MAX {
+            return;
+        }
+        let at = number.0 as usize;
+        if self.series.len() <= at {
+            self.series.resize(at + 1, NO_SERIES);
+        }
+        self.series[at] = id;
+    }
+}

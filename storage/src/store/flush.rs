@@ -1,0 +1,123 @@
+//! From memory to a segment: freeze, write, switch.
+//!
+//! ```text
+//!   begin_flush   memtable ──► frozen            queries read memtable + frozen + segments
+//!   run           frozen ──► file, synced        the executor does other work between steps
+//!   (the caller names the segment in the manifest)
+//!   finish_flush  frozen ──► segment             in one step, so no query sees both or neither
+//!   abort_flush   frozen stays                   and the next begin_flush writes it again
+//! ```
+
+use super::Store;
+use crate::disk::Disk;
+use crate::memtable::Frozen;
+use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path, write_segment};
+use std::rc::Rc;
+
+/// The work of one flush, free of the store so that the store goes on meanwhile.
+pub struct FlushJob {
+    id: u64,
+    shard: u16,
+    shards: u16,
+    frozen: Rc<Frozen>,
+    is_retry: bool,
+}
+
+/// A segment that is written, on the device, and open.
+pub struct Flushed<D: Disk>(Rc<SegmentReader<D>>);
+
+impl<D: Disk> Flushed<D> {
+    /// What the manifest is to keep.
+    pub fn entry(&self) -> &SegmentEntry {
+        self.0.entry()
+    }
+
+    /// Samples in the segment.
+    pub fn sample_count(&self) -> u64 {
+        self.0.sample_count()
+    }
+}
+
+impl FlushJob {
+    /// Whether this writes what a failed flush left. Journal positions taken for that one hold for this
+    /// one; positions taken now do not.
+    pub fn is_retry(&self) -> bool {
+        self.is_retry
+    }
+
+    /// Writes the segment, syncs it and opens it again, which checks what was written.
+    pub async fn run<D: Disk>(&self, disk: &D) -> Result<Flushed<D>, SegmentError> {
+        let written = write_segment(disk, self.id, self.shard, self.shards, &self.frozen).await?;
+        let reader = SegmentReader::open(disk, self.id).await?;
+        if *reader.entry() != written {
+            let path = segment_path(self.id);
+            let what = "the footer is not what was written";
+            return Err(SegmentError::Damaged { path, offset: 0, series: None, what });
+        }
+        Ok(Flushed(Rc::new(reader)))
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Whether so much is in memory that a flush should begin.
+    ///
+    /// Half of what the series table leaves, for the other half fills while this one is written. When the
+    /// table itself leaves next to nothing a flush of little would not help: then a sixteenth.
+    pub fn wants_flush(&self) -> bool {
+        let max = self.options.memtable_bytes_max;
+        let table = self.memtable.bytes() - self.memtable.sample_bytes();
+        let share = (max.saturating_sub(table) / 2).max(max / 16);
+        !self.flushing && (self.frozen.is_some() || self.memtable.sample_bytes() >= share)
+    }
+
+    /// Freezes the whole memtable, to be written as segment `id`, which must be above every earlier one.
+    ///
+    /// `None` while another flush is under way, and when there is nothing to write. Series without a
+    /// sample in this and the previous cycle are forgotten, but for those that a loop's dictionary names.
+    pub fn begin_flush(&mut self, id: u64) -> Option<FlushJob> {
+        if self.flushing {
+            return None;
+        }
+        let is_retry = self.frozen.is_some();
+        let frozen = match &self.frozen {
+            Some(frozen) => frozen.clone(),
+            None if self.memtable.sample_bytes() == 0 => return None,
+            None => {
+                let named = self.named_series();
+                let frozen = Rc::new(self.memtable.freeze(|id| named.get(id.0 as usize) == Some(&true)));
+                self.frozen.insert(frozen).clone()
+            }
+        };
+        self.flushing = true;
+        // `Store::new` has checked that both fit.
+        Some(FlushJob { id, shard: self.shard as u16, shards: self.shards as u16, frozen, is_retry })
+    }
+
+    /// Which ids the loops' dictionaries name.
+    fn named_series(&self) -> Vec<bool> {
+        let mut named = Vec::new();
+        for &id in self.loops.iter().flat_map(|numbers| &numbers.series) {
+            if id == super::NO_SERIES {
+                continue;
+            }
+            if named.len() <= id.0 as usize {
+                named.resize(id.0 as usize + 1, false);
+            }
+            named[id.0 as usize] = true;
+        }
+        named
+    }
+
+    /// The manifest names the segment: queries read it from now on, and the memory is free.
+    pub fn finish_flush(&mut self, flushed: Flushed<D>) {
+        self.frozen = None;
+        self.flushing = false;
+        self.segments.push(flushed.0);
+        self.segments.sort_by_key(|reader| reader.entry().id);
+    }
+
+    /// The flush failed, in writing or in naming the segment: what it would have written stays in memory.
+    pub fn abort_flush(&mut self) {
+        self.flushing = false;
+    }
+}

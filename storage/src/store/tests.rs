@@ -1,0 +1,387 @@
+use super::*;
+use crate::disk::{Call, SimDisk, Times, ready};
+use crate::segment::SEGMENTS_FOLDER;
+use model::{LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+type Answer = BTreeMap<LabelSet, BTreeMap<i64, u64>>;
+
+const OPTIONS: StoreOptions = StoreOptions { memtable_bytes_max: 1 << 20 };
+
+fn open(disk: &SimDisk, shard: usize, shards: usize, entries: &[SegmentEntry]) -> Store<SimDisk> {
+    let mut store = Store::new(disk.clone(), shard, shards, OPTIONS, Box::new(|_| 0));
+    let refused = ready(store.open_segments(entries));
+    assert!(refused.is_empty(), "{refused:?}");
+    store
+}
+
+fn set(n: u32) -> LabelSet {
+    LabelSet::new("cpu", &[("n", &n.to_string())]).unwrap()
+}
+
+fn at(ticks: i64, value: f64) -> Sample {
+    Sample { timestamp: Timestamp::from_ticks(ticks), value }
+}
+
+/// One sample by the way that all take: a share with its definition.
+fn put(store: &mut Store<SimDisk>, n: u32, sample: Sample) {
+    let mut share = Share::default();
+    share.define(SeriesNumber(n), MetricKind::Counter, set(n).as_ref());
+    share.push(SeriesNumber(n), sample);
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+}
+
+fn drain(selection: Selection<SimDisk>) -> Answer {
+    let (answer, complete) = drain_what_is_left(selection);
+    assert!(complete, "damage was told");
+    answer
+}
+
+/// The answer, and whether nothing is missing from it.
+fn drain_what_is_left(mut selection: Selection<SimDisk>) -> (Answer, bool) {
+    let mut answer = Answer::new();
+    while let Some(series) = ready(selection.next()) {
+        assert!(series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp));
+        assert_eq!(series.kind, MetricKind::Counter);
+        let samples = series.samples.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())).collect();
+        assert!(answer.insert((*series.labels).clone(), samples).is_none(), "{:?} twice", series.labels);
+    }
+    (answer, selection.warnings().is_empty())
+}
+
+fn all_of(store: &Store<SimDisk>) -> Answer {
+    drain(store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN))
+}
+
+fn flush(store: &mut Store<SimDisk>, disk: &SimDisk, id: u64) -> Option<SegmentEntry> {
+    let job = store.begin_flush(id)?;
+    let flushed = ready(job.run(disk)).unwrap();
+    let entry = *flushed.entry();
+    store.finish_flush(flushed);
+    Some(entry)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(u32, i64, u8),
+    BeginFlush,
+    EndFlush { fails: bool },
+    Restart,
+    Select(i64, i64, i64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let ticks = prop_oneof![
+        (0i64..60).prop_map(|ms| ms << 20),
+        (0i64..60, 0i64..3).prop_map(|(ms, f)| (ms << 20) + f)
+    ];
+    let bound = || (0i64..60).prop_map(|ms| ms << 20);
+    let step = prop_oneof![
+        30 => (0u32..4, ticks, 0u8..3).prop_map(|(n, ticks, value)| Step::Append(n, ticks, value)),
+        3 => Just(Step::BeginFlush),
+        3 => any::<bool>().prop_map(|fails| Step::EndFlush { fails }),
+        1 => Just(Step::Restart),
+        3 => (bound(), bound(), bound()).prop_map(|(start, end, oldest)| Step::Select(start, end, oldest)),
+    ];
+    proptest::collection::vec(step, 1..250)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever is appended, flushed in the middle of anything, failed and restarted: every selection is
+    /// what a map would answer, and one taken earlier and read later is what the map was.
+    #[test]
+    fn the_store_is_a_map_from_series_and_time_to_the_last_value(steps in steps()) {
+        let disk = SimDisk::new(3);
+        let mut store = open(&disk, 0, 1, &[]);
+        let (mut entries, mut next_id) = (Vec::new(), 1);
+        let mut job: Option<FlushJob> = None;
+        let mut model = Answer::new();
+        let mut earlier: Vec<(Selection<SimDisk>, Answer)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Append(n, ticks, value) => {
+                    put(&mut store, n, at(ticks, f64::from(value)));
+                    model.entry(set(n)).or_default().insert(ticks, f64::from(value).to_bits());
+                }
+                Step::BeginFlush => {
+                    let begun = store.begin_flush(next_id);
+                    prop_assert!(begun.is_none() || job.is_none(), "one at a time");
+                    next_id += u64::from(begun.is_some());
+                    job = begun.or(job);
+                }
+                Step::EndFlush { fails } => {
+                    let Some(job) = job.take() else { continue };
+                    if fails {
+                        disk.fail(Call::Sync, disk.calls(Call::Sync), Times::Once, std::io::ErrorKind::Other);
+                        prop_assert!(ready(job.run(&disk)).is_err());
+                        disk.mend();
+                        store.abort_flush();
+                        continue;
+                    }
+                    let flushed = ready(job.run(&disk)).unwrap();
+                    prop_assert_eq!(&all_of(&store), &model, "written, not yet switched");
+                    entries.push(*flushed.entry());
+                    store.finish_flush(flushed);
+                }
+                Step::Restart => {
+                    if let Some(job) = job.take() {
+                        let flushed = ready(job.run(&disk)).unwrap();
+                        entries.push(*flushed.entry());
+                        store.finish_flush(flushed);
+                    }
+                    // Twice: what a failed flush left goes first.
+                    for _ in 0..2 {
+                        entries.extend(flush(&mut store, &disk, next_id));
+                        next_id += 1;
+                    }
+                    store = open(&disk, 0, 1, &entries);
+                }
+                Step::Select(start, end, oldest) => {
+                    let [start, end, oldest] = [start, end, oldest].map(Timestamp::from_ticks);
+                    let selection = store.select("cpu", &[], start, end, oldest);
+                    let from = start.max(oldest).ticks();
+                    let mut expected = Answer::new();
+                    for (labels, samples) in model.iter().filter(|_| from <= end.ticks()) {
+                        let within: BTreeMap<_, _> =
+                            samples.range(from..=end.ticks()).map(|(t, v)| (*t, *v)).collect();
+                        if !within.is_empty() {
+                            expected.insert(labels.clone(), within);
+                        }
+                    }
+                    earlier.push((selection, expected));
+                }
+            }
+        }
+        prop_assert_eq!(&all_of(&store), &model);
+        for (selection, expected) in earlier {
+            prop_assert_eq!(drain(selection), expected);
+        }
+    }
+}
+
+/// The number of shards may change: segments of two shards are read by one, two, three and five, each
+/// series by its owner alone, nothing missing and nothing twice.
+#[test]
+fn segments_of_two_shards_are_read_by_any_number() {
+    let disk = SimDisk::new(1);
+    let (mut entries, mut model) = (Vec::new(), Answer::new());
+    let owner = |labels: &LabelSet, shards: usize| labels.as_ref().hash().slot().owner(shards);
+    for shard in 0..2 {
+        let mut store = open(&disk, shard, 2, &[]);
+        for round in 0..3u64 {
+            for n in (0..300).filter(|&n| owner(&set(n), 2) == shard) {
+                for i in 0..5 {
+                    let sample = at((round as i64 * 5 + i) << 20, f64::from(n));
+                    put(&mut store, n, sample);
+                    model.entry(set(n)).or_default().insert(sample.timestamp.ticks(), sample.value.to_bits());
+                }
+            }
+            entries.push(flush(&mut store, &disk, 1 + round * 2 + shard as u64).unwrap());
+        }
+    }
+    for shards in [1, 2, 3, 5, 1024] {
+        let mut union = Answer::new();
+        for shard in 0..shards {
+            let store = open(&disk, shard, shards, &entries);
+            assert!(
+                shards != 2 || store.segments().count() == 3,
+                "the other shard's segments are not opened"
+            );
+            for (labels, samples) in all_of(&store) {
+                assert_eq!(owner(&labels, shards), shard);
+                assert!(union.insert(labels, samples).is_none());
+            }
+        }
+        assert_eq!(union, model, "{shards} shards");
+    }
+}
+
+/// A power cut at any moment of a flush leaves a segment that is refused, or tells what it misses, or is
+/// whole; and memory still answers.
+/// Method: count the operations of one flush, then run it again once per operation, cutting there, with
+/// several choices of what the device kept.
+#[test]
+fn a_flush_survives_a_cut_at_every_operation() {
+    let run = |disk: &SimDisk| {
+        let mut store = open(disk, 0, 1, &[]);
+        (0..200).for_each(|n| (0..20).for_each(|i| put(&mut store, n, at(i << 20, f64::from(n)))));
+        let model = all_of(&store);
+        let flushed = store.begin_flush(1).map(|job| ready(job.run(disk)));
+        let named = flushed.and_then(Result::ok).map(|flushed| *flushed.entry());
+        if named.is_none() {
+            store.abort_flush();
+            assert_eq!(all_of(&store), model, "memory still answers");
+        }
+        (named, model)
+    };
+    let calm = SimDisk::new(1);
+    run(&calm);
+    let mut whole = 0;
+    for operation in 0..calm.operations() {
+        for seed in 0..8 {
+            let disk = SimDisk::cutting_at(1, operation);
+            let (named, model) = run(&disk);
+            assert!(named.is_none(), "a flush that was cut does not say that it succeeded");
+            let left = disk.after_power_cut(seed);
+            // The manifest names no segment yet: reading one all the same shows that its checks hold.
+            if let Ok(reader) = ready(SegmentReader::open(&left, 1)) {
+                let store = open(&left, 0, 1, &[*reader.entry()]);
+                let everything = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
+                let (answer, complete) = drain_what_is_left(everything);
+                assert!(!complete || answer == model, "cut at {operation}, seed {seed}");
+                assert!(answer.iter().all(|(labels, samples)| {
+                    samples.iter().all(|(ticks, bits)| model[labels].get(ticks) == Some(bits))
+                }));
+                whole += u32::from(complete);
+            }
+        }
+    }
+    assert!(whole > 0, "some cut came after the sync");
+    let (named, model) = run(&calm);
+    let left = calm.after_power_cut(1);
+    assert_eq!(all_of(&open(&left, 0, 1, &[named.unwrap()])), model, "what run() returned is durable");
+}
+
+#[test]
+fn a_new_dictionary_forgets_the_old_numbers() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    put(&mut store, 4, at(1, 1.0));
+    let mut share = Share::default();
+    share.dictionary = 1;
+    share.push(SeriesNumber(4), at(2, 2.0));
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 1, "number 4 has no meaning in dictionary 1");
+    share.define(SeriesNumber(4), MetricKind::Counter, set(9).as_ref());
+    share.define(SeriesNumber(u32::MAX), MetricKind::Counter, set(9).as_ref());
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+    let mut other_loop = Share::default();
+    other_loop.define(SeriesNumber(0), MetricKind::Counter, set(9).as_ref());
+    other_loop.push(SeriesNumber(0), at(3, 3.0));
+    assert_eq!(store.apply(5, &other_loop, &mut |_, _, _| {}), 0);
+    let answer = all_of(&store);
+    assert_eq!(answer[&set(4)].len(), 1);
+    assert_eq!(answer[&set(9)].keys().copied().collect::<Vec<_>>(), [2, 3]);
+}
+
+/// A number that a loop still uses means the same series however long it was quiet; others are forgotten.
+#[test]
+fn series_that_a_dictionary_names_survive_idle_flushes() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    (0..50).for_each(|n| put(&mut store, n, at(1, 1.0)));
+    let mut beat = Share::default();
+    for id in 1..6u64 {
+        beat.clear();
+        beat.push(SeriesNumber(0), at(id as i64 + 1, 1.0));
+        assert_eq!(store.apply(0, &beat, &mut |_, _, _| {}), 0);
+        flush(&mut store, &disk, id).unwrap();
+    }
+    assert_eq!(store.series_count(), 50);
+    beat.dictionary = 1;
+    for id in 6..9u64 {
+        beat.clear();
+        beat.define(SeriesNumber(0), MetricKind::Counter, set(0).as_ref());
+        beat.push(SeriesNumber(0), at(id as i64 + 1, 1.0));
+        assert_eq!(store.apply(0, &beat, &mut |_, _, _| {}), 0);
+        flush(&mut store, &disk, id).unwrap();
+    }
+    assert_eq!(store.series_count(), 1);
+    assert_eq!(all_of(&store).len(), 50, "their samples are in the segments");
+}
+
+#[test]
+fn watched_series_are_observed_and_others_are_not() {
+    let watch_of = |labels: model::LabelSetRef<'_>| if labels.name() == "cpu" { 3 } else { 0 };
+    let mut store = Store::new(SimDisk::new(1), 0, 1, OPTIONS, Box::new(watch_of));
+    let mut share = Share::default();
+    share.define(SeriesNumber(0), MetricKind::Gauge, set(0).as_ref());
+    share.define(SeriesNumber(1), MetricKind::Gauge, LabelSet::new("mem", &[]).unwrap().as_ref());
+    for (number, value) in [(0, 1.0), (1, 1.0), (0, 1.0), (0, 2.0)] {
+        share.push(SeriesNumber(number), at(1, value));
+    }
+    let mut seen = Vec::new();
+    store.apply(0, &share, &mut |watch, sample, appended| seen.push((watch, sample.value, appended)));
+    let expected =
+        [(3, 1.0, Appended::New), (3, 1.0, Appended::Same), (3, 2.0, Appended::Replaced { old: 1.0 })];
+    assert_eq!(seen, expected);
+}
+
+/// Order: the memtable's series as they arrived, then the segments' by labels.
+#[test]
+fn series_come_in_order_of_arrival() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    [5, 3, 8].into_iter().for_each(|n| put(&mut store, n, at(1, 1.0)));
+    let entry = flush(&mut store, &disk, 1).unwrap();
+    let mut store = open(&disk, 0, 1, &[entry]);
+    [9, 5].into_iter().for_each(|n| put(&mut store, n, at(2, 1.0)));
+    let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
+    let mut order = Vec::new();
+    while let Some(series) = ready(selection.next()) {
+        order.push(series.labels.as_ref().clone());
+    }
+    assert_eq!(order, [9, 5, 3, 8].map(set));
+    let matchers = [Matcher { label: "n".into(), value: "3".into(), equal: true }];
+    let one = drain(store.select("cpu", &matchers, Timestamp::MIN, Timestamp::MAX, Timestamp::MIN));
+    assert_eq!(one.into_keys().collect::<Vec<_>>(), [set(3)]);
+}
+
+#[test]
+fn what_retention_drops_is_gone_and_earlier_selections_still_read_it() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    let mut entries = Vec::new();
+    for id in 1..=3u64 {
+        put(&mut store, 1, at((id as i64 * 100) << 20, 1.0));
+        entries.extend(flush(&mut store, &disk, id));
+    }
+    let before = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
+    assert_eq!(store.drop_segments_before(201), entries[..2]);
+    ready(crate::disk::Disk::remove(&disk, &format!("{SEGMENTS_FOLDER}/0000000000000001.segment"))).unwrap();
+    assert_eq!(all_of(&store)[&set(1)].len(), 1);
+    assert_eq!(drain(before)[&set(1)].len(), 3);
+}
+
+#[test]
+fn a_flush_is_wanted_at_half_the_budget_and_frees_it() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    assert!(!store.wants_flush() && store.begin_flush(1).is_none(), "nothing to write");
+    let mut i = 0;
+    while !store.wants_flush() {
+        put(&mut store, (i % 50) as u32, at(i << 20, i as f64 * 0.37));
+        i += 1;
+    }
+    let full = store.memtable_bytes();
+    assert!((OPTIONS.memtable_bytes_max / 3..OPTIONS.memtable_bytes_max * 2 / 3).contains(&full), "{full}");
+    assert_eq!(store.memtable_samples(), i as u64);
+    let flushed = ready(store.begin_flush(1).unwrap().run(&disk)).unwrap();
+    assert_eq!(flushed.sample_count(), i as u64);
+    store.finish_flush(flushed);
+    assert!(store.memtable_bytes() < full / 4 && !store.wants_flush());
+    assert!(store.segment_index_bytes() < 1_000);
+}
+
+#[test]
+fn a_segment_that_is_not_the_manifests_is_refused() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    put(&mut store, 1, at(1, 1.0));
+    let entry = flush(&mut store, &disk, 1).unwrap();
+    let other = SegmentEntry { bytes: entry.bytes + 1, ..entry };
+    let missing = SegmentEntry { id: 9, ..entry };
+    let mut store = Store::new(disk, 0, 1, OPTIONS, Box::new(|_| 0));
+    assert_eq!(ready(store.open_segments(&[other, missing, entry])).len(), 2);
+    assert_eq!(all_of(&store).len(), 1);
+}
+
+/// The slot of the test series is their hash's: the tests above rely on a spread over the shards.
+#[test]
+fn test_series_spread_over_shards() {
+    let hashes = (0..300).map(|n| set(n).as_ref().hash());
+    let even = hashes.filter(|SeriesHash(hash)| hash % 2 == 0).count();
+    assert!((100..200).contains(&even));
+}
