@@ -1,0 +1,295 @@
+//! The public face: path → route, and the only table from an error to an HTTP status.
+//!
+//! Always: a refusal carries a JSON body whose `error` is as SPEC §1 words it, `Allow` with a 405, and
+//! `Retry-After` with every 503 and 507.
+//! Not here: how a request is carried out (`front/exchange.rs`), what a body means (`ingest`, `query`).
+
+use crate::fan_in::QueryError;
+use http::{FramingError, Method};
+use ingest::{MetricsError, TimeRefusal};
+use query::json::write_text;
+use query::{Endpoint, ParameterError};
+
+/// What a path and a method ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `POST /metrics`.
+    Ingest,
+    /// `GET /query`, `GET /percentile`.
+    Query(Endpoint),
+    /// `GET /metrics`: our own.
+    OwnMetrics,
+    /// `GET /health`.
+    Health,
+    /// `GET /-/healthy`.
+    Alive,
+    /// `GET /-/ready`.
+    Ready,
+    /// `GET /`.
+    Index,
+    /// `OPTIONS` of a path, with the methods it allows.
+    Options(&'static str),
+}
+
+/// Finds the route of a request target, or refuses it.
+pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
+    let (allow, get, post) = match path {
+        "/metrics" => ("GET, HEAD, POST, OPTIONS", Some(Route::OwnMetrics), Some(Route::Ingest)),
+        "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
+        "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
+        "/health" => (READ, Some(Route::Health), None),
+        "/-/healthy" => (READ, Some(Route::Alive), None),
+        "/-/ready" => (READ, Some(Route::Ready), None),
+        "/" => (READ, Some(Route::Index), None),
+        "*" if method == Method::Options => return Ok(Route::Options("GET, HEAD, POST, OPTIONS")),
+        _ => return Err(Refusal::new(404, "route not found")),
+    };
+    let found = match method {
+        Method::Get | Method::Head => get,
+        Method::Post => post,
+        Method::Options => Some(Route::Options(allow)),
+        _ => None,
+    };
+    found.ok_or(Refusal { allow: Some(allow), ..Refusal::new(405, "method not allowed") })
+}
+
+const READ: &str = "GET, HEAD, OPTIONS";
+
+/// A request that is not carried out, as its client hears of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The first key of the body.
+    pub error: String,
+    /// What exactly, and what to do about it.
+    pub detail: Option<String>,
+    /// Which member of a batch.
+    pub index: Option<usize>,
+    /// Where in the body, in bytes.
+    pub offset: Option<usize>,
+    /// The methods of a 405.
+    pub allow: Option<&'static str>,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u32>,
+    /// Whether the connection cannot go on.
+    pub close: bool,
+}
+
+impl Refusal {
+    fn new(status: u16, error: impl Into<String>) -> Refusal {
+        Refusal {
+            status,
+            error: error.into(),
+            detail: None,
+            index: None,
+            offset: None,
+            allow: None,
+            retry_after: None,
+            close: false,
+        }
+    }
+
+    /// The body as JSON.
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = b"{\"error\":".to_vec();
+        write_text(&self.error, &mut body);
+        if let Some(detail) = &self.detail {
+            body.extend_from_slice(b",\"detail\":");
+            write_text(detail, &mut body);
+        }
+        for (key, number) in [("index", self.index), ("offset", self.offset)] {
+            if let Some(number) = number {
+                body.extend_from_slice(format!(",\"{key}\":{number}").as_bytes());
+            }
+        }
+        body.push(b'}');
+        body
+    }
+
+    /// The head of a request did not come in time.
+    pub fn head_timeout() -> Refusal {
+        Refusal { close: true, ..Refusal::new(408, "request timeout") }
+    }
+
+    /// The body of a request did not come in time.
+    pub fn body_timeout() -> Refusal {
+        Refusal {
+            detail: Some("the body was not complete within http.body_timeout".into()),
+            ..Refusal::head_timeout()
+        }
+    }
+
+    /// A `Durability` header with a word that is none of ours.
+    pub fn unknown_durability() -> Refusal {
+        Refusal {
+            detail: Some("expected memory, written or synced".into()),
+            ..Refusal::new(400, "invalid header: Durability")
+        }
+    }
+
+    /// A body in an encoding that is not taken.
+    pub fn content_encoding() -> Refusal {
+        Refusal {
+            detail: Some("send the body without Content-Encoding".into()),
+            ..Refusal::new(415, "unsupported content encoding")
+        }
+    }
+
+    /// An `X-Client-Id` that is no name.
+    pub fn client_id_too_long() -> Refusal {
+        Refusal {
+            detail: Some("expected 255 bytes at most".into()),
+            ..Refusal::new(400, "invalid header: X-Client-Id")
+        }
+    }
+}
+
+/// Why a body that could be understood was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IntakeError {
+    /// The body itself.
+    Body(MetricsError),
+    /// A member's time.
+    Time { index: Option<usize>, refusal: TimeRefusal },
+    /// The journals are still being replayed.
+    Starting,
+    /// The process is on its way out.
+    Stopping,
+    /// A ring, or the journal until its next file is ready, is full.
+    Overloaded,
+    /// It is larger than any journal file.
+    TooLarge,
+    /// The disk has no room for another journal file.
+    DiskFull,
+    /// The disk refused a write or a sync.
+    DiskFailed(String),
+}
+
+impl From<IntakeError> for Refusal {
+    fn from(error: IntakeError) -> Refusal {
+        let come_back = |status: u16, error: &str, seconds: u32| Refusal {
+            retry_after: Some(seconds),
+            ..Refusal::new(status, error)
+        };
+        match error {
+            IntakeError::Body(error) => Refusal {
+                detail: error.detail().map(Into::into),
+                index: error.index(),
+                offset: error.offset(),
+                ..Refusal::new(400, error.error_text())
+            },
+            IntakeError::Time { index, refusal } => {
+                Refusal { index, ..Refusal::new(400, format!("invalid metric: {refusal}")) }
+            }
+            IntakeError::Starting => come_back(503, "starting: the journal is being replayed", 1),
+            IntakeError::Stopping => Refusal { close: true, ..come_back(503, "shutting down", 5) },
+            IntakeError::Overloaded => come_back(503, "Server overloaded, try again later", 1),
+            IntakeError::TooLarge => Refusal::new(413, "body too large"),
+            IntakeError::DiskFull => Refusal {
+                detail: Some(
+                    "free space on the disk of the data directory; writing goes on by itself".into(),
+                ),
+                ..come_back(507, "disk full", 5)
+            },
+            IntakeError::DiskFailed(cause) => {
+                Refusal { detail: Some(cause), ..come_back(503, "the disk refused a write", 5) }
+            }
+        }
+    }
+}
+
+impl From<&http::Refusal> for Refusal {
+    fn from(refusal: &http::Refusal) -> Refusal {
+        use http::Refusal as Http;
+        let (status, error) = match refusal {
+            Http::HeadTooLarge { .. } | Http::TooManyHeaders => (431, "header too large"),
+            Http::Framing(FramingError::BodyTooLarge { .. }) => (413, "body too large"),
+            Http::Framing(FramingError::TransferEncodingUnsupported) => {
+                (501, "transfer encoding not implemented")
+            }
+            Http::ExpectationUnsupported => (417, "expectation failed"),
+            Http::VersionUnsupported => (505, "HTTP version not supported"),
+            _ => (400, "bad request"),
+        };
+        Refusal { detail: Some(refusal.to_string()), close: true, ..Refusal::new(status, error) }
+    }
+}
+
+impl From<ParameterError> for Refusal {
+    fn from(error: ParameterError) -> Refusal {
+        Refusal { detail: error.detail(), ..Refusal::new(400, error.to_string()) }
+    }
+}
+
+impl From<http::ParameterError> for Refusal {
+    fn from(error: http::ParameterError) -> Refusal {
+        Refusal {
+            detail: Some(error.cause.to_string()),
+            ..Refusal::new(400, format!("invalid parameter: {}", error.key))
+        }
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Refusal {
+        match error {
+            QueryError::TooLarge { bytes, bytes_max } => Refusal {
+                detail: Some(format!(
+                    "the answer needs more than {bytes} bytes, query.memory_bytes_max is {bytes_max}: \
+                     narrow the time range, add match= or limit="
+                )),
+                ..Refusal::new(422, "query needs too much memory")
+            },
+            QueryError::TimedOut { seconds } => Refusal {
+                detail: Some(format!("no answer within query.timeout ({seconds} s)")),
+                retry_after: Some(1),
+                ..Refusal::new(503, "query timed out")
+            },
+            QueryError::TooMany { concurrency } => Refusal {
+                detail: Some(format!("{concurrency} queries (query.concurrency) are running on this shard")),
+                retry_after: Some(1),
+                ..Refusal::new(503, "too many queries")
+            },
+            QueryError::Storage(cause) => Refusal {
+                detail: Some(cause),
+                retry_after: Some(5),
+                ..Refusal::new(503, "the disk could not be read")
+            },
+            QueryError::Starting => Refusal {
+                retry_after: Some(1),
+                ..Refusal::new(503, "starting: the journal is being replayed")
+            },
+        }
+    }
+}
+
+/// What `GET /` says, for people with curl.
+pub const INDEX: &str = "ringwatch\n\n\
+    POST /metrics                {\"name\":\"cpu_usage\",\"value\":85}\n\
+    GET  /query                  ?name=cpu_usage&start=0&end=…&min_value=…&max_value=…&match={host=\"a\"}&limit=…\n\
+    GET  /percentile             ?name=cpu_usage&percentile=99\n\
+    GET  /health                 is it well, how much is queued\n\
+    GET  /metrics                its own metrics, for Prometheus\n\
+    GET  /-/ready, /-/healthy    for load balancers\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
+        assert_eq!(route(Method::Get, "/nowhere").unwrap_err().status, 404);
+        let refusal = route(Method::Delete, "/metrics").unwrap_err();
+        assert_eq!((refusal.status, refusal.allow), (405, Some("GET, HEAD, POST, OPTIONS")));
+        assert_eq!(route(Method::Post, "/query").unwrap_err().status, 405);
+        assert_eq!(route(Method::Head, "/health"), Ok(Route::Health));
+        assert_eq!(route(Method::Options, "/health"), Ok(Route::Options(READ)));
+    }
+
+    #[test]
+    fn further_keys_follow_error() {
+        let refusal = Refusal { detail: Some("a \"b\"".into()), index: Some(2), ..Refusal::new(400, "x") };
+        assert_eq!(refusal.body(), br#"{"error":"x","detail":"a \"b\"","index":2}"#);
+    }
+}

@@ -1,0 +1,671 @@
+//! Settings: typed, parsed and checked once; nothing later can be invalid.
+//!
+//! Each key is one row of [`KEYS`]: name, default, unit and reason, and how its text becomes a value.
+//! Later sources win: defaults, the TOML file, `RINGWATCH_…` variables, `--set`, then the named options.
+//! Always: an unknown key or an impossible value stops the start and says where it stood and what was meant.
+
+use model::StampClock;
+use shard::topology::{CoreId, parse_core_list};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use storage::journal::OnDamage;
+
+/// How far a sample has to be before its answer goes out (DESIGN D4). Ordered: more is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// In this process's memory.
+    Memory,
+    /// Handed to the kernel: survives the process.
+    Written,
+    /// On the device: survives the power.
+    Synced,
+}
+
+impl Durability {
+    /// All levels, least first.
+    pub const ALL: [Durability; 3] = [Durability::Memory, Durability::Written, Durability::Synced];
+
+    /// The word in configuration and in the `Durability` header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Memory => "memory",
+            Durability::Written => "written",
+            Durability::Synced => "synced",
+        }
+    }
+
+    /// The level of that name.
+    pub fn from_name(name: &str) -> Option<Durability> {
+        Durability::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// Everything the server can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub insecure: bool,
+    pub data_dir: PathBuf,
+    /// As many as there are cores when absent.
+    pub shards: Option<usize>,
+    pub cores: Option<Vec<CoreId>>,
+    /// Three quarters of the machine or control group when absent.
+    pub memory_bytes_max: Option<u64>,
+    pub http_idle_timeout: Duration,
+    pub http_head_timeout: Duration,
+    pub http_body_timeout: Duration,
+    pub http_head_bytes_max: usize,
+    pub http_body_bytes_max: usize,
+    pub http_backlog: u16,
+    pub http_connections_max: usize,
+    pub ingest_durability: Durability,
+    pub ingest_future_max: Duration,
+    /// Nothing is ever too old when zero.
+    pub storage_retention: Duration,
+    pub storage_flush_interval: Duration,
+    pub storage_journal_file_bytes: u64,
+    pub storage_on_damage: OnDamage,
+    pub query_memory_bytes_max: usize,
+    pub query_timeout: Duration,
+    pub query_concurrency: usize,
+    pub alert_stale_after: Duration,
+    pub access_log: bool,
+    /// No line is printed when absent.
+    pub stats_interval: Option<Duration>,
+}
+
+/// One setting: what `ringwatch config` shows, and how its text is taken.
+pub struct Key {
+    /// As in the TOML file, tables joined by dots.
+    pub name: &'static str,
+    /// As it would be written.
+    pub default: &'static str,
+    /// What the number counts, or the words that are taken.
+    pub unit: &'static str,
+    /// What it is for.
+    pub reason: &'static str,
+    set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// Every setting there is.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        default: "127.0.0.1:8080",
+        unit: "address:port",
+        reason: "where HTTP is served; other than loopback asks for insecure = true",
+        set: |c, t| {
+            c.listen = t.parse().map_err(|_| "an address with a port, as 127.0.0.1:8080".to_owned())?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "insecure",
+        default: "false",
+        unit: "true, false",
+        reason: "serve beyond loopback without credentials or TLS",
+        set: |c, t| flag(t).map(|v| c.insecure = v),
+    },
+    Key {
+        name: "data_dir",
+        default: "./data",
+        unit: "path",
+        reason: "journals, segments and the manifest; one server at a time",
+        set: |c, t| {
+            c.data_dir = PathBuf::from(t);
+            if t.is_empty() { Err("a path".into()) } else { Ok(()) }
+        },
+    },
+    Key {
+        name: "shards",
+        default: "cores",
+        unit: "count, or cores",
+        reason: "one per allowed core; may change later, data stays",
+        set: |c, t| {
+            c.shards = if t == "cores" { None } else { Some(count(t, 1, SHARDS_MAX)?) };
+            Ok(())
+        },
+    },
+    Key {
+        name: "cores",
+        default: "allowed",
+        unit: "list as 0-3,8, or allowed",
+        reason: "which cores the shards are pinned to",
+        set: |c, t| {
+            c.cores = if t == "allowed" {
+                None
+            } else {
+                Some(parse_core_list(t).map_err(|error| error.to_string())?)
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "memory_bytes_max",
+        default: "auto",
+        unit: "bytes (KiB, MiB, GiB), or auto",
+        reason: "divided at start among memtables, queries and buffers; auto is 75 % of the machine",
+        set: |c, t| {
+            c.memory_bytes_max = if t == "auto" { None } else { Some(bytes(t, 64 << 20, u64::MAX)?) };
+            Ok(())
+        },
+    },
+    Key {
+        name: "http.idle_timeout",
+        default: "60s",
+        unit: "duration",
+        reason: "a connection without a request is closed after this",
+        set: |c, t| duration(t, 1_000).map(|v| c.http_idle_timeout = v),
+    },
+    Key {
+        name: "http.head_timeout",
+        default: "10s",
+        unit: "duration",
+        reason: "a request's head must be complete by then: 408 otherwise",
+        set: |c, t| duration(t, 1_000).map(|v| c.http_head_timeout = v),
+    },
+    Key {
+        name: "http.body_timeout",
+        default: "60s",
+        unit: "duration",
+        reason: "a request's body must be complete by then: 408 otherwise",
+        set: |c, t| duration(t, 1_000).map(|v| c.http_body_timeout = v),
+    },
+    Key {
+        name: "http.head_bytes_max",
+        default: "16KiB",
+        unit: "bytes",
+        reason: "a larger head is 431",
+        set: |c, t| bytes(t, 256, 1 << 20).map(|v| c.http_head_bytes_max = v as usize),
+    },
+    Key {
+        name: "http.body_bytes_max",
+        default: "16MiB",
+        unit: "bytes",
+        reason: "a larger body is 413; at most a quarter of a journal file",
+        set: |c, t| bytes(t, 1 << 10, 256 << 20).map(|v| c.http_body_bytes_max = v as usize),
+    },
+    Key {
+        name: "http.backlog",
+        default: "4096",
+        unit: "connections",
+        reason: "waiting to be accepted; a full backlog costs a client a whole second",
+        set: |c, t| count(t, 1, 65_535).map(|v| c.http_backlog = v as u16),
+    },
+    Key {
+        name: "http.connections_max",
+        default: "65536",
+        unit: "connections per shard",
+        reason: "held down to what the descriptor limit admits; the rest waits in the backlog",
+        set: |c, t| count(t, 1, 1 << 20).map(|v| c.http_connections_max = v),
+    },
+    Key {
+        name: "ingest.durability",
+        default: "synced",
+        unit: "memory, written, synced",
+        reason: "how far a sample is before its answer; a request may ask for another level by header",
+        set: |c, t| {
+            c.ingest_durability =
+                Durability::from_name(t).ok_or_else(|| "memory, written or synced".to_owned())?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "ingest.future_max",
+        default: "10m",
+        unit: "duration",
+        reason: "how far ahead of the server's clock a sample may be",
+        set: |c, t| duration(t, 0).map(|v| c.ingest_future_max = v),
+    },
+    Key {
+        name: "storage.retention",
+        default: "15d",
+        unit: "duration, 0 keeps everything",
+        reason: "older samples are refused, hidden from queries and removed",
+        set: |c, t| duration(t, 0).map(|v| c.storage_retention = v),
+    },
+    Key {
+        name: "storage.flush_interval",
+        default: "2h",
+        unit: "duration",
+        reason: "memtables go to a segment at least this often, so that journals can be cut",
+        set: |c, t| duration(t, 1_000).map(|v| c.storage_flush_interval = v),
+    },
+    Key {
+        name: "storage.journal_file_bytes",
+        default: "64MiB",
+        unit: "bytes",
+        reason: "journal files are prepared at this size",
+        set: |c, t| bytes(t, 1 << 20, 1 << 30).map(|v| c.storage_journal_file_bytes = v),
+    },
+    Key {
+        name: "storage.on_damage",
+        default: "stop",
+        unit: "stop, skip",
+        reason: "a damaged journal stops the start; skip goes on with what is intact and reports the rest",
+        set: |c, t| {
+            c.storage_on_damage = match t {
+                "stop" => OnDamage::Stop,
+                "skip" => OnDamage::Skip,
+                _ => return Err("stop or skip".into()),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "query.memory_bytes_max",
+        default: "512MiB",
+        unit: "bytes",
+        reason: "a query that needs more is refused with 422",
+        set: |c, t| bytes(t, 1 << 20, 1 << 40).map(|v| c.query_memory_bytes_max = v as usize),
+    },
+    Key {
+        name: "query.timeout",
+        default: "2m",
+        unit: "duration",
+        reason: "a query that takes longer is given up",
+        set: |c, t| duration(t, 1).map(|v| c.query_timeout = v),
+    },
+    Key {
+        name: "query.concurrency",
+        default: "20",
+        unit: "queries per shard",
+        reason: "more at once are told to come back: 503",
+        set: |c, t| count(t, 1, 1_000).map(|v| c.query_concurrency = v),
+    },
+    Key {
+        name: "alert.stale_after",
+        default: "5m",
+        unit: "duration",
+        reason: "a firing alert without any sample resolves after this",
+        set: |c, t| duration(t, 1_000).map(|v| c.alert_stale_after = v),
+    },
+    Key {
+        name: "access_log",
+        default: "false",
+        unit: "true, false",
+        reason: "one line per request on standard output",
+        set: |c, t| flag(t).map(|v| c.access_log = v),
+    },
+    Key {
+        name: "stats_interval",
+        default: "off",
+        unit: "duration, or off",
+        reason: "how often the queue's depth, peak and total are printed",
+        set: |c, t| {
+            c.stats_interval = if t == "off" { None } else { Some(duration(t, 100)?) };
+            Ok(())
+        },
+    },
+];
+
+/// Shards at most: every loop needs its share of a millisecond's ticks, and rings grow with the square.
+const SHARDS_MAX: usize = 256;
+const _: () = assert!(SHARDS_MAX <= StampClock::LOOPS_MAX);
+
+/// Why the settings cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    Unreadable { file: PathBuf, cause: String },
+    /// The file is not TOML.
+    NotToml { file: PathBuf, message: String },
+    /// No such key.
+    Unknown { origin: Origin, key: String, nearest: &'static str },
+    /// The key cannot have that value.
+    Impossible { origin: Origin, key: String, value: String, expected: String },
+    /// Two settings that do not go together.
+    Conflict(&'static str),
+}
+
+/// Where a setting stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of the file, counted from one.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Environment(String),
+    /// The command line.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Unreadable { file, cause } => {
+                write!(f, "cannot read the configuration file {}: {cause}", file.display())
+            }
+            ConfigError::NotToml { file, message } => write!(f, "{}: {message}", file.display()),
+            ConfigError::Unknown { origin, key, nearest } => write!(
+                f,
+                "{origin}: unknown key {key:?}; did you mean {nearest:?}? (`ringwatch config` lists all keys)"
+            ),
+            ConfigError::Impossible { origin, key, value, expected } => {
+                write!(f, "{origin}: {key} cannot be {value:?}: expected {expected}")
+            }
+            ConfigError::Conflict(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Where settings come from besides the defaults.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Environment variables, name and value.
+    pub environment: Vec<(String, String)>,
+    /// `key=value` pairs of the command line, in order.
+    pub sets: Vec<(String, String)>,
+}
+
+impl Config {
+    /// What holds when nothing is said.
+    pub fn defaults() -> Config {
+        let mut config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            insecure: false,
+            data_dir: PathBuf::new(),
+            shards: None,
+            cores: None,
+            memory_bytes_max: None,
+            http_idle_timeout: Duration::ZERO,
+            http_head_timeout: Duration::ZERO,
+            http_body_timeout: Duration::ZERO,
+            http_head_bytes_max: 0,
+            http_body_bytes_max: 0,
+            http_backlog: 0,
+            http_connections_max: 0,
+            ingest_durability: Durability::Synced,
+            ingest_future_max: Duration::ZERO,
+            storage_retention: Duration::ZERO,
+            storage_flush_interval: Duration::ZERO,
+            storage_journal_file_bytes: 0,
+            storage_on_damage: OnDamage::Stop,
+            query_memory_bytes_max: 0,
+            query_timeout: Duration::ZERO,
+            query_concurrency: 0,
+            alert_stale_after: Duration::ZERO,
+            access_log: false,
+            stats_interval: None,
+        };
+        for key in KEYS {
+            (key.set)(&mut config, key.default).expect("every key takes its own default");
+        }
+        config
+    }
+
+    /// Defaults, then every source in its order; all checked.
+    pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+        let mut config = Config::defaults();
+        if let Some(path) = &sources.file {
+            for (origin, key, value) in read_file(path)? {
+                config.set(origin, &key, &value)?;
+            }
+        }
+        for (name, value) in &sources.environment {
+            if let Some(key) = key_of_variable(name) {
+                config.set(Origin::Environment(name.clone()), &key, value)?;
+            }
+        }
+        for (key, value) in &sources.sets {
+            config.set(Origin::CommandLine, key, value)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn set(&mut self, origin: Origin, name: &str, value: &str) -> Result<(), ConfigError> {
+        let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+            return Err(ConfigError::Unknown { origin, key: name.into(), nearest: nearest_key(name) });
+        };
+        (key.set)(self, value.trim()).map_err(|expected| ConfigError::Impossible {
+            origin,
+            key: name.into(),
+            value: value.into(),
+            expected,
+        })
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if !self.listen.ip().is_loopback() && !self.insecure {
+            return Err(ConfigError::Conflict(
+                "listen names an address beyond loopback, and no credentials can be asked for yet: \
+                 add --insecure to serve everybody who can reach it",
+            ));
+        }
+        if self.http_body_bytes_max as u64 > self.storage_journal_file_bytes / 4 {
+            return Err(ConfigError::Conflict(
+                "http.body_bytes_max must be at most a quarter of storage.journal_file_bytes, \
+                 so that any one request fits into a journal file",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The oldest millisecond that is kept, if anything ever leaves.
+    pub fn oldest_ms(&self, now_ms: i64) -> Option<i64> {
+        (!self.storage_retention.is_zero()).then(|| now_ms - self.storage_retention.as_millis() as i64)
+    }
+}
+
+/// `RINGWATCH_HTTP_IDLE_TIMEOUT` is `http.idle_timeout`. An unknown name is handed on as it is, so that it
+/// is refused like an unknown key.
+fn key_of_variable(variable: &str) -> Option<String> {
+    let name = variable.strip_prefix("RINGWATCH_")?.to_ascii_lowercase();
+    let known = KEYS.iter().find(|key| key.name.replace('.', "_") == name);
+    Some(known.map_or(name, |key| key.name.to_owned()))
+}
+
+fn read_file(path: &Path) -> Result<Vec<(Origin, String, String)>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { file: path.into(), cause: error.to_string() })?;
+    let table = toml::de::DeTable::parse(&text)
+        .map_err(|error| ConfigError::NotToml { file: path.into(), message: error.to_string() })?;
+    let mut settings = Vec::new();
+    flatten("", table.get_ref(), &mut |key, value, at| {
+        let line = text[..at].matches('\n').count() + 1;
+        settings.push((Origin::File(path.into(), line), key, value));
+    });
+    Ok(settings)
+}
+
+fn flatten(prefix: &str, table: &toml::de::DeTable<'_>, found: &mut impl FnMut(String, String, usize)) {
+    use toml::de::DeValue;
+    for (name, value) in table {
+        let key = if prefix.is_empty() {
+            name.get_ref().to_string()
+        } else {
+            format!("{prefix}.{}", name.get_ref())
+        };
+        let scalar = |value: &DeValue<'_>| match value {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(flag) => flag.to_string(),
+            other => format!("{other:?}"),
+        };
+        match value.get_ref() {
+            DeValue::Table(inner) => flatten(&key, inner, found),
+            DeValue::Array(items) => {
+                let items: Vec<String> = items.iter().map(|item| scalar(item.get_ref())).collect();
+                found(key, items.join(","), name.span().start);
+            }
+            other => found(key, scalar(other), name.span().start),
+        }
+    }
+}
+
+fn nearest_key(name: &str) -> &'static str {
+    let nearest = KEYS.iter().min_by_key(|key| edits_between(key.name, name));
+    nearest.map_or("", |key| key.name)
+}
+
+/// Levenshtein's distance, row by row.
+fn edits_between(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "true or false".to_owned())
+}
+
+fn count(text: &str, min: usize, max: usize) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (min..=max).contains(n))
+        .ok_or_else(|| format!("a whole number from {min} to {max}"))
+}
+
+fn bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit.trim() {
+        "" | "B" => 1u64,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "TiB" | "T" => 1 << 40,
+        _ => 0,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(scale))
+        .filter(|n| scale > 0 && (min..=max).contains(n))
+        .ok_or_else(|| format!("bytes as 64MiB, from {min} to {max}"))
+}
+
+/// `1d12h`, `90s`, `250ms`, or `0`; at least `min_ms`.
+pub fn duration(text: &str, min_ms: u64) -> Result<Duration, String> {
+    let expected = || {
+        let least = if min_ms > 0 { format!(", at least {min_ms} ms") } else { String::new() };
+        format!("a duration as 250ms, 30s, 5m, 2h or 15d{least}")
+    };
+    let mut rest = text;
+    let mut millis = 0u64;
+    while !rest.is_empty() && rest != "0" {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let (unit, after) = after.split_at(letters);
+        let scale = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
+            "y" => 31_536_000_000,
+            _ => return Err(expected()),
+        };
+        let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)).ok_or_else(expected)?;
+        millis = millis.checked_add(part).filter(|ms| *ms < 1 << 53).ok_or_else(expected)?;
+        rest = after;
+    }
+    if text.is_empty() || millis < min_ms { Err(expected()) } else { Ok(Duration::from_millis(millis)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, value: &str) -> Result<Config, ConfigError> {
+        Config::load(&Sources { sets: vec![(key.into(), value.into())], ..Sources::default() })
+    }
+
+    #[test]
+    fn later_sources_win_over_earlier_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ringwatch.toml");
+        std::fs::write(
+            &file,
+            "listen = \"127.0.0.1:1\"\ncores = [0, 2]\n[ingest]\ndurability = \"memory\"\n[http]\nbacklog = 9\n",
+        )
+        .unwrap();
+        let config = Config::load(&Sources {
+            file: Some(file),
+            environment: vec![
+                ("RINGWATCH_INGEST_DURABILITY".into(), "written".into()),
+                ("PATH".into(), "x".into()),
+            ],
+            sets: vec![("http.backlog".into(), "7".into())],
+        })
+        .unwrap();
+        assert_eq!(config.listen.port(), 1);
+        assert_eq!(config.cores, Some(vec![CoreId(0), CoreId(2)]));
+        assert_eq!(config.ingest_durability, Durability::Written);
+        assert_eq!(config.http_backlog, 7);
+        assert_eq!(config.storage_retention, Duration::from_secs(15 * 86_400));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_the_nearest_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, "# first line\n[storage]\nretentoin = \"3d\"\n").unwrap();
+        let error = Config::load(&Sources { file: Some(file.clone()), ..Sources::default() }).unwrap_err();
+        assert_eq!(
+            error,
+            ConfigError::Unknown {
+                origin: Origin::File(file.clone(), 3),
+                key: "storage.retentoin".into(),
+                nearest: "storage.retention"
+            }
+        );
+        std::fs::write(&file, "listen = \n").unwrap();
+        let error = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap_err();
+        assert!(matches!(error, ConfigError::NotToml { .. }), "{error}");
+    }
+
+    #[test]
+    fn impossible_values_say_what_would_be_possible() {
+        for (key, value, expected) in [
+            ("shards", "0", "a whole number from 1 to 256"),
+            ("http.idle_timeout", "10 s", "a duration as 250ms, 30s, 5m, 2h or 15d, at least 1000 ms"),
+            ("ingest.durability", "fast", "memory, written or synced"),
+            ("listen", "8080", "an address with a port, as 127.0.0.1:8080"),
+            ("access_log", "yes", "true or false"),
+        ] {
+            let ConfigError::Impossible { expected: told, .. } = set(key, value).unwrap_err() else {
+                panic!("{key}")
+            };
+            assert_eq!(told, expected, "{key}");
+        }
+        assert!(matches!(set("listen", "0.0.0.0:80"), Err(ConfigError::Conflict(_))));
+        assert!(matches!(set("http.body_bytes_max", "64MiB"), Err(ConfigError::Conflict(_))));
+    }
+
+    #[test]
+    fn durations_and_sizes_are_read_as_people_write_them() {
+        assert_eq!(duration("1d12h", 0), Ok(Duration::from_secs(36 * 3_600)));
+        assert_eq!(duration("0", 0), Ok(Duration::ZERO));
+        assert!(duration("", 0).is_err() && duration("5", 0).is_err() && duration("-5s", 0).is_err());
+        assert_eq!(bytes("3GiB", 0, u64::MAX), Ok(3 << 30));
+        assert!(bytes("99999999999TiB", 0, u64::MAX).is_err() && bytes("5XB", 0, 9).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! One query over all shards: the executor that a client's loop belongs to asks every executor, itself
+//! included, and merges one partial from each.
+//!
+//! Always: every question gets exactly one answer, a merged one or the first error; the number of questions
+//! that are out is bounded by the loops (`query.concurrency` each).
+//! Not here: how a shard gathers its partial (`service/select.rs`), how partials merge (`query`).
+
+use crate::front::Now;
+use query::{Answer, Partial, Query, RowsRenderer};
+use shard::net::ConnId;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A whole answer, ready to be sent.
+pub struct QueryAnswer {
+    /// JSON.
+    pub body: Vec<u8>,
+}
+
+/// Why a query was not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryError {
+    /// It needs more memory than one query may have.
+    TooLarge { bytes: usize, bytes_max: usize },
+    /// It took longer than `query.timeout`.
+    TimedOut { seconds: u64 },
+    /// As many as `query.concurrency` allows are running.
+    TooMany { concurrency: usize },
+    /// A file could not be read, or is damaged.
+    Storage(String),
+    /// The journals are still being replayed.
+    Starting,
+}
+
+/// A question that went to all executors.
+pub struct Gather {
+    /// The loop, and the client on it.
+    pub to: (usize, ConnId),
+    /// What was asked.
+    pub query: Arc<Query>,
+    partials: Vec<Option<Partial>>,
+    error: Option<QueryError>,
+    missing: usize,
+}
+
+/// The questions of one executor that are out.
+#[derive(Default)]
+pub struct FanIn {
+    gathers: HashMap<u64, Gather>,
+    next_ticket: u64,
+}
+
+impl FanIn {
+    /// Notes a question to `shards` executors; its ticket goes with it and comes back with each partial.
+    pub fn begin(&mut self, to: (usize, ConnId), query: Arc<Query>, shards: usize) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let partials = (0..shards).map(|_| None).collect();
+        self.gathers.insert(ticket, Gather { to, query, partials, error: None, missing: shards });
+        ticket
+    }
+
+    /// Takes one executor's share; gives the whole back when it was the last.
+    pub fn take(&mut self, ticket: u64, from: usize, partial: Result<Partial, QueryError>) -> Option<Gather> {
+        let gather = self.gathers.get_mut(&ticket)?;
+        match partial {
+            Ok(partial) => gather.partials[from] = Some(partial),
+            Err(error) => {
+                gather.error.get_or_insert(error);
+            }
+        }
+        gather.missing -= 1;
+        if gather.missing == 0 { self.gathers.remove(&ticket) } else { None }
+    }
+}
+
+/// Bytes rendered before others get their turn.
+const PIECE_BYTES: usize = 64 * 1024;
+
+impl Gather {
+    /// Merges and renders, yielding between pieces.
+    pub async fn answer(self, deadline_nanos: u64, bytes_max: usize) -> Result<QueryAnswer, QueryError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let mut body = Vec::new();
+        match self.query.merge(self.partials.into_iter().flatten().collect()) {
+            Answer::Percentile(answer) => answer.render(&mut body),
+            Answer::Rows(rows) => {
+                let mut renderer = RowsRenderer::new(rows);
+                while renderer.next_piece(&mut body, PIECE_BYTES) {
+                    if body.len() > bytes_max {
+                        return Err(QueryError::TooLarge { bytes: body.len(), bytes_max });
+                    }
+                    check_deadline(deadline_nanos)?;
+                    shard::executor::yield_if_needed().await;
+                }
+            }
+        }
+        Ok(QueryAnswer { body })
+    }
+}
+
+/// Fails once a query has had its time.
+pub fn check_deadline(deadline_nanos: u64) -> Result<(), QueryError> {
+    let now = Now::read().nanos;
+    if now <= deadline_nanos { Ok(()) } else { Err(QueryError::TimedOut { seconds: 0 }) }
+}

@@ -1,0 +1,485 @@
+//! One loop's turn: bytes → batch → journal → rings → answers, top to bottom on this page.
+//!
+//! Owner: one pinned thread per shard. It owns its ring, its sockets, its journal and its ends of the mesh.
+//! Always: it never blocks but in its one wait, never runs a query, and allocates nothing per request in its
+//! stride; a sample is answered only at the level that the answer names.
+//! Not here: what bytes mean (`http`, `ingest`), where samples live (`service.rs`).
+//! Read next: `front/exchange.rs` for requests, `front/intake.rs` for a body's way, `front/wal.rs` for the journal.
+
+mod connection;
+mod exchange;
+mod intake;
+mod reply;
+mod wal;
+
+pub use exchange::Now;
+pub use reply::Reply;
+pub use wal::Wal;
+
+use crate::access_log::AccessLog;
+use crate::api::{IntakeError, Refusal};
+use crate::config::Durability;
+use crate::fan_in::QueryError;
+use crate::message::{ToLoop, ToStore};
+use crate::shared::{LATENCY_QUANTILES, Shared};
+use exchange::Exchange;
+use hdrhistogram::Histogram;
+use intake::Intake;
+use reply::{Payload, Renderer};
+use shard::mesh::{Inbox, Outbox};
+use shard::net::{ConnId, Event, Net, NetConfig, NetError, Wait};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::journal::JournalPosition;
+use wal::WalFailed;
+
+/// Bytes of bodies decoded before what they gave is journaled and answered.
+const TURN_BYTES_MAX: usize = 256 * 1024;
+/// Answers a client may leave unread before its requests are no longer looked at.
+const UNREAD_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// How late an executor may learn of a batch when nothing else wakes it (DESIGN §3).
+const HANDOVER_NANOS: u64 = 5_000_000;
+/// Sealed but unwritten journal bytes, when nobody waits for them.
+const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
+/// How often a refused journal file is asked for again.
+const FILE_RETRY_NANOS: u64 = 1_000_000_000;
+/// How long a stopping loop waits for its clients to take their answers.
+const LINGER_NANOS: u64 = 5_000_000_000;
+
+/// What a loop needs to begin.
+pub struct FrontParts {
+    /// What all threads may read.
+    pub shared: Arc<Shared>,
+    /// Which loop.
+    pub index: usize,
+    /// Where to listen; the same port for all loops.
+    pub listen: SocketAddr,
+    /// Sizes of the ring and its tables.
+    pub net: NetConfig,
+    /// Its journal, positioned behind everything that was recovered.
+    pub wal: Wal,
+    /// To the executors.
+    pub outbox: Outbox<ToStore>,
+    /// From the executors.
+    pub inbox: Inbox<ToLoop>,
+}
+
+/// One loop.
+pub struct Front {
+    shared: Arc<Shared>,
+    index: usize,
+    net: Net,
+    inbox: Inbox<ToLoop>,
+    exchange: Exchange,
+    renderer: Renderer,
+    access_log: Option<AccessLog>,
+    /// Answers that wait until the journal is synced so far.
+    withheld: VecDeque<(JournalPosition, Reply)>,
+    /// Executors that are about to flush and want to know how far the journal is, and the end they wait for.
+    position_asks: Vec<(usize, Option<JournalPosition>)>,
+    /// When to wake which executor at the latest.
+    handover_at: Vec<Option<u64>>,
+    file_retry_at: Option<u64>,
+    second_at: u64,
+    latency: Histogram<u64>,
+    stopping_since: Option<u64>,
+    idle: Vec<ConnId>,
+}
+
+impl Front {
+    /// Opens the listener. Must run on the thread that will run the loop: the ring belongs to it.
+    pub fn new(parts: FrontParts) -> Result<Front, NetError> {
+        let FrontParts { shared, index, listen, net, wal, outbox, inbox } = parts;
+        let mut net = Net::new(net)?;
+        net.wake_on(&shared.loop_bells[index])?;
+        net.listen(listen, shared.config.http_backlog)?;
+        let now = Now::read();
+        let intake = Intake::new(&shared, index, wal, outbox);
+        Ok(Front {
+            index,
+            net,
+            inbox,
+            exchange: Exchange::new(shared.clone(), index, intake),
+            renderer: Renderer::new(now.unix_ms),
+            access_log: shared.config.access_log.then(AccessLog::default),
+            withheld: VecDeque::new(),
+            position_asks: Vec::new(),
+            handover_at: vec![None; shared.shard_count()],
+            file_retry_at: None,
+            second_at: u64::MAX,
+            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
+                .expect("from 1 µs to 60 s at three digits is a legal histogram"),
+            stopping_since: None,
+            idle: Vec::new(),
+            shared,
+        })
+    }
+
+    /// Turns until the process stops.
+    pub fn run(mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            self.exchange.begin_turn(Now::read());
+            self.renderer.set_time(self.exchange.now.unix_ms);
+            self.read_inbox();
+
+            while let Some(event) = self.net.next_event() {
+                self.take(event);
+                if self.exchange.decoded_bytes >= TURN_BYTES_MAX {
+                    self.commit();
+                }
+            }
+            self.each_second();
+            self.commit();
+            self.wake_executors();
+            if let Some(log) = &mut self.access_log {
+                log.flush();
+            }
+
+            if self.shared.is_stopping() && self.finish() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The one wait of a turn: for a completion, the bell, or the nearest deadline.
+    fn wait(&mut self) -> io::Result<()> {
+        let nearest = self.handover_at.iter().flatten().copied().chain(self.file_retry_at);
+        let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000)).min();
+        let nearest = nearest.map_or(self.second_at, |at| at.min(self.second_at));
+        let bell = &self.shared.loop_bells[self.index];
+        bell.prepare_sleep();
+        let wait = if !self.inbox.is_empty() || (self.shared.is_stopping() && self.stopping_since.is_none()) {
+            Wait::No
+        } else if nearest == u64::MAX {
+            Wait::Block
+        } else {
+            let now = shard::clock::monotonic_nanos();
+            let left = Duration::from_nanos(nearest.saturating_sub(now));
+            if left.is_zero() { Wait::No } else { Wait::Until(Instant::now() + left) }
+        };
+        let result = self.net.turn(wait);
+        self.shared.loop_bells[self.index].awake();
+        result
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Accepted { conn, peer } => self.exchange.open(conn, peer.ip()),
+            Event::Received { conn, buf } => {
+                let takes_answers = self.net.pending_send_bytes(conn) <= UNREAD_ANSWER_BYTES_MAX;
+                self.exchange.receive(conn, self.net.bytes(&buf), takes_answers);
+                self.net.release(buf);
+            }
+            Event::Drained { conn } => self.resume(conn),
+            Event::EndOfStream { conn } => self.half_closed(conn),
+            Event::Closed { conn, .. } => self.exchange.closed(conn),
+            Event::Synced { result, .. } => self.synced(result),
+            Event::AcceptFailed { .. } | Event::Woken | Event::TimerFired => {}
+            Event::Connected { .. } | Event::ConnectFailed { .. } => {}
+        }
+    }
+
+    /// The client will send no more. What it is owed still goes out; then the connection is closed.
+    fn half_closed(&mut self, conn: ConnId) {
+        let Some(connection) = self.exchange.connection(conn) else { return };
+        let owed = connection.withheld > 0 || connection.asked.is_some() || connection.closing;
+        connection.unfinished = None;
+        connection.ended = true;
+        let replied = self.exchange.replies.iter().any(|(reply, _)| reply.conn == conn);
+        if !owed && !replied {
+            self.net.close(conn);
+        }
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        if let Some(connection) = self.exchange.connection(conn) {
+            if connection.paused && !connection.waits() {
+                connection.paused = false;
+                self.net.resume_receive(conn);
+            }
+            self.exchange.resume(conn);
+        }
+    }
+
+    fn read_inbox(&mut self) {
+        while let Some((_, message)) = self.inbox.pop() {
+            match message {
+                ToLoop::Answer { conn, answer } => {
+                    self.exchange.answered(conn, answer);
+                    self.resume(conn);
+                }
+                ToLoop::Spent(share) => self.exchange.intake.recycle(share),
+                ToLoop::AskPosition { executor } => self.position_asks.push((executor, None)),
+                ToLoop::JournalFile(prepared) => {
+                    self.file_retry_at =
+                        prepared.is_err().then(|| self.exchange.now.nanos + FILE_RETRY_NANOS);
+                    self.exchange.intake.wal.take_file(prepared);
+                }
+            }
+        }
+    }
+
+    /// Journals what the turn accepted, publishes it, and lets the answers go that may.
+    fn commit(&mut self) {
+        let shared = self.shared.clone();
+        let counters = &shared.shards[self.index].front;
+        let exchange = &mut self.exchange;
+        exchange.intake.seal_frame(exchange.now.nanos);
+        let somebody_waits = exchange.replies.iter().any(|(_, level)| *level > Durability::Memory)
+            || !self.position_asks.is_empty()
+            || !self.withheld.is_empty()
+            || exchange.intake.wal.writer.unwritten_bytes() > UNWRITTEN_BYTES_MAX
+            || shared.is_stopping();
+        if somebody_waits {
+            if let Err(failed) = exchange.intake.wal.write(counters) {
+                self.journal_failed(&failed);
+            }
+        }
+        let exchange = &mut self.exchange;
+        let handover_at = exchange.now.nanos + HANDOVER_NANOS;
+        let handovers = &mut self.handover_at;
+        exchange.intake.publish(counters, |owner| {
+            handovers[owner].get_or_insert(handover_at);
+        });
+        self.send_questions();
+        self.send_replies();
+        self.ask_for_files();
+        self.answer_positions();
+        if !self.withheld.is_empty() || self.position_asks.iter().any(|(_, end)| end.is_some()) {
+            self.exchange.intake.wal.begin_sync(&mut self.net);
+        }
+        for conn in std::mem::take(&mut self.exchange.pauses) {
+            self.net.pause_receive(conn);
+        }
+        self.exchange.decoded_bytes = 0;
+    }
+
+    fn send_questions(&mut self) {
+        let stamp = self.exchange.intake.stamp();
+        for (conn, query) in std::mem::take(&mut self.exchange.questions) {
+            let outbox = &mut self.exchange.intake.outbox;
+            if outbox.to(self.index).push(ToStore::Query { conn, query, stamp }).is_err() {
+                let concurrency = self.shared.config.query_concurrency;
+                self.exchange.answered(conn, Err(QueryError::TooMany { concurrency }));
+                continue;
+            }
+            outbox.to(self.index).publish();
+            outbox.ring_bell(self.index);
+        }
+    }
+
+    fn send_replies(&mut self) {
+        let journal_end = self.exchange.intake.journal_end();
+        let synced_through = self.exchange.intake.wal.writer.synced_through();
+        let mut sent_now = 0;
+        for (reply, level) in std::mem::take(&mut self.exchange.replies) {
+            let Some(connection) = self.exchange.connection(reply.conn) else { continue };
+            let must_wait = level == Durability::Synced && synced_through < journal_end;
+            if must_wait || connection.withheld > 0 {
+                connection.withheld += 1;
+                self.withheld.push_back((journal_end, reply));
+            } else {
+                sent_now += u64::from(reply.status().is_some());
+                self.send(reply);
+            }
+        }
+        if sent_now > 0 {
+            let nanos = shard::clock::monotonic_nanos() - self.exchange.now.nanos;
+            self.record_latency(nanos, sent_now);
+        }
+    }
+
+    fn send(&mut self, reply: Reply) {
+        let conn = reply.conn;
+        self.net.send_with(conn, |out| self.renderer.render(&reply, out));
+        let ended = self.exchange.connection(conn).is_some_and(|connection| connection.ended);
+        if let (Some(log), Some(status)) = (&mut self.access_log, reply.status()) {
+            log.line(&reply, status, self.exchange.now.unix_ms, shard::clock::monotonic_nanos());
+        }
+        if matches!(reply.payload, Payload::Refused(_)) && reply.closes() {
+            // The client may still be sending what was refused; it is to read the answer first.
+            self.net.close_lingering(conn);
+        } else if reply.closes() || ended {
+            self.net.close(conn);
+        }
+    }
+
+    /// A sync came back: everything up to it may be answered, or nothing on this file any more.
+    fn synced(&mut self, result: io::Result<()>) {
+        let shared = self.shared.clone();
+        if let Err(failed) = self.exchange.intake.wal.synced(result, &shared.shards[self.index].front) {
+            self.journal_failed(&failed);
+            return;
+        }
+        let synced_through = self.exchange.intake.wal.writer.synced_through();
+        let now = shard::clock::monotonic_nanos();
+        while self.withheld.front().is_some_and(|(position, _)| *position <= synced_through) {
+            let Some((_, reply)) = self.withheld.pop_front() else { break };
+            self.record_latency(now - reply.arrived_nanos, 1);
+            self.let_go(reply);
+        }
+    }
+
+    fn let_go(&mut self, reply: Reply) {
+        let conn = reply.conn;
+        let Some(connection) = self.exchange.connection(conn) else { return };
+        connection.withheld -= 1;
+        self.send(reply);
+    }
+
+    /// Nothing that is not answered yet was kept as promised: all of it is refused, in order.
+    fn journal_failed(&mut self, failed: &WalFailed) {
+        let WalFailed { last_good, error } = failed;
+        crate::log::error(format_args!("loop {}: the journal: {error}; a new file is begun", self.index));
+        self.exchange.intake.discard_sealed();
+        let refused = |reply: &mut Reply| {
+            if let Payload::Accepted { .. } = reply.payload {
+                let refusal = if error.kind() == io::ErrorKind::StorageFull {
+                    IntakeError::DiskFull
+                } else {
+                    IntakeError::DiskFailed(error.to_string())
+                };
+                reply.payload = Payload::Refused(Refusal::from(refusal));
+            }
+        };
+        let lost = self.withheld.partition_point(|(position, _)| position <= last_good);
+        for (_, mut reply) in self.withheld.split_off(lost) {
+            refused(&mut reply);
+            self.let_go(reply);
+        }
+        for (reply, level) in &mut self.exchange.replies {
+            refused(reply);
+            *level = Durability::Memory;
+        }
+    }
+
+    fn ask_for_files(&mut self) {
+        let now = self.exchange.now.nanos;
+        if self.file_retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.file_retry_at = None;
+        let stamp = self.exchange.intake.stamp();
+        if let Some(next) = self.exchange.intake.wal.needs_file() {
+            let outbox = &mut self.exchange.intake.outbox;
+            let message = ToStore::PrepareJournal { next, stamp };
+            if outbox.to(self.index).push(message).is_ok() {
+                outbox.to(self.index).publish();
+                outbox.ring_bell(self.index);
+            } else {
+                self.exchange.intake.wal.writer.not_prepared();
+                self.file_retry_at = Some(now + HANDOVER_NANOS);
+            }
+        }
+    }
+
+    /// Executors that flush learn how far the journal is, once it is synced that far; everything before has
+    /// gone into their ring ahead of the answer.
+    fn answer_positions(&mut self) {
+        let end = self.exchange.intake.journal_end();
+        let synced_through = self.exchange.intake.wal.writer.synced_through();
+        let stamp = self.exchange.intake.stamp();
+        let outbox = &mut self.exchange.intake.outbox;
+        self.position_asks.retain_mut(|(executor, wanted)| {
+            let wanted = *wanted.get_or_insert(end);
+            if synced_through < wanted {
+                return true;
+            }
+            let message = ToStore::Position { position: wanted, stamp };
+            let answered = outbox.to(*executor).push(message).is_ok();
+            outbox.to(*executor).publish();
+            outbox.ring_bell(*executor);
+            !answered
+        });
+    }
+
+    fn wake_executors(&mut self) {
+        let now = self.exchange.now.nanos;
+        let outbox = &mut self.exchange.intake.outbox;
+        for (owner, at) in self.handover_at.iter_mut().enumerate() {
+            if at.is_some_and(|at| at <= now) || (at.is_some() && outbox.half_full(owner)) {
+                *at = None;
+                outbox.ring_bell(owner);
+            }
+        }
+    }
+
+    fn each_second(&mut self) {
+        let now = self.exchange.now.nanos;
+        let open = self.net.connections();
+        let counters = &self.shared.shards[self.index].front;
+        counters.connections.set(open as u64);
+        if now >= self.second_at || (self.second_at == u64::MAX && open > 0) {
+            if self.second_at != u64::MAX {
+                self.exchange.expire(&mut self.idle);
+                for conn in self.idle.drain(..) {
+                    self.net.close(conn);
+                }
+                for (counter, quantile) in counters.latency.iter().zip(LATENCY_QUANTILES) {
+                    counter.set(self.latency.value_at_quantile(quantile));
+                }
+                let stats = self.net.stats();
+                counters.enters.set(stats.enters);
+                counters.receive_buffers_exhausted.set(stats.buffers_exhausted);
+                counters.sends_delayed.set(stats.sends_delayed);
+                counters.connections_accepted.set(stats.accepted);
+            }
+            // Without a connection there is nothing to expire: an idle loop sleeps without end.
+            self.second_at = if open > 0 { now + 1_000_000_000 } else { u64::MAX };
+        }
+    }
+
+    fn record_latency(&mut self, nanos: u64, requests: u64) {
+        let counters = &self.shared.shards[self.index].front;
+        self.latency.saturating_record_n(nanos, requests);
+        counters.latency_count.add(requests);
+        counters.latency_sum_nanos.add(nanos * requests);
+    }
+
+    /// The way out: no new clients, answers owed go out, the journal is synced. True when done.
+    fn finish(&mut self) -> bool {
+        let now = self.exchange.now.nanos;
+        if self.stopping_since.is_none() {
+            self.stopping_since = Some(now);
+            self.net.stop_listening();
+        }
+        let lingered = self.stopping_since.is_some_and(|since| now - since > LINGER_NANOS);
+        let mut owing = false;
+        for connection in self.exchange.open_connections() {
+            let owed = connection.withheld > 0 || connection.asked.is_some();
+            owing |= owed;
+            if !owed && !connection.closing {
+                self.idle.push(connection.id);
+            }
+        }
+        for conn in self.idle.drain(..) {
+            self.net.close(conn);
+        }
+        if (owing || self.net.connections() > 0) && !lingered {
+            return false;
+        }
+        let wal = &mut self.exchange.intake.wal;
+        if !lingered && (wal.is_syncing() || wal.writer.synced_through() < wal.writer.written()) {
+            wal.begin_sync(&mut self.net);
+            return false;
+        }
+        let stamp = self.exchange.intake.stamp();
+        let position = self.exchange.intake.wal.writer.synced_through();
+        let outbox = &mut self.exchange.intake.outbox;
+        let everybody = 0..self.shared.shard_count();
+        if everybody.clone().any(|executor| !outbox.to(executor).has_free(1)) {
+            return false;
+        }
+        for executor in everybody {
+            let pushed = outbox.to(executor).push(ToStore::Stopped { position, stamp });
+            debug_assert!(pushed.is_ok(), "there was a place a moment ago, and only this loop uses them");
+            outbox.to(executor).publish();
+            outbox.ring_bell(executor);
+        }
+        true
+    }
+}

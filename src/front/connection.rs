@@ -1,0 +1,83 @@
+//! What a loop remembers of one open connection: little while it idles, a box while a message is unfinished.
+
+use super::intake::ClientMemo;
+use super::reply::LogEntry;
+use http::Decoder;
+use shard::net::ConnId;
+use std::net::IpAddr;
+
+/// One connection of a loop.
+pub struct Connection {
+    /// Who holds the slot; events of a predecessor carry another generation.
+    pub id: ConnId,
+    /// The other end, the client's name when it gives none.
+    pub peer: IpAddr,
+    /// The peer's number in the journal.
+    pub memo: ClientMemo,
+    /// Bytes that do not make a whole request yet, or that have to wait for an earlier answer.
+    pub unfinished: Option<Box<Unfinished>>,
+    /// Second of the last byte in or answer out.
+    pub active_s: u32,
+    /// Answers that wait for the journal; later answers wait behind them.
+    pub withheld: u16,
+    /// A query is out; what follows on the connection waits for its answer.
+    pub asked: Option<Box<Asked>>,
+    /// The client has sent its last byte; the connection ends when nothing is owed.
+    pub ended: bool,
+    /// The last answer is on its way; nothing more is read.
+    pub closing: bool,
+    /// Reading is paused until the client takes its answers, or ours come.
+    pub paused: bool,
+}
+
+/// What the answer to a query has to know of its request.
+pub struct Asked {
+    /// It was a `HEAD`.
+    pub head_only: bool,
+    /// What its `Connection` header wants.
+    pub connection: http::Connection,
+    /// When it was taken in, in monotonic nanoseconds.
+    pub arrived_nanos: u64,
+    /// Its part of the access log.
+    pub log: Option<Box<LogEntry>>,
+}
+
+/// The beginning of a message.
+#[derive(Default)]
+pub struct Unfinished {
+    /// From its first byte on.
+    pub bytes: Vec<u8>,
+    /// How far it is understood.
+    pub decoder: Decoder,
+    /// Whether its head has been seen whole.
+    pub head_complete: bool,
+    /// Whether the client has been told to go on with the body.
+    pub continued: bool,
+    /// Second in which it began, or in which its head was complete.
+    pub since_s: u32,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 96, "10,000 idle connections are to cost little");
+
+impl Connection {
+    /// A connection that has said nothing yet.
+    pub fn new(id: ConnId, peer: IpAddr, now_s: u32) -> Connection {
+        Connection {
+            id,
+            peer,
+            memo: ClientMemo::default(),
+            unfinished: None,
+            active_s: now_s,
+            withheld: 0,
+            asked: None,
+            ended: false,
+            closing: false,
+            paused: false,
+        }
+    }
+
+    /// Whether its next request has to wait for the answer to an earlier one.
+    pub fn waits(&self) -> bool {
+        self.asked.is_some() || self.closing
+    }
+}

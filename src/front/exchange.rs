@@ -1,0 +1,476 @@
+//! Requests in, replies out, for all connections of one loop. Owns no socket: bytes come in as slices, and
+//! replies lie in order in [`Exchange::replies`] until the turn's end.
+//!
+//! Always: per connection, answers leave in the order of the requests. So an answer that waits for the
+//! journal holds back those behind it, and a query holds back the parsing of what follows it.
+//! Not here: when a reply may go (`front.rs`), how it looks (`reply.rs`), how a body is taken (`intake.rs`).
+
+use super::connection::{Asked, Connection, Unfinished};
+use super::intake::Intake;
+use super::reply::{LogEntry, Payload, Reply};
+use crate::api::{self, IntakeError, Refusal, Route};
+use crate::config::Durability;
+use crate::fan_in::{QueryAnswer, QueryError};
+use crate::own_metrics;
+use crate::shared::Shared;
+use http::{Decoded, Limits, Method, Request};
+use ingest::TimeBounds;
+use query::Query;
+use sha2::{Digest, Sha256};
+use shard::net::ConnId;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Bytes held back on a connection that waits for an answer, before reading is paused.
+const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
+
+/// The state of all conversations of one loop.
+pub struct Exchange {
+    /// The way in.
+    pub intake: Intake,
+    /// This turn's answers, in order of their requests, with the level each has to reach first.
+    pub replies: Vec<(Reply, Durability)>,
+    /// This turn's questions, to be sent once the turn's samples are published.
+    pub questions: Vec<(ConnId, Box<Query>)>,
+    /// Connections whose reading is to be paused.
+    pub pauses: Vec<ConnId>,
+    /// Queries that are out.
+    pub asked: usize,
+    /// Bytes of bodies decoded in this turn.
+    pub decoded_bytes: usize,
+    /// The moment of this turn.
+    pub now: Now,
+    /// As of this turn's beginning, so that what came before it in the inbox is known.
+    is_ready: bool,
+    shared: Arc<Shared>,
+    index: usize,
+    connections: Vec<Option<Connection>>,
+    limits: Limits,
+    bounds: TimeBounds,
+}
+
+/// One reading of the clocks, for a whole turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Unix time in milliseconds.
+    pub unix_ms: i64,
+    /// Monotonic, in nanoseconds.
+    pub nanos: u64,
+}
+
+impl Now {
+    /// As of this moment.
+    pub fn read() -> Now {
+        Now { unix_ms: shard::clock::unix_millis(), nanos: shard::clock::monotonic_nanos() }
+    }
+
+    fn seconds(self) -> u32 {
+        (self.nanos / 1_000_000_000) as u32
+    }
+}
+
+/// Whether the next request of a connection may be looked at.
+enum Flow {
+    Next,
+    Wait,
+}
+
+impl Exchange {
+    /// No conversation yet.
+    pub fn new(shared: Arc<Shared>, index: usize, intake: Intake) -> Exchange {
+        let limits = Limits {
+            head_bytes_max: shared.config.http_head_bytes_max,
+            body_bytes_max: shared.config.http_body_bytes_max,
+        };
+        Exchange {
+            intake,
+            replies: Vec::new(),
+            questions: Vec::new(),
+            pauses: Vec::new(),
+            asked: 0,
+            decoded_bytes: 0,
+            now: Now::default(),
+            is_ready: false,
+            shared,
+            index,
+            connections: Vec::new(),
+            limits,
+            bounds: TimeBounds { oldest: None, newest: 0 },
+        }
+    }
+
+    /// Sets the moment of the turn, and with it which times of samples are taken.
+    pub fn begin_turn(&mut self, now: Now) {
+        self.now = now;
+        self.decoded_bytes = 0;
+        self.is_ready = self.shared.is_ready();
+        let config = &self.shared.config;
+        self.bounds = TimeBounds {
+            oldest: config.oldest_ms(now.unix_ms),
+            newest: now.unix_ms + config.ingest_future_max.as_millis() as i64,
+        };
+    }
+
+    /// A connection was accepted.
+    pub fn open(&mut self, id: ConnId, peer: IpAddr) {
+        let index = id.index();
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, || None);
+        }
+        self.connections[index] = Some(Connection::new(id, peer, self.now.seconds()));
+    }
+
+    /// A connection is gone; what it waited for is dropped when it comes.
+    pub fn closed(&mut self, id: ConnId) {
+        if self.connection(id).is_some() {
+            self.connections[id.index()] = None;
+        }
+    }
+
+    /// The connection, unless its slot has a new holder.
+    pub fn connection(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.index())?.as_mut().filter(|connection| connection.id == id)
+    }
+
+    /// All open connections.
+    pub fn open_connections(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.iter().flatten()
+    }
+
+    /// Bytes came in. `takes_answers` is false when the client leaves too many answers unread.
+    pub fn receive(&mut self, id: ConnId, bytes: &mut [u8], takes_answers: bool) {
+        let now_s = self.now.seconds();
+        let Some(connection) = self.connection(id) else { return };
+        connection.active_s = now_s;
+        if connection.closing {
+            return;
+        }
+        let waits = connection.waits() || !takes_answers;
+        if let Some(unfinished) = &mut connection.unfinished {
+            unfinished.bytes.extend_from_slice(bytes);
+            if !waits {
+                self.resume(id);
+                return;
+            }
+        } else if waits {
+            let unfinished = Unfinished { bytes: bytes.to_vec(), since_s: now_s, ..Unfinished::default() };
+            connection.unfinished = Some(Box::new(unfinished));
+        } else {
+            // The common case: whole requests, taken where they lie.
+            let mut unfinished = Unfinished { since_s: now_s, ..Unfinished::default() };
+            let used = self.converse(id, bytes, &mut unfinished);
+            if used < bytes.len() {
+                unfinished.bytes.extend_from_slice(&bytes[used..]);
+                if let Some(connection) = self.connection(id).filter(|connection| !connection.closing) {
+                    connection.unfinished = Some(Box::new(unfinished));
+                }
+            }
+            return;
+        }
+        let held_back = connection.unfinished.as_ref().map_or(0, |unfinished| unfinished.bytes.len());
+        if held_back > HELD_BACK_BYTES_MAX && !connection.paused {
+            connection.paused = true;
+            self.pauses.push(id);
+        }
+    }
+
+    /// Goes on with the bytes that were held back, if nothing else stands before them.
+    pub fn resume(&mut self, id: ConnId) {
+        let now_s = self.now.seconds();
+        let Some(connection) = self.connection(id).filter(|connection| !connection.waits()) else { return };
+        let Some(mut unfinished) = connection.unfinished.take() else { return };
+        let mut bytes = std::mem::take(&mut unfinished.bytes);
+        let used = self.converse(id, &mut bytes, &mut unfinished);
+        if used < bytes.len() {
+            if used > 0 {
+                bytes.drain(..used);
+                unfinished.since_s = now_s;
+            }
+            unfinished.bytes = bytes;
+            if let Some(connection) = self.connection(id).filter(|connection| !connection.closing) {
+                connection.unfinished = Some(unfinished);
+            }
+        }
+    }
+
+    /// Takes whole requests off the front of `bytes`; says how many bytes they were.
+    fn converse(&mut self, id: ConnId, bytes: &mut [u8], unfinished: &mut Unfinished) -> usize {
+        let mut used = 0;
+        while used < bytes.len() {
+            let decoded = unfinished.decoder.decode(&mut bytes[used..], &self.limits);
+            match decoded {
+                Ok(Decoded::Request { request, consumed }) => {
+                    used += consumed;
+                    let flow = self.answer(id, request);
+                    *unfinished = Unfinished { since_s: self.now.seconds(), ..Unfinished::default() };
+                    if let Flow::Wait = flow {
+                        break;
+                    }
+                }
+                Ok(Decoded::Partial { head_complete, wants_continue, .. }) => {
+                    if head_complete && !unfinished.head_complete {
+                        unfinished.head_complete = true;
+                        unfinished.since_s = self.now.seconds();
+                    }
+                    if wants_continue && !unfinished.continued {
+                        unfinished.continued = true;
+                        self.reply(id, false, http::Connection::KeepAlive, Payload::Continue);
+                    }
+                    break;
+                }
+                Err(refusal) => {
+                    let refusal = Refusal::from(&refusal);
+                    self.shared.shards[self.index].front.validation_errors.add(1);
+                    self.refuse_for_good(id, refusal);
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    /// Decides the answer to one request.
+    fn answer(&mut self, id: ConnId, request: Request<'_>) -> Flow {
+        self.shared.shards[self.index].front.requests.add(1);
+        let head_only = request.method == Method::Head;
+        let mut connection = request.connection;
+        if self.shared.is_stopping() {
+            connection = http::Connection::Close;
+        }
+        let log = self.log_entry(&request);
+        let (payload, level) = match api::route(request.method, request.path) {
+            Ok(Route::Ingest) => self.ingest(id, request),
+            Ok(Route::Query(endpoint)) => match self.question(endpoint, &request) {
+                Ok(query) => {
+                    self.questions.push((id, Box::new(query)));
+                    self.asked += 1;
+                    let arrived_nanos = self.now.nanos;
+                    if let Some(held) = self.connection(id) {
+                        held.asked = Some(Box::new(Asked { head_only, connection, arrived_nanos, log }));
+                    }
+                    return Flow::Wait;
+                }
+                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+            },
+            Ok(route) => (self.read(route, &request), Durability::Memory),
+            Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+        };
+        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos: self.now.nanos, log };
+        let closes = reply.closes();
+        self.replies.push((reply, level));
+        if closes {
+            self.stop_reading(id);
+            return Flow::Wait;
+        }
+        Flow::Next
+    }
+
+    fn log_entry(&self, request: &Request<'_>) -> Option<Box<LogEntry>> {
+        self.shared.config.access_log.then(|| {
+            let separator = if request.query.is_empty() { "" } else { "?" };
+            let method = request.method.name();
+            Box::new(LogEntry { request: format!("{method} {}{separator}{}", request.path, request.query) })
+        })
+    }
+
+    fn ingest(&mut self, id: ConnId, request: Request<'_>) -> (Payload, Durability) {
+        let counters = &self.shared.shards[self.index].front;
+        let refuse = |refusal: Refusal| (Payload::Refused(refusal), Durability::Memory);
+        if !self.is_ready {
+            return refuse(IntakeError::Starting.into());
+        }
+        if self.shared.is_stopping() {
+            return refuse(IntakeError::Stopping.into());
+        }
+        let level = match request.header("durability") {
+            None => self.shared.config.ingest_durability,
+            Some(word) => match std::str::from_utf8(word).ok().and_then(Durability::from_name) {
+                Some(level) => level,
+                None => return refuse(Refusal::unknown_durability()),
+            },
+        };
+        if request.header("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+        {
+            return refuse(Refusal::content_encoding());
+        }
+        let mut hashed = [0; 37];
+        let client = match (request.header("authorization"), request.header("x-client-id")) {
+            (Some(credentials), _) => Some(client_of_credentials(credentials, &mut hashed)),
+            (None, Some(id)) if id.len() > ingest::CLIENT_ID_BYTES_MAX => {
+                return refuse(Refusal::client_id_too_long());
+            }
+            (None, named) => named,
+        };
+        let slot = self.connections[id.index()].as_mut().expect("the request came in on it");
+        let mut peer_text = [0; 64];
+        let peer_len = text_of(slot.peer, &mut peer_text);
+        self.decoded_bytes += request.body.len();
+        let accepted = self.intake.accept(
+            request.body,
+            client,
+            (&peer_text[..peer_len], &mut slot.memo),
+            self.now,
+            &self.bounds,
+        );
+        match accepted {
+            Ok(accepted) => {
+                counters.bodies_accepted.add(1);
+                (Payload::Accepted { count: accepted.count, level }, level)
+            }
+            Err(error) => {
+                match error {
+                    IntakeError::Body(_) | IntakeError::Time { .. } => counters.validation_errors.add(1),
+                    _ => counters.overload_refusals.add(1),
+                }
+                refuse(error.into())
+            }
+        }
+    }
+
+    fn question(&self, endpoint: query::Endpoint, request: &Request<'_>) -> Result<Query, Refusal> {
+        if !self.is_ready {
+            return Err(QueryError::Starting.into());
+        }
+        let concurrency = self.shared.config.query_concurrency;
+        if self.asked >= concurrency {
+            return Err(QueryError::TooMany { concurrency }.into());
+        }
+        let mut pairs = Vec::new();
+        for pair in http::parameters(request.query) {
+            pairs.push(pair.map_err(Refusal::from)?);
+        }
+        Query::from_parameters(endpoint, pairs.into_iter()).map_err(Refusal::from)
+    }
+
+    fn read(&self, route: Route, request: &Request<'_>) -> Payload {
+        const JSON: &str = "application/json";
+        const TEXT: &str = "text/plain; charset=utf-8";
+        let body =
+            |status, content_type, bytes: &[u8]| Payload::Body { status, content_type, bytes: bytes.into() };
+        match route {
+            Route::Options(methods) => Payload::Allow(methods),
+            Route::Index => body(200, TEXT, api::INDEX.as_bytes()),
+            Route::Alive => body(200, TEXT, b"ringwatch is up\n"),
+            Route::Ready if self.shared.is_ready() && !self.shared.is_stopping() => {
+                body(200, TEXT, b"ringwatch is ready\n")
+            }
+            Route::Ready => body(503, TEXT, b"ringwatch is replaying its journal, or stopping\n"),
+            Route::Health => {
+                let (status, bytes) = self.health();
+                body(status, JSON, bytes.as_bytes())
+            }
+            Route::OwnMetrics if accepts_json(request) => {
+                body(200, JSON, own_metrics::json(&self.shared).as_bytes())
+            }
+            _ => body(200, own_metrics::CONTENT_TYPE, own_metrics::text(&self.shared).as_bytes()),
+        }
+    }
+
+    fn health(&self) -> (u16, String) {
+        let depth = self.shared.queue_depth();
+        let unhealthy = |reason: &str| {
+            (503, format!(r#"{{"status":"unhealthy","queue_size":{depth},"reason":"{reason}"}}"#))
+        };
+        if self.shared.is_stopping() {
+            unhealthy("shutting down")
+        } else if !self.is_ready {
+            unhealthy("the journal is being replayed")
+        } else if self.intake.wal.file_refused.is_some() {
+            unhealthy("the disk refuses writes")
+        } else {
+            (200, format!(r#"{{"status":"healthy","queue_size":{depth}}}"#))
+        }
+    }
+
+    /// An executor has answered a query.
+    pub fn answered(&mut self, id: ConnId, answer: Result<QueryAnswer, QueryError>) {
+        self.asked -= 1;
+        let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
+        let Asked { head_only, connection, arrived_nanos, log } = *asked;
+        let payload = match answer {
+            Ok(answer) => Payload::Body { status: 200, content_type: "application/json", bytes: answer.body },
+            Err(error) => Payload::Refused(error.into()),
+        };
+        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log };
+        let closes = reply.closes();
+        self.replies.push((reply, Durability::Memory));
+        if closes {
+            self.stop_reading(id);
+        }
+    }
+
+    fn reply(&mut self, id: ConnId, head_only: bool, connection: http::Connection, payload: Payload) {
+        let arrived_nanos = self.now.nanos;
+        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log: None };
+        self.replies.push((reply, Durability::Memory));
+    }
+
+    /// The last answer on a connection that cannot go on.
+    pub fn refuse_for_good(&mut self, id: ConnId, refusal: Refusal) {
+        self.reply(id, false, http::Connection::Close, Payload::Refused(Refusal { close: true, ..refusal }));
+        self.stop_reading(id);
+    }
+
+    fn stop_reading(&mut self, id: ConnId) {
+        if let Some(connection) = self.connection(id) {
+            connection.closing = true;
+            connection.unfinished = None;
+        }
+    }
+
+    /// Once a second: refuses messages that come too slowly, and says which idle connections to close.
+    pub fn expire(&mut self, idle: &mut Vec<ConnId>) {
+        let now_s = self.now.seconds();
+        let config = &self.shared.config;
+        let older = |since_s: u32, bound: std::time::Duration| {
+            u64::from(now_s.saturating_sub(since_s)) > bound.as_secs()
+        };
+        let mut late = Vec::new();
+        for connection in self.connections.iter().flatten() {
+            if connection.closing || connection.asked.is_some() || connection.withheld > 0 {
+                continue;
+            }
+            match &connection.unfinished {
+                Some(unfinished) if unfinished.head_complete => {
+                    if older(unfinished.since_s, config.http_body_timeout) {
+                        late.push((connection.id, Refusal::body_timeout()));
+                    }
+                }
+                Some(unfinished) if older(unfinished.since_s, config.http_head_timeout) => {
+                    late.push((connection.id, Refusal::head_timeout()));
+                }
+                None if older(connection.active_s, config.http_idle_timeout) => idle.push(connection.id),
+                _ => {}
+            }
+        }
+        for (id, refusal) in late {
+            self.shared.shards[self.index].front.timeouts.add(1);
+            self.refuse_for_good(id, refusal);
+        }
+    }
+}
+
+/// `auth:` and half of SHA-256: the same credentials are the same client, and cannot be read back.
+fn client_of_credentials<'a>(credentials: &[u8], out: &'a mut [u8; 37]) -> &'a [u8] {
+    let digest = Sha256::digest(credentials);
+    out[..5].copy_from_slice(b"auth:");
+    for (i, byte) in digest.iter().take(16).enumerate() {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        out[5 + 2 * i] = HEX[usize::from(byte >> 4)];
+        out[6 + 2 * i] = HEX[usize::from(byte & 15)];
+    }
+    out
+}
+
+fn text_of(address: IpAddr, out: &mut [u8; 64]) -> usize {
+    let mut rest: &mut [u8] = out;
+    // 64 bytes hold any address; what did not fit would only shorten a client's name.
+    let _ = write!(rest, "{address}");
+    64 - rest.len()
+}
+
+fn accepts_json(request: &Request<'_>) -> bool {
+    let accept = request.header("accept").unwrap_or_default();
+    accept.windows(16).any(|window| window.eq_ignore_ascii_case(b"application/json"))
+}

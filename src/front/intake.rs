@@ -1,0 +1,221 @@
+//! One body on its way in: decode → check → claim → number → journal frame and shares.
+//!
+//! Always: nothing is journaled before a place is claimed in every ring and room in the journal; a body is
+//! journaled whole or not at all; a share is published only after the kernel has its frame.
+//! The hot path allocates nothing: batch, frame and shares are kept, shares come back emptied.
+
+use super::exchange::Now;
+use super::wal::Wal;
+use crate::api::IntakeError;
+use crate::message::ToStore;
+use crate::shared::{FrontCounters, Shared};
+use ingest::{MetricsDecoder, Shape, TimeBounds};
+use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock};
+use shard::mesh::Outbox;
+use storage::journal::{ClientNumber, JournalPosition, Reserve, Sealed, batch_bytes_max};
+
+/// Spent shares kept for reuse, per owner; the rest is given back to the allocator.
+const SPARE_SHARES_MAX: usize = 64;
+/// A share that has grown past this many samples is not kept.
+const SPARE_SHARE_SAMPLES_MAX: usize = 64 * 1024;
+
+/// Places of a ring that samples leave to questions and to the journal's own messages.
+const RING_PLACES_KEPT: usize = 64;
+
+/// What a body became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Samples of a batch; absent for a single one.
+    pub count: Option<usize>,
+}
+
+/// The client of a request, with its number in the journal's present dictionary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientMemo(Option<(u64, ClientNumber)>);
+
+/// The way in, of one loop.
+pub struct Intake {
+    /// The loop's journal.
+    pub wal: Wal,
+    /// The loop's rings to the executors.
+    pub outbox: Outbox<ToStore>,
+    decoder: MetricsDecoder,
+    batch: Batch,
+    numbered: Vec<(SeriesNumber, u16)>,
+    stamps: StampClock,
+    last_stamp: Stamp,
+    /// The share of the open frame, by owner.
+    open: Vec<Option<Box<Share>>>,
+    /// Shares of sealed frames that wait for their write.
+    sealed: Vec<(usize, Box<Share>)>,
+    spare: Vec<Box<Share>>,
+}
+
+impl Intake {
+    /// The way in of loop `loop_index` of `loops`.
+    pub fn new(shared: &Shared, loop_index: usize, wal: Wal, outbox: Outbox<ToStore>) -> Intake {
+        let loops = shared.shard_count();
+        Intake {
+            wal,
+            outbox,
+            decoder: MetricsDecoder::default(),
+            batch: Batch::default(),
+            numbered: Vec::new(),
+            stamps: StampClock::new(loop_index, loops),
+            last_stamp: Stamp { run: shared.run, nanos: 0, loop_index: loop_index as u16 },
+            open: (0..loops).map(|_| None).collect(),
+            sealed: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Takes one body. `client` is the id a header gave; `peer` is used when neither header nor body names one.
+    pub fn accept(
+        &mut self,
+        body: &mut [u8],
+        client: Option<&[u8]>,
+        peer: (&[u8], &mut ClientMemo),
+        now: Now,
+        bounds: &TimeBounds,
+    ) -> Result<Accepted, IntakeError> {
+        self.batch.clear();
+        let decoded = self.decoder.decode(body, &mut self.batch).map_err(IntakeError::Body)?;
+        let is_batch = decoded.shape == Shape::Batch;
+        for (index, row) in self.batch.rows().enumerate() {
+            if let Some(timestamp) = row.timestamp {
+                bounds
+                    .check(timestamp.millis())
+                    .map_err(|refusal| IntakeError::Time { index: is_batch.then_some(index), refusal })?;
+            }
+        }
+        let named = client.or(decoded.client_id.map(str::as_bytes));
+
+        // Claim: a place in every ring, then room in the journal. Only this loop uses either up.
+        let claimed = self.sealed.len() + 1 + RING_PLACES_KEPT;
+        for owner in 0..self.open.len() {
+            if !self.outbox.to(owner).has_free(claimed) {
+                return Err(IntakeError::Overloaded);
+            }
+        }
+        let client_bytes = named.map_or(peer.0.len(), <[u8]>::len);
+        let needed = batch_bytes_max(self.batch.len(), self.batch.label_bytes(), client_bytes);
+        loop {
+            match self.wal.writer.reserve(needed) {
+                Reserve::Ready => break,
+                Reserve::SealFirst => {
+                    seal(&mut self.wal, &mut self.open, &mut self.sealed, &mut self.last_stamp, now.nanos);
+                }
+                Reserve::Full => return Err(self.journal_is_full()),
+                Reserve::TooLarge => return Err(IntakeError::TooLarge),
+            }
+        }
+
+        let shards = self.open.len();
+        let writer = &mut self.wal.writer;
+        let client = match named {
+            Some(id) => writer.client(id),
+            None => {
+                let (peer, memo) = peer;
+                match memo.0 {
+                    Some((dictionary, number)) if dictionary == writer.dictionary() => number,
+                    _ => {
+                        let number = writer.client(peer);
+                        *memo = ClientMemo(Some((writer.dictionary(), number)));
+                        number
+                    }
+                }
+            }
+        };
+        self.numbered.clear();
+        for row in self.batch.rows() {
+            let numbered = writer.number(row.labels, row.kind, |hash| ingest::owner(hash, shards) as u16);
+            let owner = usize::from(numbered.owner);
+            let share = self.open[owner].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+            if numbered.first {
+                share.define(numbered.number, row.kind, row.labels);
+            }
+            self.numbered.push((numbered.number, numbered.owner));
+        }
+        writer.begin_batch(client);
+        for (row, (number, owner)) in self.batch.rows().zip(&self.numbered) {
+            let timestamp = row.timestamp.unwrap_or_else(|| self.stamps.stamp(now.unix_ms));
+            let sample = Sample { timestamp, value: row.value };
+            writer.push(*number, sample);
+            let share = self.open[usize::from(*owner)].as_mut();
+            share.expect("opened above, when the series was numbered").push(*number, sample);
+        }
+        Ok(Accepted { count: is_batch.then_some(self.batch.len()) })
+    }
+
+    fn journal_is_full(&self) -> IntakeError {
+        match &self.wal.file_refused {
+            Some(error) if error.kind() == std::io::ErrorKind::StorageFull => IntakeError::DiskFull,
+            Some(error) => IntakeError::DiskFailed(error.to_string()),
+            None => IntakeError::Overloaded,
+        }
+    }
+
+    /// Closes the open frame, if there is one, and its shares.
+    pub fn seal_frame(&mut self, now_nanos: u64) {
+        seal(&mut self.wal, &mut self.open, &mut self.sealed, &mut self.last_stamp, now_nanos);
+    }
+
+    /// The stamp of what was sealed last; what is sent next comes after it.
+    pub fn stamp(&self) -> Stamp {
+        self.last_stamp
+    }
+
+    /// Where the journal ends with what was sealed.
+    pub fn journal_end(&self) -> JournalPosition {
+        self.wal.writer.end()
+    }
+
+    /// Puts the shares of written frames into the rings; the owners see them after one store each.
+    pub fn publish(&mut self, counters: &FrontCounters, mut published_to: impl FnMut(usize)) {
+        let mut samples = 0;
+        for (owner, share) in self.sealed.drain(..) {
+            samples += share.len() as u64;
+            let pushed = self.outbox.to(owner).push(ToStore::Share(share));
+            debug_assert!(pushed.is_ok(), "the place was claimed before the frame was written");
+            published_to(owner);
+        }
+        counters.samples_accepted.add(samples);
+        self.outbox.publish_all();
+    }
+
+    /// The frames of the sealed shares could not be written: their owners shall never see them.
+    pub fn discard_sealed(&mut self) {
+        for (_, share) in std::mem::take(&mut self.sealed) {
+            self.recycle(share);
+        }
+    }
+
+    /// Takes back a share that an executor has applied.
+    pub fn recycle(&mut self, mut share: Box<Share>) {
+        if self.spare.len() < SPARE_SHARES_MAX && share.len() <= SPARE_SHARE_SAMPLES_MAX {
+            share.clear();
+            self.spare.push(share);
+        }
+    }
+}
+
+/// Closes the open frame, if there is one, and stamps its shares. Not a method: a body that is being taken
+/// still borrows the decoder when its predecessors' frame has to be closed.
+fn seal(
+    wal: &mut Wal,
+    open: &mut [Option<Box<Share>>],
+    sealed: &mut Vec<(usize, Box<Share>)>,
+    last_stamp: &mut Stamp,
+    now_nanos: u64,
+) {
+    let Some(Sealed { end, stamp }) = wal.writer.seal(now_nanos) else { return };
+    *last_stamp = stamp;
+    for (owner, open) in open.iter_mut().enumerate() {
+        if let Some(mut share) = open.take() {
+            share.stamp = stamp;
+            share.dictionary = end.sequence;
+            share.journal_end = end.offset;
+            sealed.push((owner, share));
+        }
+    }
+}

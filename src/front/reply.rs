@@ -1,0 +1,161 @@
+//! An answer, from decision to bytes.
+//!
+//! The common one (a body was accepted) is a template per durability level, rendered once a second because
+//! of its `Date`; everything else goes through the codec.
+
+use crate::api::Refusal;
+use crate::config::Durability;
+use http::{Connection, ResponseHead};
+use shard::net::ConnId;
+
+/// What is to be said.
+pub enum Payload {
+    /// The body is kept, at that level; a batch with its number of samples.
+    Accepted { count: Option<usize>, level: Durability },
+    /// Go on with the body.
+    Continue,
+    /// A complete body.
+    Body { status: u16, content_type: &'static str, bytes: Vec<u8> },
+    /// No body, only the methods a path allows.
+    Allow(&'static str),
+    /// Not carried out.
+    Refused(Refusal),
+}
+
+/// One answer on its way to its client.
+pub struct Reply {
+    /// To whom.
+    pub conn: ConnId,
+    /// A `HEAD` request: the head alone.
+    pub head_only: bool,
+    /// What the connection does afterwards, and whether that is said.
+    pub connection: Connection,
+    /// The answer.
+    pub payload: Payload,
+    /// When its request was taken in, in monotonic nanoseconds.
+    pub arrived_nanos: u64,
+    /// The request's part of its line in the access log.
+    pub log: Option<Box<LogEntry>>,
+}
+
+/// What the access log tells of a request besides its answer.
+pub struct LogEntry {
+    /// Method and target.
+    pub request: String,
+}
+
+impl Reply {
+    /// The status that goes out; none for an interim answer.
+    pub fn status(&self) -> Option<u16> {
+        Some(match &self.payload {
+            Payload::Accepted { .. } => 202,
+            Payload::Continue => return None,
+            Payload::Body { status, .. } => *status,
+            Payload::Allow(_) => 204,
+            Payload::Refused(refusal) => refusal.status,
+        })
+    }
+
+    /// Whether the connection ends with this answer.
+    pub fn closes(&self) -> bool {
+        let refused_for_good = matches!(&self.payload, Payload::Refused(refusal) if refusal.close);
+        !matches!(self.payload, Payload::Continue) && (refused_for_good || !self.connection.is_kept())
+    }
+}
+
+/// Renders replies of one loop.
+pub struct Renderer {
+    date: [u8; 29],
+    date_s: i64,
+    /// The answer to an accepted single metric, by level.
+    accepted: [Vec<u8>; 3],
+}
+
+const JSON: &str = "application/json";
+const SINGLE_BODY: &[u8] = br#"{"status":"accepted"}"#;
+
+impl Renderer {
+    /// As of that moment.
+    pub fn new(now_ms: i64) -> Renderer {
+        let mut renderer = Renderer { date: [b' '; 29], date_s: i64::MIN, accepted: Default::default() };
+        renderer.set_time(now_ms);
+        renderer
+    }
+
+    /// Once a turn; does something once a second.
+    pub fn set_time(&mut self, now_ms: i64) {
+        let now_s = now_ms.div_euclid(1_000);
+        if now_s == self.date_s {
+            return;
+        }
+        self.date_s = now_s;
+        self.date = http::http_date(now_s);
+        for level in Durability::ALL {
+            let mut template = std::mem::take(&mut self.accepted[level as usize]);
+            template.clear();
+            self.accepted_into(level, SINGLE_BODY, Connection::KeepAlive, false, &mut template);
+            self.accepted[level as usize] = template;
+        }
+    }
+
+    fn accepted_into(
+        &self,
+        level: Durability,
+        body: &[u8],
+        connection: Connection,
+        head_only: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let extra = [("Durability", level.name())];
+        self.encode(self.head(202, JSON, &extra, connection), body, head_only, out);
+    }
+
+    fn encode(&self, head: ResponseHead<'_>, body: &[u8], head_only: bool, out: &mut Vec<u8>) {
+        if head_only { head.encode_for_head(body.len(), out) } else { head.encode(body, out) }
+    }
+
+    fn head<'a>(
+        &'a self,
+        status: u16,
+        content_type: &'a str,
+        extra: &'a [(&'a str, &'a str)],
+        connection: Connection,
+    ) -> ResponseHead<'a> {
+        ResponseHead { status, content_type, extra, connection, date: &self.date }
+    }
+
+    /// Appends the bytes of an answer.
+    pub fn render(&self, reply: &Reply, out: &mut Vec<u8>) {
+        match &reply.payload {
+            Payload::Accepted { count: None, level } if reply.connection == Connection::KeepAlive => {
+                out.extend_from_slice(&self.accepted[*level as usize]);
+            }
+            Payload::Accepted { count, level } => {
+                let body = match count {
+                    None => SINGLE_BODY.to_vec(),
+                    Some(count) => format!(r#"{{"status":"accepted","count":{count}}}"#).into_bytes(),
+                };
+                self.accepted_into(*level, &body, reply.connection, reply.head_only, out);
+            }
+            Payload::Continue => out.extend_from_slice(http::CONTINUE),
+            Payload::Body { status, content_type, bytes } => {
+                let extra = [("Access-Control-Allow-Origin", "*")];
+                let head = self.head(*status, content_type, &extra, reply.connection);
+                self.encode(head, bytes, reply.head_only, out);
+            }
+            Payload::Allow(methods) => {
+                let extra = [("Allow", *methods)];
+                self.head(204, "", &extra, reply.connection).encode(b"", out);
+            }
+            Payload::Refused(refusal) => {
+                let seconds = refusal.retry_after.map(|seconds| seconds.to_string());
+                let allow = refusal.allow.map(|methods| ("Allow", methods));
+                let retry = seconds.as_deref().map(|seconds| ("Retry-After", seconds));
+                let extra: Vec<(&str, &str)> = allow.into_iter().chain(retry).collect();
+                let connection = if reply.closes() { Connection::Close } else { reply.connection };
+                let head = self.head(refusal.status, JSON, &extra, connection);
+                self.encode(head, &refusal.body(), reply.head_only, out);
+            }
+        }
+    }
+}

@@ -1,0 +1,611 @@
+//! Lays shards on cores, starts them, and stops them.
+//!
+//! ```text
+//! limits and kernel → directory locked → port free → manifest (another shard count: `reshard.rs`)
+//!   → journals recovered → run number raised → meshes → executors replay while loops already answer
+//! ```
+//!
+//! Always: nothing is served before the directory is ours and the port was free; a missing feature or limit
+//! is named with what mends it; loops end before executors.
+//! Not here: what a loop or an executor does (`front.rs`, `service.rs`).
+
+use crate::adapt::ShardDisk;
+use crate::config::Config;
+use crate::front::{Front, FrontParts, Wal};
+use crate::log;
+use crate::message::{ToLoop, ToPeer, ToStore};
+use crate::reshard::{self, ReshardError};
+use crate::service::{Keeper, Rules, Service, ServiceParts};
+use crate::shared::Shared;
+use alert::WindowRule;
+use shard::bell::Bell;
+use shard::executor::{ExecutorConfig, ExecutorError, ExecutorHandle, PREEMPT_DEFAULT};
+use shard::file::{Directory, DirectoryLock, LOCK_FILE_NAME, LockError};
+use shard::mesh::{Inbox, Outbox, mesh};
+use shard::net::{NetConfig, NetError, probe_port};
+use shard::probe::{Kernel, Needs, ProbeError, probe};
+use shard::signal::{Signal, Signals};
+use shard::topology::{CoreId, TopologyError, choose_cores, core_list, discover, pin};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use storage::disk::{StdDisk, ready};
+use storage::journal::{
+    self, JournalLimits, JournalPosition, NextFile, RecoverError, Recovered, Replay, ReplayError, Writer,
+    recover,
+};
+use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest, ManifestError};
+use storage::store::{Store, StoreOptions};
+
+/// Batches from a loop that may wait in one executor's ring.
+const STORE_RING_PLACES: usize = 1024;
+/// Answers, spent shares and requests that may wait for one loop.
+const LOOP_RING_PLACES: usize = 2048;
+/// Bytes glommio may keep for file operations, per executor; they count as locked memory.
+const EXECUTOR_IO_BYTES: usize = 1 << 20;
+/// Descriptors for journals, segments, rings and the rest, besides connections.
+const DESCRIPTORS_RESERVED: u64 = 1_000;
+/// Fewer connections than this are not worth a start.
+const CONNECTIONS_MIN: u64 = 64;
+/// Bytes of rings per shard that count as locked memory.
+const RING_BYTES: u64 = 1 << 20;
+/// Names that may lie in a data directory.
+const OUR_NAMES: [&str; 6] =
+    [LOCK_FILE_NAME, MANIFEST_FILE, MANIFEST_FILE_NEXT, "journal", "segments", "lost+found"];
+
+/// Why the server did not start, or did not end well.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// The kernel or the limits lack something.
+    System(ProbeError),
+    /// The shards cannot be laid out as asked.
+    Topology(TopologyError),
+    /// The data directory cannot be made, read or written.
+    DataDirectory { path: PathBuf, cause: io::Error },
+    /// The data directory holds something else.
+    Foreign { path: PathBuf, name: String },
+    /// Somebody else has the data directory.
+    Locked(LockError),
+    /// The port is taken, or the address is not this machine's.
+    Listen { address: SocketAddr, cause: NetError },
+    /// The manifest cannot be used.
+    Manifest(ManifestError),
+    /// A journal cannot be used.
+    Journal(RecoverError),
+    /// A journal could not be replayed.
+    Replay(ReplayError),
+    /// The move to another number of shards failed; the directory is as it was.
+    Reshard(ReshardError),
+    /// A loop ended early.
+    Loop { index: usize, cause: String },
+    /// An executor did not start or ended early.
+    Executor { index: usize, cause: ExecutorError },
+    /// An executor gave up.
+    Store { index: usize, cause: String },
+    /// Signals or wake-ups cannot be had.
+    Os(io::Error),
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LaunchError::System(error) => error.fmt(f),
+            LaunchError::Topology(error) => error.fmt(f),
+            LaunchError::DataDirectory { path, cause } => write!(
+                f,
+                "cannot use the data directory {}: {cause}; make it writable, or choose another with --set data_dir=…",
+                path.display()
+            ),
+            LaunchError::Foreign { path, name } => write!(
+                f,
+                "{} is not a ringwatch data directory: it holds {name:?} and no MANIFEST; choose an empty one with \
+                 --set data_dir=…",
+                path.display()
+            ),
+            LaunchError::Locked(error) => error.fmt(f),
+            LaunchError::Listen { address, cause } => match std::error::Error::source(cause)
+                .and_then(|source| source.downcast_ref::<io::Error>())
+                .map(io::Error::kind)
+            {
+                Some(io::ErrorKind::AddrInUse) => write!(
+                    f,
+                    "port {} is in use: stop who has it, or choose another port with `ringwatch PORT` or --listen {}:PORT",
+                    address.port(),
+                    address.ip()
+                ),
+                _ => write!(f, "{cause}; choose another address with --listen"),
+            },
+            LaunchError::Manifest(error) => error.fmt(f),
+            LaunchError::Journal(RecoverError::Damaged(damage)) => write!(
+                f,
+                "{damage}\nThe samples in it cannot be read back. To start with everything that is intact: \
+                 --set storage.on_damage=skip"
+            ),
+            LaunchError::Journal(error) => error.fmt(f),
+            LaunchError::Replay(error) => error.fmt(f),
+            LaunchError::Reshard(error) => error.fmt(f),
+            LaunchError::Loop { index, cause } => write!(f, "the I/O loop of shard {index}: {cause}"),
+            LaunchError::Executor { index, cause } => write!(f, "the executor of shard {index}: {cause}"),
+            LaunchError::Store { index, cause } => write!(f, "the store of shard {index}: {cause}"),
+            LaunchError::Os(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {}
+
+/// A server that runs in this process.
+pub struct Server {
+    /// What all threads may read.
+    pub shared: Arc<Shared>,
+    /// Where it is served, the port being the real one.
+    pub address: SocketAddr,
+    cores: Vec<CoreId>,
+    kernel: Kernel,
+    loops: Vec<JoinHandle<()>>,
+    executors: Vec<ExecutorHandle<()>>,
+    failures: Receiver<LaunchError>,
+    _lock: DirectoryLock,
+}
+
+/// Serves until a signal says to stop.
+pub fn serve(config: Config) -> Result<(), LaunchError> {
+    let mut signals = Signals::catch().map_err(LaunchError::Os)?;
+    let stats_interval = config.stats_interval;
+    let server = start(config)?;
+    server.wait_until_ready()?;
+    print!("{}", server.banner());
+    let shared = server.shared.clone();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            loop {
+                match signals.wait() {
+                    Signal::Terminate | Signal::Interrupt => shared.stop(),
+                    // Nothing is read again yet; the default action would end the process.
+                    Signal::Hangup => {}
+                }
+            }
+        })
+        .map_err(LaunchError::Os)?;
+    if let Some(interval) = stats_interval {
+        let shared = server.shared.clone();
+        std::thread::Builder::new()
+            .name("stats".into())
+            .spawn(move || print_stats(&shared, interval))
+            .map_err(LaunchError::Os)?;
+    }
+    server.wait_until_stopped()
+}
+
+fn print_stats(shared: &Shared, interval: Duration) {
+    loop {
+        std::thread::sleep(interval);
+        println!("{}", stats_line(shared));
+    }
+}
+
+/// `[Queue Stats] Depth: 127 | Peak: 453 | Total Processed: 2,341`.
+fn stats_line(shared: &Shared) -> String {
+    let depth = shared.queue_depth();
+    let peak = shared.shards.iter().map(|shard| shard.store.drain_samples_peak.get()).sum::<u64>();
+    let total = shared.shards.iter().map(|shard| shard.store.samples_applied.get()).sum::<u64>();
+    let grouped = |number: u64| {
+        let digits = number.to_string();
+        let mut text = String::new();
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i) % 3 == 0 {
+                text.push(',');
+            }
+            text.push(digit);
+        }
+        text
+    };
+    let (depth, peak, total) = (grouped(depth), grouped(peak.max(depth)), grouped(total));
+    format!("[Queue Stats] Depth: {depth} | Peak: {peak} | Total Processed: {total}")
+}
+
+/// Starts all threads; the executors are still replaying when it returns.
+pub fn start(config: Config) -> Result<Server, LaunchError> {
+    let topology = discover().map_err(LaunchError::Topology)?;
+    let wanted: Option<Vec<CoreId>> = config.cores.clone();
+    let cores = choose_cores(&topology, config.shards, wanted.as_deref()).map_err(LaunchError::Topology)?;
+    let shards = cores.len();
+    let kernel = probe(&Needs {
+        descriptors: DESCRIPTORS_RESERVED + CONNECTIONS_MIN,
+        locked_memory_bytes: shards as u64 * (RING_BYTES + EXECUTOR_IO_BYTES as u64),
+    })
+    .map_err(LaunchError::System)?;
+
+    let data_dir = make_data_directory(&config.data_dir)?;
+    let lock = DirectoryLock::acquire(&data_dir).map_err(LaunchError::Locked)?;
+    let address =
+        probe_port(config.listen).map_err(|cause| LaunchError::Listen { address: config.listen, cause })?;
+
+    let rules: Arc<[WindowRule]> = alert::default_rules()
+        .into_iter()
+        .map(|rule| {
+            let stale_after_ms = config.alert_stale_after.as_millis() as i64;
+            rule.with_stale_after_ms(stale_after_ms).expect("the configuration asks for a second at least")
+        })
+        .collect();
+    let disk = StdDisk::new(&data_dir);
+    let mut manifest = match ready(Manifest::load(&disk)).map_err(LaunchError::Manifest)? {
+        Some(manifest) if usize::from(manifest.shards) != shards => {
+            reshard::to_shards(&disk, manifest, shards, &config).map_err(LaunchError::Reshard)?
+        }
+        Some(manifest) => manifest,
+        None => Manifest::new(shards as u16),
+    };
+    let journals = recover_journals(&disk, &manifest, &config)?;
+    manifest.run += 1;
+    ready(manifest.store(&disk))
+        .map_err(|cause| LaunchError::DataDirectory { path: data_dir.clone(), cause })?;
+
+    let bells = |_| Bell::new().map_err(LaunchError::Os);
+    let loop_bells: Vec<Bell> = (0..shards).map(bells).collect::<Result<_, _>>()?;
+    let store_bells: Vec<Bell> = (0..shards).map(bells).collect::<Result<_, _>>()?;
+    let (failed, failures) = channel();
+    let shared = Arc::new(Shared::new(config, data_dir, &manifest, loop_bells, store_bells));
+    let mut server = Server {
+        shared,
+        address,
+        cores,
+        kernel,
+        loops: Vec::new(),
+        executors: Vec::new(),
+        failures,
+        _lock: lock,
+    };
+    server.start_threads(manifest, journals, rules, &failed)?;
+    Ok(server)
+}
+
+fn make_data_directory(path: &Path) -> Result<PathBuf, LaunchError> {
+    let failed = |cause| LaunchError::DataDirectory { path: path.into(), cause };
+    std::fs::create_dir_all(path).map_err(failed)?;
+    let path = path.canonicalize().map_err(failed)?;
+    let mut foreign = None;
+    for entry in std::fs::read_dir(&path).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if name == MANIFEST_FILE {
+            return Ok(path);
+        }
+        if !OUR_NAMES.contains(&name.as_str()) {
+            foreign = Some(name);
+        }
+    }
+    match foreign {
+        None => Ok(path),
+        Some(name) => Err(LaunchError::Foreign { path, name }),
+    }
+}
+
+fn recover_journals(
+    disk: &StdDisk,
+    manifest: &Manifest,
+    config: &Config,
+) -> Result<Vec<Recovered>, LaunchError> {
+    let mut journals = Vec::new();
+    for loop_index in 0..manifest.shards {
+        let recovered =
+            ready(recover(disk, loop_index, config.storage_on_damage)).map_err(LaunchError::Journal)?;
+        if let Some(torn) = &recovered.torn {
+            log::warning(format_args!(
+                "{} ended in the middle of a frame at byte {}: what came after was never acknowledged as synced",
+                torn.path, torn.position
+            ));
+        }
+        for damage in &recovered.damage {
+            log::error(format!("skipped: {damage}"));
+        }
+        // Files that nobody needs only cost room; the next cut of the journal takes what stays.
+        for sequence in &recovered.unused {
+            if let Err(error) =
+                ready(storage::disk::Disk::remove(disk, &journal::file_path(loop_index, *sequence)))
+            {
+                log::warning(format!("an unused journal file could not be removed: {error}"));
+            }
+        }
+        journals.push(recovered);
+    }
+    Ok(journals)
+}
+
+/// The ends of the meshes that belong to one shard.
+struct Ends {
+    to_store: Outbox<ToStore>,
+    from_loops: Inbox<ToStore>,
+    to_loop: Outbox<ToLoop>,
+    from_stores: Inbox<ToLoop>,
+    to_peer: Outbox<ToPeer>,
+    from_peers: Inbox<ToPeer>,
+}
+
+fn lay_meshes(shared: &Shared) -> Vec<Ends> {
+    let shards = shared.shard_count();
+    // Both an ask and a partial of every query that may be out, and room for rules and switches.
+    let peer_places = 2 * shared.config.query_concurrency * shards + 64;
+    let (to_store, from_loops) = mesh(shards, &shared.store_bells, STORE_RING_PLACES);
+    let (to_loop, from_stores) = mesh(shards, &shared.loop_bells, LOOP_RING_PLACES);
+    let (to_peer, from_peers) = mesh(shards, &shared.store_bells, peer_places);
+    let loops = to_store.into_iter().zip(from_stores);
+    let stores = from_loops.into_iter().zip(to_loop);
+    let peers = to_peer.into_iter().zip(from_peers);
+    loops
+        .zip(stores)
+        .zip(peers)
+        .map(|(((to_store, from_stores), (from_loops, to_loop)), (to_peer, from_peers))| Ends {
+            to_store,
+            from_loops,
+            to_loop,
+            from_stores,
+            to_peer,
+            from_peers,
+        })
+        .collect()
+}
+
+impl Server {
+    fn start_threads(
+        &mut self,
+        manifest: Manifest,
+        journals: Vec<Recovered>,
+        rules: Arc<[WindowRule]>,
+        failed: &std::sync::mpsc::Sender<LaunchError>,
+    ) -> Result<(), LaunchError> {
+        let connections_max = self.connections_max();
+        let journals = Arc::new(journals);
+        for (index, ends) in lay_meshes(&self.shared).into_iter().enumerate() {
+            let core = self.cores[index];
+            let resume = journals[index].resume.above(manifest.highest_position(index));
+            let file_bytes_min = self.shared.config.storage_journal_file_bytes;
+            let limits = JournalLimits { file_bytes_min, ..JournalLimits::default() };
+            let mut writer = Writer::new(index as u16, self.shared.run, resume, limits);
+            let first_file = writer.needs_file();
+
+            let start = StoreStart {
+                shared: self.shared.clone(),
+                index,
+                manifest: manifest.clone(),
+                journals: journals.clone(),
+                rules: rules.clone(),
+                first_file,
+                inbox: ends.from_loops,
+                loops: ends.to_loop,
+                peer_inbox: ends.from_peers,
+                peers: ends.to_peer,
+            };
+            let config = ExecutorConfig {
+                core,
+                name: format!("store-{index}"),
+                io_memory_bytes: EXECUTOR_IO_BYTES,
+                preempt: PREEMPT_DEFAULT,
+                nice: None,
+            };
+            let failed_store = failed.clone();
+            let executor = shard::executor::spawn(config, move || async move {
+                if let Err(cause) = start.run().await {
+                    // The main thread listens until all threads have ended.
+                    let _ = failed_store.send(cause);
+                }
+            });
+            self.executors.push(executor.map_err(|cause| LaunchError::Executor { index, cause })?);
+
+            let parts = FrontParts {
+                shared: self.shared.clone(),
+                index,
+                listen: self.address,
+                net: NetConfig {
+                    connections_max,
+                    recv_buffers: 4096,
+                    recv_buffer_bytes: 2048,
+                    ..NetConfig::default()
+                },
+                wal: Wal::new(writer),
+                outbox: ends.to_store,
+                inbox: ends.from_stores,
+            };
+            let failed_loop = failed.clone();
+            let run = move || {
+                if !pin(core) {
+                    log::warning(format!("the I/O loop of shard {index} could not be bound to core {core}"));
+                }
+                let result = Front::new(parts)
+                    .map_err(|error| error.to_string())
+                    .and_then(|front| front.run().map_err(|error| error.to_string()));
+                if let Err(cause) = result {
+                    let _ = failed_loop.send(LaunchError::Loop { index, cause });
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("loop-{index}")).spawn(run);
+            self.loops.push(thread.map_err(LaunchError::Os)?);
+        }
+        Ok(())
+    }
+
+    /// Connections per loop: as asked, within what the descriptor limit admits for a ring's file table.
+    fn connections_max(&self) -> u32 {
+        let admitted = self.kernel.descriptors.soft.saturating_sub(DESCRIPTORS_RESERVED).max(CONNECTIONS_MIN);
+        admitted.min(self.shared.config.http_connections_max as u64) as u32
+    }
+
+    /// Returns once everything is replayed; tells how far it is when that takes long.
+    pub fn wait_until_ready(&self) -> Result<(), LaunchError> {
+        let mut told_at = Instant::now();
+        while !self.shared.is_ready() {
+            match self.failures.recv_timeout(Duration::from_millis(5)) {
+                Ok(failure) => return Err(failure),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            if told_at.elapsed() > Duration::from_secs(1) {
+                told_at = Instant::now();
+                let replayed: u64 =
+                    self.shared.shards.iter().map(|shard| shard.store.samples_replayed.get()).sum();
+                log::info(format!("replaying the journals: {replayed} samples so far"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was laid where, and what to type next.
+    pub fn banner(&self) -> String {
+        let config = &self.shared.config;
+        let series: u64 = self.shared.shards.iter().map(|shard| shard.store.series.get()).sum();
+        let replayed: u64 = self.shared.shards.iter().map(|shard| shard.store.samples_replayed.get()).sum();
+        let url = format!("http://{}", self.address);
+        let rules: Vec<String> = alert::default_rules()
+            .iter()
+            .map(|rule| {
+                let condition = rule.condition();
+                let seconds = rule.window_ms() / 1_000;
+                format!(
+                    "{} {} {} over {seconds}s",
+                    rule.metric(),
+                    condition.comparison.sign(),
+                    condition.threshold
+                )
+            })
+            .collect();
+        format!(
+            "ringwatch {} on {url}\n\
+             \x20 shards   {} on cores {}; up to {} connections each\n\
+             \x20 memory   {} MiB budget\n\
+             \x20 kernel   Linux {}: {}\n\
+             \x20 data     {} (durability {}; {series} series, {replayed} samples replayed)\n\
+             \x20 alerts   {}\n\
+             Endpoints: POST /metrics, GET /query, GET /percentile, GET /health, GET /metrics\n\
+             Try:\n\
+             \x20 curl -X POST {url}/metrics -d '{{\"name\":\"cpu_usage\",\"value\":85}}'\n\
+             \x20 curl '{url}/query?name=cpu_usage'\n",
+            env!("CARGO_PKG_VERSION"),
+            self.cores.len(),
+            core_list(&self.cores),
+            self.connections_max(),
+            self.shared.memory_bytes_max >> 20,
+            self.kernel.release,
+            self.kernel.features.join(", "),
+            self.shared.data_dir.display(),
+            config.ingest_durability.name(),
+            rules.join("; "),
+        )
+    }
+
+    /// Returns when every thread has ended; the first failure, if there was one, which ends the others too.
+    pub fn wait_until_stopped(self) -> Result<(), LaunchError> {
+        let Server { shared, loops, executors, failures, .. } = self;
+        // Every thread holds a sender; when all are gone there is nothing more to wait for.
+        let failure = failures.recv().ok();
+        if failure.is_some() {
+            shared.stop();
+        }
+        for (index, thread) in loops.into_iter().enumerate() {
+            if thread.join().is_err() {
+                return Err(LaunchError::Loop { index, cause: "panicked".into() });
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        for (index, executor) in executors.into_iter().enumerate() {
+            executor.join().map_err(|cause| LaunchError::Executor { index, cause })?;
+        }
+        Ok(())
+    }
+}
+
+/// What an executor needs to replay and to begin.
+struct StoreStart {
+    shared: Arc<Shared>,
+    index: usize,
+    manifest: Manifest,
+    journals: Arc<Vec<Recovered>>,
+    rules: Arc<[WindowRule]>,
+    first_file: Option<NextFile>,
+    inbox: Inbox<ToStore>,
+    loops: Outbox<ToLoop>,
+    peer_inbox: Inbox<ToPeer>,
+    peers: Outbox<ToPeer>,
+}
+
+impl StoreStart {
+    async fn run(mut self) -> Result<(), LaunchError> {
+        let index = self.index;
+        let shards = self.shared.shard_count();
+        let disk = ShardDisk::new(Directory::new(self.shared.data_dir.clone()));
+        let watched = self.rules.clone();
+        let watch_of = Box::new(move |labels: model::LabelSetRef<'_>| Rules::watch_of(&watched, labels));
+        let memtable_bytes_max = (self.shared.memory_bytes_max / 2) as usize / shards;
+        let mut store =
+            Store::new(disk.clone(), index, shards, StoreOptions { memtable_bytes_max }, watch_of);
+        for refused in store.open_segments(&self.manifest.segments).await {
+            log::error(format!("shard {index}: a segment is left out: {refused}"));
+        }
+        let mut rules = Rules::new(&self.rules, &self.shared, index);
+        let from = &self.manifest.positions[index];
+        self.replay(&disk, &mut store, &mut rules, from).await.map_err(LaunchError::Replay)?;
+
+        if let Some(next) = self.first_file {
+            let prepared = crate::service::prepare(&disk, index, next).await;
+            if let Err(error) = &prepared {
+                log::error(format!("shard {index}: no journal file: {error}"));
+            }
+            // The ring is empty: nobody has sent anything yet.
+            let _ = self.loops.to(index).push(ToLoop::JournalFile(prepared));
+            self.loops.to(index).publish();
+        }
+        self.shared.executor_is_ready();
+        self.shared.loop_bells[index].ring();
+        let keeper = (index == 0).then(|| Keeper::new(self.manifest));
+        let parts = ServiceParts {
+            shared: self.shared,
+            index,
+            store,
+            rules,
+            disk,
+            keeper,
+            inbox: self.inbox,
+            loops: self.loops,
+            peer_inbox: self.peer_inbox,
+            peers: self.peers,
+        };
+        Service::run(parts).await.map_err(|error| LaunchError::Store { index, cause: error.to_string() })
+    }
+
+    async fn replay(
+        &self,
+        disk: &ShardDisk,
+        store: &mut Store<ShardDisk>,
+        rules: &mut Rules,
+        from: &[JournalPosition],
+    ) -> Result<(), ReplayError> {
+        let shards = self.shared.shard_count();
+        let counters = &self.shared.shards[self.index].store;
+        let now_ms = shard::clock::unix_millis();
+        let mut replay = Replay::open(disk, &self.journals, from)?;
+        let mut share = model::Share::default();
+        let mut lost = 0;
+        while let Some(replayed) =
+            replay.next(&mut share, |hash| ingest::owner(hash, shards) == self.index).await?
+        {
+            lost += u64::from(replayed.unknown);
+            let mut observe = |watch, sample, appended| {
+                rules.observe(watch, sample, appended, now_ms);
+            };
+            store.apply(usize::from(replayed.stamp.loop_index), &share, &mut observe);
+            counters.samples_replayed.add(share.len() as u64);
+            shard::executor::yield_if_needed().await;
+        }
+        if lost > 0 {
+            log::error(format!("{lost} samples are lost: the names of their series lie in a damaged range"));
+        }
+        counters.series.set(store.series_count() as u64);
+        counters.memtable_bytes.set(store.memtable_bytes() as u64);
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! Diagnostics: one line per event on standard error, with the time of day.
+//!
+//! What a user asked to see (alerts, access log, statistics, the banner) goes to standard output instead.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+/// Something an operator has to see to.
+pub fn error(text: impl Display) {
+    line("ERROR", &text);
+}
+
+/// Something an operator should know.
+pub fn warning(text: impl Display) {
+    line("WARN", &text);
+}
+
+/// Something that happened as it should.
+pub fn info(text: impl Display) {
+    line("INFO", &text);
+}
+
+fn line(level: &str, text: &dyn Display) {
+    let now = jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+    // A closed standard error is no reason to stop serving.
+    let _ = writeln!(std::io::stderr().lock(), "{now} {level} {text}");
+}

@@ -1,0 +1,133 @@
+//! ringwatch: a monitoring platform that one machine can trust with everything. Arguments → config → launch.
+//!
+//! The one place where the rooms meet. Owner: the process.
+//! Not here: anything a room can do by itself; see the code map in the README.
+//! Read next: `launch.rs` for what is laid where, `front.rs` for a loop's turn, `service.rs` for an executor's.
+
+// A program has no outside: `pub` says that other modules of it use the item.
+#![allow(unreachable_pub)]
+
+mod config;
+mod launch;
+mod reshard;
+mod shared;
+
+mod message;
+
+mod api;
+mod front;
+mod own_metrics;
+
+mod adapt;
+mod fan_in;
+mod service;
+
+mod demo;
+
+mod access_log;
+mod log;
+
+use clap::{Args, Parser, Subcommand};
+use config::{Config, KEYS, Sources};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit codes: 0 done, 1 could not, 2 wrong usage.
+const COULD_NOT: u8 = 1;
+
+#[derive(Parser)]
+#[command(name = "ringwatch", version, about = "Monitoring that one machine can trust with everything")]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (what happens without a command, too)
+    Serve(ServeArguments),
+    /// Show it at work: real readings of this machine, a query, a percentile, an alert that fires and resolves
+    Demo(demo::DemoArguments),
+    /// Show every setting with its default, unit and reason
+    Config,
+}
+
+#[derive(Args)]
+struct ServeArguments {
+    /// Port on loopback; short for --listen 127.0.0.1:PORT
+    port: Option<u16>,
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to serve on
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// A setting, as shown by `ringwatch config`
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    sets: Vec<(String, String)>,
+    /// Print one line per request
+    #[arg(long)]
+    access_log: bool,
+    /// Print queue depth, peak and total this often
+    #[arg(long, value_name = "DURATION")]
+    stats_interval: Option<String>,
+    /// Serve beyond loopback without credentials or TLS
+    #[arg(long)]
+    insecure: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, as ingest.durability=written")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl ServeArguments {
+    fn sources(self) -> Sources {
+        let mut sets = self.sets;
+        let mut set = |key: &str, value: Option<String>| {
+            sets.extend(value.map(|value| (key.to_owned(), value)));
+        };
+        let on = |flag: bool| flag.then(|| "true".to_owned());
+        set("listen", self.port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()));
+        set("listen", self.listen);
+        set("access_log", on(self.access_log));
+        set("stats_interval", self.stats_interval);
+        set("insecure", on(self.insecure));
+        Sources { file: self.config, environment: std::env::vars().collect(), sets }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+        Command::Serve(serve) => serve_until_stopped(serve),
+        Command::Demo(demo) => demo::run(demo),
+        Command::Config => {
+            show_settings();
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringwatch: {error}");
+            ExitCode::from(COULD_NOT)
+        }
+    }
+}
+
+fn serve_until_stopped(arguments: ServeArguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::load(&arguments.sources())?;
+    launch::serve(config)?;
+    Ok(())
+}
+
+fn show_settings() {
+    for key in KEYS {
+        println!("{:<28} {:<16} {:<30} {}", key.name, key.default, key.unit, key.reason);
+    }
+}

@@ -1,0 +1,72 @@
+//! What crosses the mesh: plain owned values, moved through bounded rings.
+//!
+//! Three meshes: loops to executors ([`ToStore`]), executors to loops ([`ToLoop`]), executors among
+//! themselves ([`ToPeer`]). Iterators, borrows and files of an executor stay at home.
+
+use crate::fan_in::{QueryAnswer, QueryError};
+use crate::service::Switch;
+use alert::WindowPart;
+use model::{Share, Stamp};
+use query::{Partial, Query};
+use shard::file::LoopFile;
+use shard::net::ConnId;
+use std::io;
+use std::sync::Arc;
+use storage::journal::{JournalPosition, NextFile, PreparedFile};
+
+/// From a loop to an executor.
+pub enum ToStore {
+    /// One turn's samples of series that the executor owns.
+    Share(Box<Share>),
+    /// A question of a client on that loop; the executor asks its peers and answers once.
+    Query { conn: ConnId, query: Box<Query>, stamp: Stamp },
+    /// Answer to [`ToLoop::AskPosition`]: synced up to here, and everything before has been published.
+    Position { position: JournalPosition, stamp: Stamp },
+    /// The loop will need this journal file soon.
+    PrepareJournal { next: NextFile, stamp: Stamp },
+    /// The loop has stopped with its journal synced so far; nothing follows.
+    Stopped { position: JournalPosition, stamp: Stamp },
+}
+
+impl ToStore {
+    /// Orders messages of all loops.
+    pub fn stamp(&self) -> Stamp {
+        match self {
+            ToStore::Share(share) => share.stamp,
+            ToStore::Query { stamp, .. }
+            | ToStore::Position { stamp, .. }
+            | ToStore::PrepareJournal { stamp, .. }
+            | ToStore::Stopped { stamp, .. } => *stamp,
+        }
+    }
+}
+
+/// From an executor to a loop.
+pub enum ToLoop {
+    /// To the client on that connection.
+    Answer { conn: ConnId, answer: Result<QueryAnswer, QueryError> },
+    /// An applied share, emptied, to be filled again.
+    Spent(Box<Share>),
+    /// The executor is about to flush: sync, then say how far the journal is.
+    AskPosition { executor: usize },
+    /// The prepared journal file, or why there is none.
+    JournalFile(io::Result<(PreparedFile, LoopFile)>),
+}
+
+/// From an executor to an executor, itself included.
+pub enum ToPeer {
+    /// Answer with a [`ToPeer::Partial`] of the same ticket.
+    Ask { ticket: u64, from: usize, query: Arc<Query> },
+    /// One shard's share of an answer.
+    Partial { ticket: u64, from: usize, partial: Result<Partial, QueryError> },
+    /// One shard's count and sum for a rule, as of a moment.
+    RulePart { rule: usize, from: usize, part: WindowPart },
+    /// To executor 0, which keeps the manifest: name this segment and these positions.
+    Switch { from: usize, switch: Box<Switch> },
+    /// From executor 0: the manifest on disk names it, or why not.
+    Switched { result: io::Result<()> },
+    /// From executor 0: segments that end before this millisecond are no longer named by the manifest.
+    Dropped { before_ms: i64 },
+    /// To executor 0 at the end: nothing more will be asked of the manifest.
+    Finished,
+}

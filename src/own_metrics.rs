@@ -1,0 +1,134 @@
+//! `GET /metrics`: the server's own metrics in the Prometheus text exposition format 0.0.4, prefix `ringwatch_`,
+//! base units; one series per shard, so that a sum is the reader's choice.
+
+use crate::shared::{Counter, LATENCY_QUANTILES, ShardCounters, Shared};
+use std::fmt::Write as _;
+
+/// Of the text form.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+struct Metric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    of: fn(&ShardCounters) -> &Counter,
+}
+
+const METRICS: &[Metric] = &[
+    counter("http_requests_total", "Requests that were understood.", |s| &s.front.requests),
+    counter("ingest_samples_total", "Samples accepted.", |s| &s.front.samples_accepted),
+    counter("ingest_bodies_total", "Bodies accepted, single metrics and batches.", |s| {
+        &s.front.bodies_accepted
+    }),
+    counter("ingest_validation_errors_total", "Requests refused for what they hold.", |s| {
+        &s.front.validation_errors
+    }),
+    counter("ingest_overload_refusals_total", "Bodies refused for want of room, disk or readiness.", |s| {
+        &s.front.overload_refusals
+    }),
+    counter("http_timeouts_total", "Requests that came too slowly.", |s| &s.front.timeouts),
+    gauge("http_connections", "Open connections.", |s| &s.front.connections),
+    counter("http_connections_total", "Connections accepted.", |s| &s.front.connections_accepted),
+    counter("loop_enters_total", "System calls of the I/O loop's ring.", |s| &s.front.enters),
+    counter(
+        "loop_receive_buffers_exhausted_total",
+        "Receives that found no buffer and were armed again.",
+        |s| &s.front.receive_buffers_exhausted,
+    ),
+    counter("loop_sends_delayed_total", "Answers that a client was slow to take.", |s| {
+        &s.front.sends_delayed
+    }),
+    counter("journal_bytes_total", "Bytes handed to the kernel for the journal.", |s| &s.front.journal_bytes),
+    counter("journal_writes_total", "Writes to the journal.", |s| &s.front.journal_writes),
+    counter("journal_syncs_total", "Syncs of the journal.", |s| &s.front.journal_syncs),
+    counter("journal_failures_total", "Writes and syncs of the journal that failed.", |s| {
+        &s.front.journal_failures
+    }),
+    counter("store_samples_applied_total", "Samples that executors have taken from their rings.", |s| {
+        &s.store.samples_applied
+    }),
+    counter(
+        "store_samples_repeated_total",
+        "Samples that were there already: same series, time and value.",
+        |s| &s.store.samples_repeated,
+    ),
+    counter("store_samples_replaced_total", "Samples that replaced another value at their time.", |s| {
+        &s.store.samples_replaced
+    }),
+    counter("store_samples_replayed_total", "Samples read back from the journal at start.", |s| {
+        &s.store.samples_replayed
+    }),
+    gauge("store_queue_samples_peak", "Most samples that an executor found waiting at once.", |s| {
+        &s.store.drain_samples_peak
+    }),
+    gauge("store_series", "Series in the memtable.", |s| &s.store.series),
+    gauge("store_memtable_bytes", "Memory of the memtable.", |s| &s.store.memtable_bytes),
+    gauge("store_segments", "Segments read by this shard.", |s| &s.store.segments),
+    counter("store_flushes_total", "Memtables written to a segment.", |s| &s.store.flushes),
+    counter("store_flush_failures_total", "Flushes that failed and will be tried again.", |s| {
+        &s.store.flush_failures
+    }),
+    counter("query_queries_total", "Queries answered.", |s| &s.store.queries),
+    counter("query_failures_total", "Queries refused or failed.", |s| &s.store.query_failures),
+    gauge("alert_rules_firing", "Rules of this shard that fire.", |s| &s.store.alerts_firing),
+];
+
+const fn counter(name: &'static str, help: &'static str, of: fn(&ShardCounters) -> &Counter) -> Metric {
+    Metric { name, kind: "counter", help, of }
+}
+
+const fn gauge(name: &'static str, help: &'static str, of: fn(&ShardCounters) -> &Counter) -> Metric {
+    Metric { name, kind: "gauge", help, of }
+}
+
+/// The whole page.
+pub fn text(shared: &Shared) -> String {
+    let mut page = String::with_capacity(8 * 1024);
+    for metric in METRICS {
+        head(&mut page, metric.name, metric.kind, metric.help);
+        for (shard, counters) in shared.shards.iter().enumerate() {
+            let value = (metric.of)(counters).get();
+            line(&mut page, metric.name, format_args!("{{shard=\"{shard}\"}} {value}"));
+        }
+    }
+    let latency = "http_request_duration_seconds";
+    head(
+        &mut page,
+        latency,
+        "summary",
+        "From the turn that took a request in to its answer's send, since start.",
+    );
+    for (shard, counters) in shared.shards.iter().enumerate() {
+        let front = &counters.front;
+        for (counter, quantile) in front.latency.iter().zip(LATENCY_QUANTILES) {
+            let seconds = counter.get() as f64 / 1e9;
+            line(&mut page, latency, format_args!("{{shard=\"{shard}\",quantile=\"{quantile}\"}} {seconds}"));
+        }
+        let sum = front.latency_sum_nanos.get() as f64 / 1e9;
+        line(&mut page, latency, format_args!("_sum{{shard=\"{shard}\"}} {sum}"));
+        line(&mut page, latency, format_args!("_count{{shard=\"{shard}\"}} {}", front.latency_count.get()));
+    }
+    head(&mut page, "queue_samples", "gauge", "Samples accepted and not yet in the store.");
+    line(&mut page, "queue_samples", format_args!(" {}", shared.queue_depth()));
+    page
+}
+
+fn head(page: &mut String, name: &str, kind: &str, help: &str) {
+    page.push_str(&format!("# HELP ringwatch_{name} {help}\n# TYPE ringwatch_{name} {kind}\n"));
+}
+
+fn line(page: &mut String, name: &str, rest: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(page, "ringwatch_{name}{rest}");
+}
+
+/// The four counters of SPEC §2.4.
+pub fn json(shared: &Shared) -> String {
+    let sum = |of: fn(&ShardCounters) -> &Counter| -> u64 { shared.shards.iter().map(|s| of(s).get()).sum() };
+    format!(
+        r#"{{"metrics_received":{},"batches_processed":{},"validation_errors":{},"rate_limited_requests":0}}"#,
+        sum(|s| &s.front.samples_accepted),
+        sum(|s| &s.front.bodies_accepted),
+        sum(|s| &s.front.validation_errors),
+    )
+}

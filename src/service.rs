@@ -1,0 +1,332 @@
+//! One executor's turn: drain, append, evaluate, flush, answer queries.
+//!
+//! Owner: one pinned executor per shard; it owns the series of its slots and is the only one to touch them.
+//! Always: what loops published is applied in stamp order; a query first drains, so it sees whatever was
+//! answered before it began; work that takes long runs as a task of its own class and yields.
+//! Not here: sockets and journals (`front.rs`), how chunks are kept (`storage`).
+//! Read next: `service/select.rs` for a query's share, `service/rules.rs` for alerts, `service/flush.rs` for
+//! the way to a segment, `service/keeper.rs` for the manifest.
+
+mod flush;
+mod keeper;
+mod rules;
+mod select;
+
+pub use flush::prepare;
+pub use keeper::{Keeper, Switch};
+pub use rules::Rules;
+
+use crate::adapt::ShardDisk;
+use crate::fan_in::{FanIn, QueryError};
+use crate::front::Now;
+use crate::message::{ToLoop, ToPeer, ToStore};
+use crate::shared::{Shared, StoreCounters};
+use flush::Flush;
+use model::{Sample, Share, Stamp};
+use shard::executor::{self, BellWaiter, LocalEvent, TaskClass};
+use shard::mesh::{Inbox, Outbox};
+use shard::net::ConnId;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::journal::{JournalPosition, NextFile};
+use storage::memtable::Appended;
+use storage::store::Store;
+
+/// Messages taken from the rings before other tasks get their turn.
+const DRAIN_MESSAGES_MAX: usize = 256;
+/// How long a task waits for a place in a full ring before it looks again.
+const RING_RETRY: Duration = Duration::from_micros(200);
+
+/// What an executor needs to begin.
+pub struct ServiceParts {
+    /// What all threads may read.
+    pub shared: Arc<Shared>,
+    /// Which executor.
+    pub index: usize,
+    /// Its store, with everything replayed that it owns.
+    pub store: Store<ShardDisk>,
+    /// Its window rules, with the replayed samples in them.
+    pub rules: Rules,
+    /// The data directory.
+    pub disk: ShardDisk,
+    /// The manifest, with executor 0.
+    pub keeper: Option<Keeper>,
+    /// From the loops.
+    pub inbox: Inbox<ToStore>,
+    /// To the loops.
+    pub loops: Outbox<ToLoop>,
+    /// From the executors.
+    pub peer_inbox: Inbox<ToPeer>,
+    /// To the executors.
+    pub peers: Outbox<ToPeer>,
+}
+
+/// One executor's state. Tasks of the executor share it and hold it only between their waits.
+pub struct Service {
+    shared: Arc<Shared>,
+    index: usize,
+    store: Store<ShardDisk>,
+    disk: ShardDisk,
+    rules: Rules,
+    fan_in: FanIn,
+    flush: Flush,
+    keeper: Option<Keeper>,
+    inbox: Inbox<ToStore>,
+    loops: Outbox<ToLoop>,
+    peer_inbox: Inbox<ToPeer>,
+    peers: Outbox<ToPeer>,
+    /// Where the journals of stopped loops end.
+    stopped_at: Vec<Option<JournalPosition>>,
+    finished_peers: usize,
+    finishing: bool,
+    rules_due: Rc<LocalEvent>,
+}
+
+/// What a drain found that takes longer than a drain may.
+enum Job {
+    Ask { ticket: u64, from: usize, query: Arc<query::Query> },
+    Answer { gather: Box<crate::fan_in::Gather> },
+    PrepareJournal { from: usize, next: NextFile },
+    Flush,
+    Switch { from: usize, switch: Box<keeper::Switch> },
+    Finish { positions: Vec<JournalPosition> },
+}
+
+type Shard = Rc<RefCell<Service>>;
+
+impl Service {
+    /// Runs the executor until the process stops.
+    pub async fn run(parts: ServiceParts) -> std::io::Result<()> {
+        let waiter = BellWaiter::new(parts.shared.store_bells[parts.index].clone())?;
+        let rules_due = Rc::new(LocalEvent::new());
+        let shards = parts.shared.shard_count();
+        let shard: Shard = Rc::new(RefCell::new(Service {
+            flush: Flush::new(),
+            shared: parts.shared,
+            index: parts.index,
+            store: parts.store,
+            disk: parts.disk,
+            rules: parts.rules,
+            fan_in: FanIn::default(),
+            keeper: parts.keeper,
+            inbox: parts.inbox,
+            loops: parts.loops,
+            peer_inbox: parts.peer_inbox,
+            peers: parts.peers,
+            stopped_at: vec![None; shards],
+            finished_peers: 0,
+            finishing: false,
+            rules_due: rules_due.clone(),
+        }));
+        executor::spawn_local(TaskClass::Store, rules::run_clock(shard.clone(), rules_due)).detach();
+        executor::spawn_local(TaskClass::Background, flush::run_clock(shard.clone())).detach();
+        let mut jobs = Vec::new();
+        loop {
+            let drained = shard.borrow_mut().drain(DRAIN_MESSAGES_MAX, &mut jobs);
+            for job in jobs.drain(..) {
+                start(&shard, job);
+            }
+            if shard.borrow().is_done() {
+                return Ok(());
+            }
+            if drained {
+                executor::yield_now().await;
+            } else {
+                waiter.wait(|| shard.borrow().has_mail()).await?;
+            }
+        }
+    }
+
+    fn has_mail(&self) -> bool {
+        !self.inbox.is_empty() || !self.peer_inbox.is_empty() || self.is_done()
+    }
+
+    fn counters(&self) -> &StoreCounters {
+        &self.shared.shards[self.index].store
+    }
+
+    /// Takes messages, the earliest first over all loops; says whether there were any.
+    fn drain(&mut self, messages_max: usize, jobs: &mut Vec<Job>) -> bool {
+        let now = Now::read();
+        // Everything stamped before this moment; what is stamped while we drain waits for the next drain.
+        let bound = Stamp { run: u64::MAX, nanos: now.nanos, loop_index: u16::MAX };
+        let mut taken = 0;
+        let mut samples = 0;
+        while taken < messages_max {
+            let key = |message: &ToStore| Stamp { run: u64::MAX, ..message.stamp() };
+            let Some((from, message)) = self.inbox.pop_earliest(key, &bound) else { break };
+            taken += 1;
+            match message {
+                ToStore::Share(share) => {
+                    samples += share.len() as u64;
+                    self.apply(from, share, now);
+                }
+                ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query),
+                ToStore::Position { position, .. } => {
+                    if self.flush.take_position(from, position) {
+                        jobs.push(Job::Flush);
+                    }
+                }
+                ToStore::PrepareJournal { next, .. } => jobs.push(Job::PrepareJournal { from, next }),
+                ToStore::Stopped { position, .. } => {
+                    self.stopped_at[from] = Some(position);
+                    let all: Option<Vec<JournalPosition>> = self.stopped_at.iter().copied().collect();
+                    jobs.extend(all.map(|positions| Job::Finish { positions }));
+                }
+            }
+        }
+        if samples > 0 {
+            let peak = &self.counters().drain_samples_peak;
+            peak.set(peak.get().max(samples));
+            self.counters().samples_applied.add(samples);
+            self.count_store();
+            if self.store.wants_flush() {
+                self.begin_flush();
+            }
+        }
+        while let Some((_, message)) = self.peer_inbox.pop() {
+            taken += 1;
+            self.take_from_peer(message, now, jobs);
+        }
+        self.peers.publish_all();
+        self.ring_peers();
+        taken > 0
+    }
+
+    fn apply(&mut self, from: usize, share: Box<Share>, now: Now) {
+        let rules = &mut self.rules;
+        let mut changed = false;
+        let mut observe = |watch: u16, sample: Sample, appended: Appended| {
+            changed |= rules.observe(watch, sample, appended, now.unix_ms);
+        };
+        let unknown = self.store.apply(from, &share, &mut observe);
+        debug_assert_eq!(unknown, 0, "a loop defines a series before its first sample");
+        if changed {
+            self.rules_due.notify();
+        }
+        let outbox = self.loops.to(from);
+        // A loop that has no place for spent shares makes new ones.
+        if outbox.push(ToLoop::Spent(share)).is_ok() {
+            outbox.publish();
+        }
+    }
+
+    /// Tells what the store holds.
+    fn count_store(&self) {
+        let counters = self.counters();
+        counters.series.set(self.store.series_count() as u64);
+        counters.memtable_bytes.set(self.store.memtable_bytes() as u64);
+        counters.segments.set(self.store.segments().count() as u64);
+    }
+
+    /// Sends one client's question to every executor, this one included.
+    fn ask_all(&mut self, to: (usize, ConnId), query: query::Query) {
+        let query = Arc::new(query);
+        let shards = self.shared.shard_count();
+        let ticket = self.fan_in.begin(to, query.clone(), shards);
+        for executor in 0..shards {
+            let ask = ToPeer::Ask { ticket, from: self.index, query: query.clone() };
+            // Places for every query that all loops may have out at once are there (see `launch.rs`).
+            if self.peers.to(executor).push(ask).is_err() {
+                let concurrency = self.shared.config.query_concurrency;
+                self.fan_in.take(ticket, executor, Err(QueryError::TooMany { concurrency }));
+            }
+        }
+    }
+
+    fn take_from_peer(&mut self, message: ToPeer, now: Now, jobs: &mut Vec<Job>) {
+        match message {
+            ToPeer::Ask { ticket, from, query } => jobs.push(Job::Ask { ticket, from, query }),
+            ToPeer::Partial { ticket, from, partial } => {
+                if let Some(gather) = self.fan_in.take(ticket, from, partial) {
+                    jobs.push(Job::Answer { gather: Box::new(gather) });
+                }
+            }
+            ToPeer::RulePart { rule, from, part } => {
+                let counters = &self.shared.shards[self.index].store;
+                self.rules.report(rule, from, part, now.unix_ms, counters);
+            }
+            ToPeer::Switch { from, switch } => jobs.push(Job::Switch { from, switch }),
+            ToPeer::Switched { result } => self.flush.switched(result),
+            ToPeer::Dropped { before_ms } => {
+                self.store.drop_segments_before(before_ms);
+                self.count_store();
+            }
+            ToPeer::Finished => self.finished_peers += 1,
+        }
+    }
+
+    fn ring_peers(&self) {
+        for executor in 0..self.shared.shard_count() {
+            if executor != self.index {
+                self.peers.ring_bell(executor);
+            }
+        }
+    }
+
+    /// Whether nothing is left to do after a stop.
+    fn is_done(&self) -> bool {
+        self.finishing && (self.keeper.is_none() || self.finished_peers == self.shared.shard_count())
+    }
+}
+
+/// Runs what a drain found as a task of its class.
+fn start(shard: &Shard, job: Job) {
+    let shard = shard.clone();
+    match job {
+        Job::Ask { ticket, from, query } => {
+            executor::spawn_local(TaskClass::Query, select::answer(shard, ticket, from, query)).detach();
+        }
+        Job::Answer { gather } => {
+            executor::spawn_local(TaskClass::Query, select::finish(shard, gather)).detach();
+        }
+        Job::PrepareJournal { from, next } => {
+            executor::spawn_local(TaskClass::Background, flush::prepare_journal(shard, from, next)).detach();
+        }
+        Job::Flush => executor::spawn_local(TaskClass::Background, flush::run(shard)).detach(),
+        Job::Switch { from, switch } => {
+            executor::spawn_local(TaskClass::Background, keeper::carry_out(shard, from, switch)).detach();
+        }
+        Job::Finish { positions } => {
+            executor::spawn_local(TaskClass::Background, flush::finish(shard, positions)).detach();
+        }
+    }
+}
+
+/// Sends to a loop, waiting for a place.
+async fn send_to_loop(shard: &Shard, to: usize, mut message: ToLoop) {
+    loop {
+        {
+            let mut service = shard.borrow_mut();
+            match service.loops.to(to).push(message) {
+                Ok(()) => {
+                    service.loops.to(to).publish();
+                    service.loops.ring_bell(to);
+                    return;
+                }
+                Err(back) => message = back,
+            }
+        }
+        executor::sleep(RING_RETRY).await;
+    }
+}
+
+/// Sends to an executor, waiting for a place.
+async fn send_to_peer(shard: &Shard, to: usize, mut message: ToPeer) {
+    loop {
+        {
+            let mut service = shard.borrow_mut();
+            match service.peers.to(to).push(message) {
+                Ok(()) => {
+                    service.peers.to(to).publish();
+                    service.peers.ring_bell(to);
+                    return;
+                }
+                Err(back) => message = back,
+            }
+        }
+        executor::sleep(RING_RETRY).await;
+    }
+}

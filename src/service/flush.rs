@@ -1,0 +1,219 @@
+//! From memtable to segment, and what that needs of the loops: positions of their journals.
+//!
+//! ```text
+//! due (bytes, time, stop) → ask every loop for its position, which syncs its journal first
+//!   → all positions here: freeze the memtable        everything below the positions is in it
+//!   → write the segment, yielding                    frozen stays readable
+//!   → one manifest write names segment and positions (executor 0)
+//!   → drop the frozen memtable; journals are cut below the lowest positions
+//! ```
+//!
+//! Samples above the positions may be in the segment as well: replay brings them once more, to the same
+//! series, time and value, where they count once.
+//! A failed flush leaves everything as it was and is tried again, with the positions of its own freeze.
+
+use super::keeper::Switch;
+use super::{Service, Shard, send_to_loop, send_to_peer};
+use crate::adapt::ShardDisk;
+use crate::front::Now;
+use crate::log;
+use crate::message::{ToLoop, ToPeer};
+use shard::executor::{self, LocalEvent};
+use shard::file::LoopFile;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use storage::journal::{self, JournalPosition, NextFile, PreparedFile};
+
+/// After a failed flush.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Where a flush stands.
+pub struct Flush {
+    state: State,
+    retry_at_nanos: u64,
+    /// Below these, everything this executor owns is in what was frozen last.
+    frozen_positions: Vec<JournalPosition>,
+    switched: Option<io::Result<()>>,
+    /// Rung when `switched` is set, and when a flush has ended.
+    moved: Rc<LocalEvent>,
+}
+
+enum State {
+    Resting,
+    /// Positions still to come are absent.
+    Asking(Vec<Option<JournalPosition>>),
+    Writing(Vec<JournalPosition>),
+}
+
+impl Flush {
+    /// Nothing to flush yet.
+    pub fn new() -> Flush {
+        Flush {
+            state: State::Resting,
+            retry_at_nanos: 0,
+            frozen_positions: Vec::new(),
+            switched: None,
+            moved: Rc::new(LocalEvent::new()),
+        }
+    }
+
+    /// Notes how far a loop's journal is; true once all have told.
+    pub fn take_position(&mut self, from: usize, position: JournalPosition) -> bool {
+        let State::Asking(positions) = &mut self.state else { return false };
+        positions[from] = Some(position);
+        let all: Option<Vec<JournalPosition>> = positions.iter().copied().collect();
+        match all {
+            Some(all) => {
+                self.state = State::Writing(all);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The manifest names the new segment, or does not.
+    pub fn switched(&mut self, result: io::Result<()>) {
+        self.switched = Some(result);
+        self.moved.notify();
+    }
+
+    fn rests(&self) -> bool {
+        matches!(self.state, State::Resting)
+    }
+}
+
+impl Service {
+    /// Asks the loops how far they are, unless a flush is under way or has just failed.
+    pub fn begin_flush(&mut self) {
+        if !self.flush.rests() || Now::read().nanos < self.flush.retry_at_nanos {
+            return;
+        }
+        let shards = self.shared.shard_count();
+        if (0..shards).any(|to| !self.loops.to(to).has_free(1)) {
+            // A loop so far behind has its own memtable pressure to answer for; the next drain tries again.
+            return;
+        }
+        for to in 0..shards {
+            let pushed = self.loops.to(to).push(ToLoop::AskPosition { executor: self.index });
+            debug_assert!(pushed.is_ok(), "there was a place a moment ago, and only this executor uses them");
+            self.loops.to(to).publish();
+            self.loops.ring_bell(to);
+        }
+        self.flush.state = State::Asking(vec![None; shards]);
+    }
+}
+
+/// Flushes by time, so that a store that receives little still lets its journals be cut.
+pub async fn run_clock(shard: Shard) {
+    let interval = shard.borrow().shared.config.storage_flush_interval;
+    loop {
+        executor::sleep(interval).await;
+        let mut service = shard.borrow_mut();
+        if service.store.memtable_samples() > 0 {
+            service.begin_flush();
+        }
+    }
+}
+
+/// Writes the segment and has it named; positions are known.
+pub async fn run(shard: Shard) {
+    let result = write_and_switch(&shard).await;
+    let mut service = shard.borrow_mut();
+    service.flush.state = State::Resting;
+    match result {
+        Ok(()) => service.counters().flushes.add(1),
+        Err(error) => {
+            service.store.abort_flush();
+            service.flush.retry_at_nanos = Now::read().nanos + RETRY.as_nanos() as u64;
+            service.counters().flush_failures.add(1);
+            log::error(format!("shard {}: the memtable could not be flushed: {error}", service.index));
+        }
+    }
+    service.count_store();
+    service.flush.moved.notify();
+}
+
+async fn write_and_switch(shard: &Shard) -> Result<(), String> {
+    let (job, positions, index, disk, moved) = {
+        let mut service = shard.borrow_mut();
+        let State::Writing(positions) = &service.flush.state else { return Ok(()) };
+        let asked = positions.clone();
+        let id = service.shared.next_segment_id();
+        let job = service.store.begin_flush(id);
+        if !job.as_ref().is_some_and(|job| job.is_retry()) {
+            service.flush.frozen_positions = asked;
+        }
+        let positions = service.flush.frozen_positions.clone();
+        (job, positions, service.index, service.disk.clone(), service.flush.moved.clone())
+    };
+    let flushed = match &job {
+        Some(job) => Some(job.run(&disk).await.map_err(|error| error.to_string())?),
+        None => None,
+    };
+    let segment = flushed.as_ref().map(|flushed| *flushed.entry());
+    send_to_peer(shard, 0, ToPeer::Switch { from: index, switch: Box::new(Switch { segment, positions }) })
+        .await;
+    let switched = loop {
+        let switched = shard.borrow_mut().flush.switched.take();
+        match switched {
+            Some(result) => break result,
+            None => moved.wait().await,
+        }
+    };
+    switched.map_err(|error| format!("the manifest: {error}"))?;
+    if let Some(flushed) = flushed {
+        shard.borrow_mut().store.finish_flush(flushed);
+    }
+    Ok(())
+}
+
+/// Makes the file that a loop will go on in, and hands it over.
+pub async fn prepare_journal(shard: Shard, from: usize, next: NextFile) {
+    let disk = shard.borrow().disk.clone();
+    let prepared = prepare(&disk, from, next).await;
+    send_to_loop(&shard, from, ToLoop::JournalFile(prepared)).await;
+}
+
+/// Makes a journal file; why there is none is told here, once for all who wait for it.
+pub async fn prepare(
+    disk: &ShardDisk,
+    loop_index: usize,
+    next: NextFile,
+) -> io::Result<(PreparedFile, LoopFile)> {
+    let prepare = async {
+        let prepared = journal::prepare(disk, loop_index as u16, next).await?;
+        let file = disk.loop_file(&journal::file_path(loop_index as u16, next.sequence))?;
+        Ok((prepared, file))
+    };
+    let prepared: io::Result<_> = prepare.await;
+    if let Err(error) = &prepared {
+        log::error(format_args!("shard {loop_index}: no further journal file: {error}"));
+    }
+    prepared
+}
+
+/// All loops have stopped, their journals synced up to `positions`. Whatever the memtable holds is in the
+/// journals; it is flushed all the same, so that the next start finds little to replay, unless a second
+/// signal said not to wait. Then executor 0 hears that nothing more will come.
+pub async fn finish(shard: Shard, positions: Vec<JournalPosition>) {
+    let moved = shard.borrow().flush.moved.clone();
+    while matches!(shard.borrow().flush.state, State::Writing(_)) {
+        moved.wait().await;
+    }
+    let worth_it = {
+        let mut service = shard.borrow_mut();
+        let worth_it = service.store.memtable_samples() > 0 && !service.shared.skips_flush();
+        if worth_it {
+            service.flush.state = State::Writing(positions);
+        }
+        worth_it
+    };
+    if worth_it {
+        run(shard.clone()).await;
+    }
+    send_to_peer(&shard, 0, ToPeer::Finished).await;
+    let mut service = shard.borrow_mut();
+    service.finishing = true;
+    service.shared.store_bells[service.index].ring();
+}

@@ -1,0 +1,71 @@
+//! One shard's share of a query, and the answer once all shares are in.
+
+use super::{Shard, send_to_loop, send_to_peer};
+use crate::fan_in::{Gather, QueryError, check_deadline};
+use crate::front::Now;
+use crate::message::{ToLoop, ToPeer};
+use model::Timestamp;
+use query::{Partial, Query};
+use shard::executor;
+use std::sync::Arc;
+
+/// Answers one executor's question with this shard's share.
+pub async fn answer(shard: Shard, ticket: u64, to: usize, query: Arc<Query>) {
+    let partial = gather(&shard, &query).await;
+    let from = shard.borrow().index;
+    send_to_peer(&shard, to, ToPeer::Partial { ticket, from, partial }).await;
+}
+
+async fn gather(shard: &Shard, query: &Query) -> Result<Partial, QueryError> {
+    let (mut selection, deadline, bytes_max) = {
+        let mut service = shard.borrow_mut();
+        let now = Now::read();
+        // What was answered before the question lies in the rings by now.
+        let mut jobs = Vec::new();
+        service.drain(usize::MAX, &mut jobs);
+        for job in jobs {
+            super::start(shard, job);
+        }
+        let config = &service.shared.config;
+        let deadline = now.nanos + config.query_timeout.as_nanos() as u64;
+        let bytes_max = config.query_memory_bytes_max / service.shared.shard_count();
+        let (start, end) = query.selector.bounds();
+        let oldest = config.oldest_ms(now.unix_ms).map_or(Timestamp::MIN, Timestamp::first_of_milli);
+        let selection =
+            service.store.select(&query.selector.name, &query.selector.matchers, start, end, oldest);
+        (selection, deadline, bytes_max)
+    };
+    let too_large =
+        |error: query::TooLarge| QueryError::TooLarge { bytes: error.bytes, bytes_max: error.bytes_max };
+    let mut partial = query.partial(bytes_max);
+    while let Some(series) = selection.next().await {
+        partial.push_series((*series.labels).as_ref()).map_err(too_large)?;
+        for sample in &series.samples {
+            partial.push(*sample).map_err(too_large)?;
+        }
+        check_deadline(deadline)?;
+        executor::yield_if_needed().await;
+    }
+    if let Some(damage) = selection.warnings().first() {
+        return Err(QueryError::Storage(damage.to_string()));
+    }
+    Ok(partial.finish())
+}
+
+/// Merges the shares and answers the client.
+pub async fn finish(shard: Shard, gather: Box<Gather>) {
+    let (deadline, bytes_max) = {
+        let service = shard.borrow();
+        let config = &service.shared.config;
+        (Now::read().nanos + config.query_timeout.as_nanos() as u64, config.query_memory_bytes_max)
+    };
+    let (to, conn) = gather.to;
+    let answer = gather.answer(deadline, bytes_max).await;
+    {
+        let service = shard.borrow();
+        let counters = service.counters();
+        counters.queries.add(1);
+        counters.query_failures.add(u64::from(answer.is_err()));
+    }
+    send_to_loop(&shard, to, ToLoop::Answer { conn, answer }).await;
+}

@@ -1,0 +1,186 @@
+//! What all threads of the process may read: the configuration, who is ready, and each shard's counters.
+//!
+//! Always: one writer per counter; readers add up. Nothing here is on the way of a sample but its own
+//! shard's counters, which lie on cache lines of their own.
+
+use crate::config::Config;
+use shard::bell::Bell;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use storage::manifest::Manifest;
+
+/// What is counted on when the kernel does not tell how much memory there is.
+const MEMORY_BYTES_UNKNOWN: u64 = 2 << 30;
+
+/// Set once at launch; the flags move one way only.
+pub struct Shared {
+    /// The settings, whole.
+    pub config: Config,
+    /// Where the data lies, absolute.
+    pub data_dir: PathBuf,
+    /// Starts of this data directory.
+    pub run: u64,
+    /// To be divided among memtables, queries and buffers.
+    pub memory_bytes_max: u64,
+    /// Counters by shard.
+    pub shards: Vec<ShardCounters>,
+    /// Wakes each loop.
+    pub loop_bells: Vec<Bell>,
+    /// Wakes each executor.
+    pub store_bells: Vec<Bell>,
+    next_segment: AtomicU64,
+    executors_ready: AtomicUsize,
+    stopping: AtomicBool,
+    skip_flush: AtomicBool,
+}
+
+impl Shared {
+    /// Nobody is ready, nothing is stopping.
+    pub fn new(
+        config: Config,
+        data_dir: PathBuf,
+        manifest: &Manifest,
+        loop_bells: Vec<Bell>,
+        store_bells: Vec<Bell>,
+    ) -> Shared {
+        let machine = || shard::memory::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN) / 4 * 3;
+        Shared {
+            memory_bytes_max: config.memory_bytes_max.unwrap_or_else(machine),
+            next_segment: AtomicU64::new(manifest.next_segment),
+            shards: (0..loop_bells.len()).map(|_| ShardCounters::default()).collect(),
+            config,
+            data_dir,
+            run: manifest.run,
+            loop_bells,
+            store_bells,
+            executors_ready: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            skip_flush: AtomicBool::new(false),
+        }
+    }
+
+    /// An id that no segment of this directory has or had.
+    pub fn next_segment_id(&self) -> u64 {
+        self.next_segment.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Shards, each of one loop and one executor.
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// One executor has replayed what it owns.
+    pub fn executor_is_ready(&self) {
+        self.executors_ready.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether every executor has replayed what it owns.
+    pub fn is_ready(&self) -> bool {
+        self.executors_ready.load(Ordering::Acquire) == self.shards.len()
+    }
+
+    /// Asks every loop to finish; the second time, executors leave their memtables to the journal.
+    pub fn stop(&self) {
+        if self.stopping.swap(true, Ordering::SeqCst) {
+            self.skip_flush.store(true, Ordering::SeqCst);
+        }
+        for bell in self.loop_bells.iter().chain(&self.store_bells) {
+            bell.ring();
+        }
+    }
+
+    /// Whether the process is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether the last flush is to be left out.
+    pub fn skips_flush(&self) -> bool {
+        self.skip_flush.load(Ordering::Acquire)
+    }
+
+    /// Samples that loops accepted and executors have not yet stored.
+    pub fn queue_depth(&self) -> u64 {
+        // Applied first: what is accepted in between makes the depth larger, never negative.
+        let applied: u64 = self.shards.iter().map(|shard| shard.store.samples_applied.get()).sum();
+        let accepted: u64 = self.shards.iter().map(|shard| shard.front.samples_accepted.get()).sum();
+        accepted.saturating_sub(applied)
+    }
+}
+
+/// A number with one writer and any readers.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owner does. A plain load and store: no other core writes, so no lock prefix.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    /// Sets; only the owner does.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The number as last seen.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One shard's two writers, apart in memory.
+#[derive(Debug, Default)]
+pub struct ShardCounters {
+    /// Written by the loop.
+    pub front: FrontCounters,
+    /// Written by the executor.
+    pub store: StoreCounters,
+}
+
+/// What an I/O loop counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct FrontCounters {
+    pub requests: Counter,
+    pub samples_accepted: Counter,
+    pub bodies_accepted: Counter,
+    pub validation_errors: Counter,
+    pub overload_refusals: Counter,
+    pub timeouts: Counter,
+    pub connections: Counter,
+    pub connections_accepted: Counter,
+    pub enters: Counter,
+    pub receive_buffers_exhausted: Counter,
+    pub sends_delayed: Counter,
+    pub journal_bytes: Counter,
+    pub journal_writes: Counter,
+    pub journal_syncs: Counter,
+    pub journal_failures: Counter,
+    /// Nanoseconds at the quantiles of [`LATENCY_QUANTILES`], then their count and sum.
+    pub latency: [Counter; LATENCY_QUANTILES.len()],
+    pub latency_count: Counter,
+    pub latency_sum_nanos: Counter,
+}
+
+/// What `GET /metrics` tells of each loop's latency histogram.
+pub const LATENCY_QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
+
+/// What an executor counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct StoreCounters {
+    pub samples_applied: Counter,
+    pub samples_repeated: Counter,
+    pub samples_replaced: Counter,
+    pub samples_replayed: Counter,
+    pub drain_samples_peak: Counter,
+    pub series: Counter,
+    pub memtable_bytes: Counter,
+    pub segments: Counter,
+    pub flushes: Counter,
+    pub flush_failures: Counter,
+    pub queries: Counter,
+    pub query_failures: Counter,
+    pub alerts_firing: Counter,
+}
