@@ -1,0 +1,54 @@
+# What a person types here. `make` alone lists it.
+
+CARGO ?= cargo
+
+# Debian packages that tests and references call by name: the nginx of the comparison, system call counts,
+# and the client of the README's examples.
+DEBIAN_PACKAGES = nginx-light strace curl
+
+# Empty for root, who may have no sudo.
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-needs test-rust test-loom lint format
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: ## build for release and start the server on 127.0.0.1:8080, data in ./data
+	$(CARGO) run --release --locked
+
+test: test-needs test-rust test-loom ## install what the tests need, then run every test
+
+test-needs: ## install the Debian packages that are missing
+	@missing=; \
+	for package in $(DEBIAN_PACKAGES); do \
+		dpkg -s "$$package" 2>/dev/null | grep -q '^Status: .* installed$$' || missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then echo "test needs: all installed ($(DEBIAN_PACKAGES))"; exit 0; fi; \
+	echo "test needs: installing$$missing"; \
+	command -v apt-get >/dev/null || { echo "no apt-get here: install$$missing by hand" >&2; exit 1; }; \
+	$(SUDO) apt-get update && \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+# Tests that need more than Rust are marked `#[ignore = "why"]`, so that plain `cargo test` passes over them.
+# They run here in a call of their own, because --include-ignored would also run ignored documentation.
+test-rust: ## every test of the workspace, those that need the packages too
+	$(CARGO) test --workspace --all-features --locked
+	$(CARGO) test --workspace --all-features --locked --tests -- --ignored
+
+# loom replaces the atomics of the whole build, hence a target folder of its own. A filter that matches no test
+# would pass without a word, so the list is looked at first.
+LOOM = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+	$(CARGO) test --package shard --release --locked --lib -- loom
+
+test-loom: ## every interleaving of the rings between cores, under loom
+	@$(LOOM) --list | grep -q ': test$$' || { echo "no loom test to run in shard" >&2; exit 1; }
+	$(LOOM)
+
+lint: ## what the build service checks besides the tests: clippy without warnings, format
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(CARGO) fmt --all --check
+
+format: ## format every crate
+	$(CARGO) fmt --all
