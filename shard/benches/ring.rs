@@ -22,6 +22,7 @@ fn main() {
     for batch in [1, 8, 64] {
         report(&format!("ring, {batch} a publish"), rounds, messages, || through_ring(messages, batch));
     }
+    report("ring, one thread", rounds, messages, || on_one_thread(messages));
     report("std sync_channel", rounds, messages / 4, || through_channel(messages / 4));
 }
 
@@ -105,6 +106,24 @@ fn through_ring(messages: u64, batch: u64) -> u64 {
     });
     sender.join().expect("the sender does not panic");
     receiver.join().expect("the receiver does not panic")
+}
+
+/// The instructions alone, without a cache line that moves: the figure that holds on a busy machine.
+fn on_one_thread(messages: u64) -> u64 {
+    let (mut producer, mut consumer) = ring::<Message>(PLACES);
+    let (mut checksum, mut next) = (0, 0);
+    while next < messages {
+        let count = 64.min(messages - next);
+        for number in next..next + count {
+            producer.push([number, 1, 2, 3]).expect("the ring was empty");
+        }
+        producer.publish();
+        while let Some(message) = consumer.pop() {
+            checksum = add(checksum, &message);
+        }
+        next += count;
+    }
+    checksum
 }
 
 fn through_channel(messages: u64) -> u64 {

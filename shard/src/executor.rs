@@ -2,12 +2,23 @@
 //!
 //! Owner: whoever called [`spawn`] holds the handle; everything else here is called on the executor's own thread.
 //! Always: a task stays on the thread that made it; an executor with nothing to do makes no system call, for it has
-//! no repeating timer; a panic in a task ends its executor.
+//! no repeating timer; an executor with something to do never sleeps (below); a panic in a task ends its executor.
 //! Not here: sockets (`net.rs`: the I/O loop is not an executor), files (`file.rs`), what the tasks do.
 //! Read next: `executor/event.rs` for waking tasks of the same thread; `bell.rs` for being woken by another.
 //!
 //! glommio is used for what it does well: tasks with shares, timers, file operations on rings of its own. Its sockets
-//! and channels are not used (DESIGN §3 has the measurements).
+//! and channels are not used (DESIGN §3 has the measurements), and neither are its preempt timer and its thread pool:
+//!
+//! ```text
+//! glommio's turn: poll the rings, waking tasks → arm the preempt timer → run tasks until it fires → none ran? sleep
+//! ```
+//!
+//! If the timer fires before the first task ran, because the thread lost its core in between, glommio takes "none ran"
+//! for "none is ready" and sleeps beside tasks that it has just woken, until something else happens. With a timer of
+//! 1 ms on a busy core that is a matter of seconds, and a bell that was heard and not answered is not rung again. Any
+//! completion on its latency ring does the same. So nothing of ours completes there: the timer is set to [`NEVER`],
+//! long tasks yield by the clock and through a read that is always ready, blocking calls get a thread of their own
+//! and answer by a bell, and fewer than [`RING_DEPTH`] file requests may be in flight at a time.
 
 mod event;
 
@@ -15,38 +26,46 @@ pub use event::LocalEvent;
 
 use crate::{
     bell::Bell,
-    sys,
+    sys::{self, clock, descriptor::executor_file, eventfd::EventFd},
     topology::{self, CoreId},
 };
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle, io::BufferedFile};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     future::Future,
     io,
     os::fd::AsFd,
     pin::Pin,
-    sync::mpsc::sync_channel,
+    rc::Rc,
+    sync::mpsc::{TryRecvError, sync_channel},
     task::{Context, Poll},
     thread,
     time::Duration,
 };
 
-/// How often a busy executor looks at its rings and timers, unless told otherwise. glommio's own 100 ms would delay
-/// every batch behind a query as long.
-pub const PREEMPT_DEFAULT: Duration = Duration::from_millis(1);
+/// How long a task runs before [`yield_if_needed`] yields, unless told otherwise; a batch behind a query waits as long.
+pub const PREEMPT_DEFAULT: Duration = Duration::from_micros(500);
+
+/// glommio's preempt timer; see the module's head.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// Entries of each of glommio's three rings. When that many requests complete within one turn glommio raises the same
+/// false alarm as its timer does, so this is also the bound of file requests in flight on one executor.
+pub const RING_DEPTH: usize = 256;
 
 /// What an executor is made of.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
-    /// The core that its thread, and the thread for its blocking calls, are bound to.
+    /// The core that its thread, and the threads of its blocking calls, are bound to.
     pub core: CoreId,
     /// Name of the thread; the kernel keeps 15 bytes of it.
     pub name: String,
     /// Bytes kept for file operations and registered with the kernel if the locked-memory limit allows; glommio
     /// rounds up to 64 KiB. More may be in use for large operations.
     pub io_memory_bytes: usize,
-    /// How long tasks run before the executor looks at its rings and timers again; [`PREEMPT_DEFAULT`] fits.
+    /// How long a task runs before [`yield_if_needed`] lets the executor look at its rings and timers and run others;
+    /// [`PREEMPT_DEFAULT`] fits. A task that does not call it holds up everything.
     pub preempt: Duration,
     /// Nice value of the thread, 0 being usual and 19 the least; none leaves it as inherited. It decides who gets the
     /// core when the I/O loop wants it too.
@@ -102,8 +121,7 @@ impl std::error::Error for ExecutorError {
 /// What a task is for; the classes share the executor's time by weight when more than one wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskClass {
-    /// Draining the inbound rings, appending, evaluating alerts. While such a task is ready the executor looks around
-    /// twice as often.
+    /// Draining the inbound rings, appending, evaluating alerts.
     Store,
     /// Answering queries.
     Query,
@@ -128,6 +146,10 @@ impl TaskClass {
 thread_local! {
     /// The task queues of this thread's executor, in the order of [`TaskClass::ALL`].
     static QUEUES: Cell<Option<[TaskQueueHandle; TaskClass::ALL.len()]>> = const { Cell::new(None) };
+    /// Nanoseconds a task may run, and the time of the monotonic clock when its run is over.
+    static SLICE: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    /// What [`yield_now`] reads; there while the executor runs.
+    static ALWAYS_READY: RefCell<Option<Rc<BufferedFile>>> = const { RefCell::new(None) };
 }
 
 /// A running executor.
@@ -171,11 +193,23 @@ where
                     return None;
                 }
             };
-            Some(executor.run(async move {
-                QUEUES.set(Some(TaskClass::ALL.map(|class| make_queue(class, config.preempt))));
+            executor.run(async move {
+                let ready = EventFd::always_ready().and_then(|ready| executor_file(ready.as_fd()));
+                match ready {
+                    Ok(ready) => ALWAYS_READY.set(Some(Rc::new(ready))),
+                    Err(error) => {
+                        let _ = started.send(Err(ExecutorError::Rings(error)));
+                        return None;
+                    }
+                }
+                QUEUES.set(Some(TaskClass::ALL.map(make_queue)));
+                SLICE.set((u64::try_from(config.preempt.as_nanos()).unwrap_or(u64::MAX), 0));
                 let _ = started.send(Ok(()));
-                make().await
-            }))
+                let output = make().await;
+                // The executor closes its files, so this one must go before it does.
+                ALWAYS_READY.take();
+                Some(output)
+            })
         })
         .map_err(ExecutorError::Thread)?;
     match start.recv() {
@@ -187,7 +221,7 @@ where
 
 fn make_executor(config: &ExecutorConfig) -> Result<glommio::LocalExecutor, ExecutorError> {
     // Bound by us and not by glommio: its placement reads the machine's topology from sysfs, which a container may
-    // not show. The thread for blocking calls is started by `make` and inherits core and nice value.
+    // not show. Threads started from here on inherit core and nice value.
     if !topology::pin(config.core) {
         return Err(ExecutorError::Pin { core: config.core });
     }
@@ -197,18 +231,15 @@ fn make_executor(config: &ExecutorConfig) -> Result<glommio::LocalExecutor, Exec
     LocalExecutorBuilder::new(Placement::Unbound)
         .name(&config.name)
         .io_memory(config.io_memory_bytes)
-        .preempt_timer(config.preempt)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(NEVER)
         .make()
         .map_err(|error| ExecutorError::Rings(error.into()))
 }
 
-fn make_queue(class: TaskClass, preempt: Duration) -> TaskQueueHandle {
+fn make_queue(class: TaskClass) -> TaskQueueHandle {
     let (name, shares) = class.queue();
-    let latency = match class {
-        TaskClass::Store => Latency::Matters(preempt / 2),
-        TaskClass::Query | TaskClass::Background => Latency::NotImportant,
-    };
-    glommio::executor().create_task_queue(Shares::Static(shares), latency, name)
+    glommio::executor().create_task_queue(Shares::Static(shares), Latency::NotImportant, name)
 }
 
 /// A task of this thread's executor; awaiting it gives its output, dropping it ends it at its next wait.
@@ -252,20 +283,67 @@ pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
 
-/// Lets other tasks run if this one has had its time; long work calls it at every step.
+/// Lets the executor look at its rings and timers, and other tasks run, if this one has had its time. Long work calls it
+/// at every step of some microseconds; it costs a look at the clock.
 pub async fn yield_if_needed() {
-    glommio::yield_if_needed().await;
+    if clock::monotonic_nanos() >= SLICE.get().1 {
+        yield_now().await;
+        let (length, _) = SLICE.get();
+        SLICE.set((length, clock::monotonic_nanos().saturating_add(length)));
+    }
 }
 
-/// Lets every other ready task of the class run once, and other classes if it is their turn.
+/// Lets the executor look at its rings and timers, and every task that is ready run, before this one goes on. It costs
+/// a few system calls.
 pub async fn yield_now() {
-    glommio::executor().yield_now().await;
+    // glommio's own yields leave the task ready, and with ready tasks and no preempt timer the rings are not looked at.
+    // A read that is answered at once takes the task out of the queue until the next look.
+    let Some(ready) = ALWAYS_READY.with_borrow(Option::clone) else {
+        // The first future has ended and the executor ends with this turn: a task that yields is not run again.
+        return std::future::pending().await;
+    };
+    // It fails only if the ring is broken; then all else fails, too, and can say so.
+    let _ = ready.read_at(0, 8).await;
 }
 
-/// Runs `work`, which blocks, on the executor's second thread, and waits for it without holding up other tasks.
-/// One at a time; what it costs in time on the core it costs all the same.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    glommio::executor().spawn_blocking(work).await
+/// Runs `work`, which blocks, on a thread of its own with the executor's core and nice value, and waits for it without
+/// holding up other tasks. For rare calls: a thread costs some tens of microseconds.
+///
+/// # Errors
+/// If no thread or descriptor is left, or the work panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let bell = Bell::new()?;
+    let waiter = BellWaiter::new(bell.clone())?;
+    let (answer, answers) = sync_channel(1);
+    thread::Builder::new().name("blocking".into()).spawn(move || {
+        // Dropped in reverse order: the bell rings when the answer is there, or its sender gone.
+        let _ring = RingOnDrop(bell);
+        let answer = answer;
+        // Nobody waits any more if the task was dropped.
+        let _ = answer.send(work());
+    })?;
+    loop {
+        let mut received = Err(TryRecvError::Empty);
+        waiter
+            .wait(|| {
+                received = answers.try_recv();
+                !matches!(received, Err(TryRecvError::Empty))
+            })
+            .await?;
+        match received {
+            Ok(output) => return Ok(output),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return Err(io::Error::other("a blocking call panicked")),
+        }
+    }
+}
+
+struct RingOnDrop(Bell);
+
+impl Drop for RingOnDrop {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
 }
 
 /// Where an executor sleeps until another thread rings its bell: a read of the eventfd on glommio's own ring.
@@ -284,7 +362,7 @@ impl BellWaiter {
     /// # Panics
     /// Outside an executor, which is a mistake of the caller.
     pub fn new(bell: Bell) -> io::Result<Self> {
-        let file = sys::eventfd::executor_file(bell.as_fd())?;
+        let file = executor_file(bell.as_fd())?;
         Ok(Self { bell, file })
     }
 

@@ -6,8 +6,8 @@
 //! Not here: formats, caching, retries, direct I/O. Everything goes through the page cache.
 //! Read next: `file/loop_file.rs` for the journal's side, `file/lock.rs` for the lock.
 //!
-//! Reads, writes and syncs are requests on the executor's own ring. Names (rename, remove, list, folders) go to its
-//! second thread: they are rare, and io_uring hands them to a worker thread anyway.
+//! Reads, writes and syncs are requests on the executor's own ring. What is rare and blocks (names, folders, lengths
+//! cut) gets a thread of its own; io_uring would hand it to a worker thread, too.
 
 mod lock;
 mod loop_file;
@@ -15,7 +15,7 @@ mod loop_file;
 pub use lock::{DirectoryLock, LOCK_FILE_NAME, LockError};
 pub use loop_file::LoopFile;
 
-use crate::executor::blocking;
+use crate::{executor::blocking, sys::descriptor};
 use glommio::{
     GlommioError,
     io::{BufferedFile, OpenOptions},
@@ -75,7 +75,7 @@ impl Directory {
     /// As [`open`](Self::open).
     pub async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.inside(from)?, self.inside(to)?);
-        blocking(move || fs::rename(&from, &to).map_err(|error| named("renaming", &from, error))).await
+        blocking(move || fs::rename(&from, &to).map_err(|error| named("renaming", &from, error))).await?
     }
 
     /// Takes a file's name away.
@@ -84,7 +84,7 @@ impl Directory {
     /// As [`open`](Self::open).
     pub async fn remove(&self, path: &str) -> io::Result<()> {
         let path = self.inside(path)?;
-        blocking(move || fs::remove_file(&path).map_err(|error| named("removing", &path, error))).await
+        blocking(move || fs::remove_file(&path).map_err(|error| named("removing", &path, error))).await?
     }
 
     /// Names of the files and folders in a folder (`""` for the directory itself), sorted. Names that are not UTF-8
@@ -94,7 +94,7 @@ impl Directory {
     /// As [`open`](Self::open).
     pub async fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let folder = self.inside(folder)?;
-        blocking(move || list_names(&folder).map_err(|error| named("listing", &folder, error))).await
+        blocking(move || list_names(&folder).map_err(|error| named("listing", &folder, error))).await?
     }
 
     /// Makes a folder and those above it; one that is there already is no error.
@@ -103,7 +103,7 @@ impl Directory {
     /// As [`open`](Self::open).
     pub async fn create_dir(&self, folder: &str) -> io::Result<()> {
         let folder = self.inside(folder)?;
-        blocking(move || fs::create_dir_all(&folder).map_err(|error| named("making", &folder, error))).await
+        blocking(move || fs::create_dir_all(&folder).map_err(|error| named("making", &folder, error))).await?
     }
 
     /// Makes durable which names a folder holds (`""` for the directory itself).
@@ -114,7 +114,7 @@ impl Directory {
         let folder = self.inside(folder)?;
         // A whole fsync and not fdatasync: ext4 counts a new name as data of the folder only when the folder grew.
         let sync = |folder: &Path| File::open(folder)?.sync_all();
-        blocking(move || sync(&folder).map_err(|error| named("syncing", &folder, error))).await
+        blocking(move || sync(&folder).map_err(|error| named("syncing", &folder, error))).await?
     }
 
     fn inside(&self, path: &str) -> io::Result<PathBuf> {
@@ -207,7 +207,8 @@ impl ExecutorFile {
     /// # Errors
     /// As the kernel says.
     pub async fn truncate(&self, len: u64) -> io::Result<()> {
-        self.file.truncate(len).await.map_err(io_error)
+        let file = descriptor::std_file(&self.file)?;
+        blocking(move || file.set_len(len)).await?
     }
 }
 

@@ -4,6 +4,7 @@
 //! is sound. What leaves these files is safe to call.
 
 pub mod clock;
+pub(crate) mod descriptor;
 pub(crate) mod eventfd;
 pub(crate) mod limits;
 pub(crate) mod probe;

@@ -43,18 +43,19 @@ fn a_panic_in_the_first_future_is_an_error_of_join() {
 }
 
 #[test]
-fn a_nice_executor_is_nice_and_so_is_its_second_thread() {
+fn a_nice_executor_is_nice_and_so_are_its_blocking_calls() {
     fn nice() -> Option<String> {
         let stat = fs::read_to_string("/proc/thread-self/stat").ok()?;
         stat.rsplit(')').next()?.split_whitespace().nth(16).map(str::to_string)
     }
     let config = ExecutorConfig { nice: Some(19), ..config("nice") };
-    let (own, second) = spawn(config, || async { (nice(), blocking(nice).await) }).unwrap().join().unwrap();
+    let (own, second) =
+        spawn(config, || async { (nice(), blocking(nice).await.unwrap()) }).unwrap().join().unwrap();
     assert_eq!((own.as_deref(), second.as_deref()), (Some("19"), Some("19")));
 }
 
-/// A task that never waits, but yields when told to, leaves the others their share.
-/// Method: a query that runs until a store task, started after it, has stopped it.
+/// A task that never waits, but yields when told to, leaves the others their turn, and timers and rings, too.
+/// Method: a query that runs until tasks of both other classes, started after it and waiting for a timer, are done.
 #[test]
 fn a_long_task_that_yields_does_not_hold_up_another_class() {
     on_executor(|| async {
@@ -118,8 +119,39 @@ fn tasks_of_one_executor_wake_each_other() {
     });
 }
 
+#[test]
+fn a_blocking_call_holds_up_nobody_and_may_fail() {
+    on_executor(|| async {
+        let (go, wait) = std::sync::mpsc::channel();
+        let call = spawn_local(TaskClass::Background, blocking(move || wait.recv()));
+        // The call is under way and ends only because this task runs.
+        sleep(Duration::from_millis(1)).await;
+        go.send(7).unwrap();
+        assert_eq!(call.await.unwrap(), Ok(7));
+        let failed = blocking(|| panic!("as the test wants it")).await;
+        assert!(failed.is_err_and(|error: io::Error| error.to_string().contains("panicked")));
+    });
+}
+
+/// Method: a task that would yield for ever is ready when the first future ends; if it kept its executor, the test would
+/// hang.
+#[test]
+fn an_executor_ends_with_its_first_future_whatever_else_runs() {
+    on_executor(|| async {
+        let forever = || async {
+            loop {
+                yield_now().await;
+            }
+        };
+        spawn_local::<()>(TaskClass::Query, forever()).detach();
+        yield_now().await;
+        spawn_local::<()>(TaskClass::Store, forever()).detach();
+    });
+}
+
 /// Batches of another thread reach a sleeping executor, none is lost, and each is answered before the next is sent.
-/// Method: ping-pong through two meshes, the executor on a [`BellWaiter`]; a lost wake hangs the test.
+/// Method: ping-pong through two meshes, the executor on a [`BellWaiter`]; a lost wake hangs the test. The slice is
+/// shorter than any turn: given to glommio as its preempt timer, it hangs at once (the module's head says why).
 #[test]
 fn another_thread_wakes_the_executor_and_is_woken_by_it() {
     const ROUNDS: u32 = 500;
@@ -127,22 +159,24 @@ fn another_thread_wakes_the_executor_and_is_woken_by_it() {
     let (mut out, mut inbound) = mesh::<Box<u32>>(1, std::slice::from_ref(&there), 2);
     let (mut replies, mut answers) = mesh::<Box<u32>>(1, std::slice::from_ref(&back), 2);
     let (mut inbox, mut outbox) = (inbound.remove(0), replies.remove(0));
-    let executor = spawn(config("echo"), move || async move {
-        let waiter = BellWaiter::new(there).unwrap();
-        let mut echoed = 0;
-        while echoed < ROUNDS {
-            while let Some((_, batch)) = inbox.pop() {
-                outbox.to(0).push(batch).unwrap();
-                outbox.publish_all();
-                outbox.ring_bell(0);
-                echoed += 1;
+    let executor =
+        spawn(ExecutorConfig { preempt: Duration::from_nanos(1), ..config("echo") }, move || async move {
+            let waiter = BellWaiter::new(there).unwrap();
+            let mut echoed = 0;
+            while echoed < ROUNDS {
+                while let Some((_, batch)) = inbox.pop() {
+                    yield_if_needed().await;
+                    outbox.to(0).push(batch).unwrap();
+                    outbox.publish_all();
+                    outbox.ring_bell(0);
+                    echoed += 1;
+                }
+                if echoed < ROUNDS {
+                    waiter.wait(|| !inbox.is_empty()).await.unwrap();
+                }
             }
-            if echoed < ROUNDS {
-                waiter.wait(|| !inbox.is_empty()).await.unwrap();
-            }
-        }
-    })
-    .unwrap();
+        })
+        .unwrap();
     for round in 0..ROUNDS {
         out[0].to(0).push(Box::new(round)).unwrap();
         out[0].publish_all();

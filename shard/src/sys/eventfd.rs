@@ -1,11 +1,10 @@
 //! A counter in the kernel that a thread, a ring or an executor can wait for.
 #![allow(unsafe_code)] // system calls, and descriptors that change owner
 
-use glommio::io::BufferedFile;
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 /// An eventfd in blocking mode: io_uring answers a read of a non-blocking one with EAGAIN instead of waiting.
@@ -15,9 +14,21 @@ pub(crate) struct EventFd {
 }
 
 impl EventFd {
+    /// A counter at zero.
     pub(crate) fn new() -> io::Result<Self> {
+        Self::with_flags(libc::EFD_CLOEXEC)
+    }
+
+    /// A counter that every read finds above zero: it starts at 2^62 and a read takes one.
+    pub(crate) fn always_ready() -> io::Result<Self> {
+        let ready = Self::with_flags(libc::EFD_CLOEXEC | libc::EFD_SEMAPHORE)?;
+        (&ready.file).write_all(&(1u64 << 62).to_ne_bytes())?;
+        Ok(ready)
+    }
+
+    fn with_flags(flags: i32) -> io::Result<Self> {
         // SAFETY: no pointer goes in.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        let fd = unsafe { libc::eventfd(0, flags) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -42,16 +53,4 @@ impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-}
-
-/// A descriptor of its own for `fd`, as a file of this thread's executor, which closes it.
-///
-/// # Panics
-/// Outside an executor.
-pub(crate) fn executor_file(fd: BorrowedFd<'_>) -> io::Result<BufferedFile> {
-    let fd = fd.try_clone_to_owned()?;
-    // SAFETY: the duplicate is owned here and given away whole.
-    let file = unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) };
-    debug_assert!(file.as_raw_fd() >= 0);
-    Ok(file)
 }
