@@ -1,0 +1,429 @@
+//! One run: connections, load, a measured window, and the count of what came of it.
+//!
+//! Owner: one thread of its own, pinned, with its own ring; it touches no other state than the counters in [`Live`].
+//! Always: at most one request is in flight per connection; a request is counted as answered, unanswered, or never
+//! sent, exactly one of the three; every phase has a deadline.
+//! Not here: what the figures mean (`figures.rs`) and whether they are right (`check.rs`).
+//! Read next: `load/offer.rs` for when requests leave, `load/events.rs` for what comes back.
+//!
+//! ```text
+//! connect all → stay idle a moment → load: warm-up, window between two readings → stop sending, wait for the rest
+//! ```
+
+use crate::answers::Reader;
+use crate::arrivals::Arrivals;
+use crate::measure::Usage;
+use crate::plan::{Durability, Offer, Plan};
+use crate::request::{Shape, Template};
+use client::{Client, State};
+use hdrhistogram::Histogram;
+use shard::net::{Net, NetConfig, NetError, Wait};
+use shard::topology::{self, CoreId};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+mod client;
+mod events;
+mod offer;
+
+#[cfg(test)]
+mod tests;
+
+/// What other threads may see of a run, and do to it.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Answers so far, of any status.
+    pub answers: AtomicU64,
+    /// Set to end the run early, as a failure.
+    pub stop: AtomicBool,
+}
+
+/// Why a run did not take place.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    /// No thread could be started.
+    Thread(io::Error),
+    /// The generator's core is not one that it may use.
+    Core(CoreId),
+    /// The ring could not be made.
+    Net(NetError),
+    /// The ring broke.
+    Ring(io::Error),
+    /// Not all connections came about in time.
+    Connect {
+        /// How many did.
+        connected: usize,
+        /// How many should.
+        wanted: u32,
+        /// The last failure, if one was told.
+        last: Option<io::Error>,
+    },
+    /// Somebody asked to stop.
+    Stopped,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Thread(cause) => write!(f, "no thread for the load: {cause}"),
+            LoadError::Core(core) => write!(f, "the load may not run on core {core}: choose another --core"),
+            LoadError::Net(cause) => cause.fmt(f),
+            LoadError::Ring(cause) => write!(f, "the generator's ring broke: {cause}"),
+            LoadError::Connect { connected, wanted, last } => {
+                write!(f, "{connected} of {wanted} connections came about")?;
+                last.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+            LoadError::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Latencies in nanoseconds, to three digits.
+pub(crate) type Latencies = Histogram<u64>;
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The window's cost.
+    pub usage: Usage,
+    /// Answers in the window, of any status.
+    pub answered: u64,
+    /// 2xx in the window.
+    pub accepted: u64,
+    /// Of requests that were meant to leave in the window and were accepted, from the intended moment on.
+    pub latency: Latencies,
+    /// How late the generator itself was, in an open loop: from the moment when it should and could have sent.
+    pub lateness: Latencies,
+    /// Answers of the whole run by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Samples of the whole run that were answered with 2xx.
+    pub acknowledged_samples: u64,
+    /// Samples of the whole run that were sent and never answered.
+    pub unanswered_samples: u64,
+    /// Arrivals that were due and found no connection free until the end.
+    pub arrivals_unsent: u64,
+    /// Pauses taken because the server asked for them.
+    pub pauses: u64,
+    /// Connections that ended without the run's wish, malformed answers included.
+    pub connections_lost: u64,
+    /// Connects that failed.
+    pub connects_failed: u64,
+    /// 2xx that did not reach the level asked for.
+    pub levels_missed: u64,
+    /// The level that the last 2xx named.
+    pub level: Option<Durability>,
+    /// The server's resident bytes before the first connection, with all of them idle, and after the load.
+    pub resident_bytes: [Option<u64>; 3],
+}
+
+/// Runs the plan on a thread of its own and waits for it.
+pub(crate) fn run(plan: &Plan, live: &Live) -> Result<Outcome, LoadError> {
+    thread::scope(|scope| {
+        let load = thread::Builder::new().name("load".to_owned());
+        let load = load.spawn_scoped(scope, || run_here(plan, live)).map_err(LoadError::Thread)?;
+        load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// How long all connections may take to come about.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long answers are waited for once sending has ended.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long every connection's one request may take altogether.
+const ONCE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest wait in which a wish to stop goes unheard.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Slots beyond the connections: closed ones free theirs a turn later.
+const SLOTS_SPARE: u32 = 256;
+
+/// What one turn may send together, in requests and in bytes.
+const SENDS_PER_TURN_MAX: usize = 4096;
+const ARENA_BYTES_MAX: usize = 64 << 20;
+
+fn run_here(plan: &Plan, live: &Live) -> Result<Outcome, LoadError> {
+    let subjects = &plan.subjects;
+    if let Some(core) = subjects.generator_core.map(CoreId).filter(|core| !topology::pin(*core)) {
+        return Err(LoadError::Core(core));
+    }
+    let before = subjects.resident_bytes();
+    let mut load = Load::new(plan, live)?;
+    load.connect_all()?;
+    load.turns_until(Instant::now() + plan.idle, Until::Time)?;
+    let idle = subjects.resident_bytes();
+
+    load.begin();
+    if plan.offer != Offer::Once {
+        load.turns_until(Instant::now() + plan.warmup, Until::Time)?;
+    }
+    let begin = subjects.read();
+    load.open_window();
+    match plan.offer {
+        Offer::Once => load.turns_until(Instant::now() + ONCE_PATIENCE, Until::AllDone)?,
+        Offer::Open { .. } | Offer::Closed => {
+            load.turns_until(Instant::now() + plan.duration, Until::Time)?;
+        }
+    }
+    let end = subjects.read();
+    load.end();
+    load.turns_until(Instant::now() + DRAIN_PATIENCE, Until::NothingInFlight)?;
+    let resident_bytes = [before, idle, subjects.resident_bytes()];
+    Ok(load.outcome(Usage::between(&begin, &end), resident_bytes))
+}
+
+/// What ends a phase, its deadline apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Time,
+    Connected,
+    AllDone,
+    NothingInFlight,
+}
+
+/// Whether requests leave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// Not yet, or no more.
+    No,
+    /// On a clock that began then, or as answers come.
+    Since(Instant),
+}
+
+/// The run in progress.
+struct Load<'p> {
+    plan: &'p Plan,
+    live: &'p Live,
+    template: Template,
+    reader: Reader,
+    net: Net,
+    clients: Vec<Client>,
+    /// From a slot of the ring to the client that has it; checked against the client's whole `ConnId`.
+    client_of_slot: Vec<u32>,
+    /// Free to send, longest first.
+    idle: VecDeque<u32>,
+    /// Not to be used before a moment.
+    resting: BinaryHeap<Reverse<(Instant, u32)>>,
+    sending: Sending,
+    /// The measured window's begin, while it is open.
+    window: Option<Instant>,
+    arrivals: Option<Arrivals>,
+    /// Arrivals whose moment has come; those beyond the sent ones wait for a free connection.
+    arrivals_due: u64,
+    arrivals_sent: u64,
+    sends_per_turn_max: usize,
+    /// Clients that were told to connect at least once.
+    clients_started: u32,
+    connecting: u32,
+    in_flight: u32,
+    done: u32,
+    random: u64,
+    progress_at: Instant,
+    progress_answers: u64,
+    // What becomes of it; the first of the whole run, the next two of the window.
+    answers: u64,
+    answered: u64,
+    accepted: u64,
+    latency: Latencies,
+    lateness: Latencies,
+    statuses: Vec<u64>,
+    acknowledged_requests: u64,
+    unanswered_requests: u64,
+    pauses: u64,
+    connections_lost: u64,
+    connects_failed: u64,
+    connect_error: Option<io::Error>,
+    levels_missed: u64,
+    level: Option<Durability>,
+}
+
+impl<'p> Load<'p> {
+    fn new(plan: &'p Plan, live: &'p Live) -> Result<Load<'p>, LoadError> {
+        let template = Template::new(&Shape {
+            target: plan.target.addr,
+            path: &plan.target.path,
+            name: &plan.metric,
+            batch: plan.batch,
+            series: plan.series,
+            durability: plan.durability,
+        });
+        let sends_per_turn_max = (ARENA_BYTES_MAX / template.len()).clamp(1, SENDS_PER_TURN_MAX);
+        // If the limit stays too low, the ring says so with the figure.
+        let _ = shard::raise_descriptor_limit();
+        let config = NetConfig {
+            connections_max: plan.connections + SLOTS_SPARE,
+            submissions: 4096,
+            completions: 32_768,
+            accepts_max: 1,
+            recv_buffers: 4096,
+            recv_buffer_bytes: 2048,
+            send_arena_bytes: sends_per_turn_max * template.len(),
+            ..NetConfig::default()
+        };
+        let slots = (config.connections_max + u32::from(config.accepts_max)) as usize;
+        let net = Net::new(config).map_err(LoadError::Net)?;
+        let now = Instant::now();
+        Ok(Load {
+            plan,
+            live,
+            template,
+            reader: Reader::default(),
+            net,
+            clients: (0..plan.connections).map(|_| Client::new(now)).collect(),
+            client_of_slot: vec![0; slots],
+            idle: VecDeque::with_capacity(plan.connections as usize),
+            resting: BinaryHeap::new(),
+            sending: Sending::No,
+            window: None,
+            arrivals: match plan.offer {
+                Offer::Open { requests_per_s } => Some(Arrivals::new(requests_per_s)),
+                Offer::Closed | Offer::Once => None,
+            },
+            arrivals_due: 0,
+            arrivals_sent: 0,
+            sends_per_turn_max,
+            clients_started: 0,
+            connecting: 0,
+            in_flight: 0,
+            done: 0,
+            random: u64::from(std::process::id()),
+            progress_at: now + PROGRESS_INTERVAL,
+            progress_answers: 0,
+            answers: 0,
+            answered: 0,
+            accepted: 0,
+            latency: latencies(),
+            lateness: latencies(),
+            statuses: vec![0; 1000],
+            acknowledged_requests: 0,
+            unanswered_requests: 0,
+            pauses: 0,
+            connections_lost: 0,
+            connects_failed: 0,
+            connect_error: None,
+            levels_missed: 0,
+            level: None,
+        })
+    }
+
+    fn connect_all(&mut self) -> Result<(), LoadError> {
+        let deadline = Instant::now() + CONNECT_PATIENCE;
+        self.turns_until(deadline, Until::Connected)?;
+        let connected = self.idle_clients();
+        if connected < self.clients.len() {
+            return Err(LoadError::Connect {
+                connected,
+                wanted: self.plan.connections,
+                last: self.connect_error.take(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Clients that could send at once.
+    fn idle_clients(&self) -> usize {
+        self.clients.iter().filter(|client| client.state == State::Idle).count()
+    }
+
+    fn begin(&mut self) {
+        self.sending = Sending::Since(Instant::now());
+    }
+
+    fn open_window(&mut self) {
+        self.window = Some(Instant::now());
+    }
+
+    fn end(&mut self) {
+        self.window = None;
+        self.sending = Sending::No;
+    }
+
+    /// Turns until the deadline, or until what is waited for is true.
+    fn turns_until(&mut self, deadline: Instant, until: Until) -> Result<(), LoadError> {
+        loop {
+            let now = Instant::now();
+            let is_reached = match until {
+                Until::Time => false,
+                Until::Connected => {
+                    self.idle.len() >= self.clients.len() && self.idle_clients() == self.clients.len()
+                }
+                Until::AllDone => self.done as usize == self.clients.len(),
+                Until::NothingInFlight => self.in_flight == 0,
+            };
+            if is_reached || now >= deadline {
+                return Ok(());
+            }
+            if self.live.stop.load(Ordering::Relaxed) {
+                return Err(LoadError::Stopped);
+            }
+            self.tell_progress(now);
+            let wait = match self.offer(now) {
+                Some(more_at) if more_at <= now => Wait::No,
+                Some(more_at) => Wait::Until(more_at.min(deadline).min(now + TICK)),
+                None => Wait::Until(deadline.min(now + TICK)),
+            };
+            self.net.turn(wait).map_err(LoadError::Ring)?;
+            self.take_events();
+            self.live.answers.store(self.answers, Ordering::Relaxed);
+        }
+    }
+
+    fn tell_progress(&mut self, now: Instant) {
+        if now < self.progress_at {
+            return;
+        }
+        self.progress_at = now + PROGRESS_INTERVAL;
+        if self.plan.progress && self.sending != Sending::No {
+            eprintln!(
+                "  {:>9} requests/s   p99 {:>8.0} µs   in flight {:>6}   pauses {}",
+                self.answers - self.progress_answers,
+                self.latency.value_at_quantile(0.99) as f64 / 1e3,
+                self.in_flight,
+                self.pauses
+            );
+        }
+        self.progress_answers = self.answers;
+    }
+
+    fn outcome(self, usage: Usage, resident_bytes: [Option<u64>; 3]) -> Outcome {
+        let batch = u64::from(self.plan.batch);
+        let statuses = self.statuses.iter().zip(0..).filter(|(count, _)| **count > 0);
+        Outcome {
+            usage,
+            answered: self.answered,
+            accepted: self.accepted,
+            latency: self.latency,
+            lateness: self.lateness,
+            statuses: statuses.map(|(count, status)| (status, *count)).collect(),
+            acknowledged_samples: self.acknowledged_requests * batch,
+            unanswered_samples: (self.unanswered_requests + u64::from(self.in_flight)) * batch,
+            arrivals_unsent: self.arrivals_due - self.arrivals_sent,
+            pauses: self.pauses,
+            connections_lost: self.connections_lost,
+            connects_failed: self.connects_failed,
+            levels_missed: self.levels_missed,
+            level: self.level,
+            resident_bytes,
+        }
+    }
+}
+
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// From a microsecond to ten minutes; what is longer counts as that.
+fn latencies() -> Latencies {
+    Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are constants that it accepts")
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,149 @@
+//! What comes back: answers, refusals, and connections that end.
+
+use super::client::State;
+use super::{Load, Sending, nanos};
+use crate::answers::{Answer, Incoming};
+use crate::plan::Offer;
+use crate::request::mix;
+use shard::net::{ConnId, Event};
+use std::time::Duration;
+
+/// The first pause after a connection was lost or did not come about.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Load<'_> {
+    /// Takes every event of the last turn.
+    pub(super) fn take_events(&mut self) {
+        while let Some(event) = self.net.next_event() {
+            match event {
+                Event::Received { conn, buf } => {
+                    let Some(client) = self.client_of(conn) else {
+                        self.net.release(buf);
+                        continue;
+                    };
+                    let incoming = &mut self.clients[client as usize].incoming;
+                    let read = self.reader.read(incoming, self.net.bytes(&buf));
+                    self.net.release(buf);
+                    match read {
+                        Ok(None) => {}
+                        Ok(Some(answer)) => self.on_answer(client, conn, answer),
+                        Err(_) => self.net.close_now(conn),
+                    }
+                }
+                Event::EndOfStream { conn } => self.net.close(conn),
+                Event::Closed { conn, .. } => self.on_closed(conn),
+                Event::Connected { conn } => {
+                    self.connecting -= 1;
+                    if let Some(client) = self.client_of(conn) {
+                        self.make_idle(client, self.net.now());
+                    }
+                }
+                Event::ConnectFailed { conn, error } => {
+                    self.connecting -= 1;
+                    self.connects_failed += 1;
+                    self.connect_error = Some(error);
+                    if let Some(client) = self.client_of(conn) {
+                        self.reconnect_later(client);
+                    }
+                }
+                // None of these was asked for: no listener, no bell, no timer, no file, no slow send to wait for.
+                Event::Accepted { .. }
+                | Event::AcceptFailed { .. }
+                | Event::Drained { .. }
+                | Event::Woken
+                | Event::TimerFired
+                | Event::Synced { .. } => {}
+            }
+        }
+    }
+
+    fn client_of(&self, conn: ConnId) -> Option<u32> {
+        let client = *self.client_of_slot.get(conn.index())?;
+        (self.clients[client as usize].conn == Some(conn)).then_some(client)
+    }
+
+    fn on_answer(&mut self, client: u32, conn: ConnId, answer: Answer) {
+        let now = self.net.now();
+        let entry = &mut self.clients[client as usize];
+        if entry.state != State::InFlight {
+            // A farewell such as 408 on an idle connection answers nothing.
+            self.net.close_now(conn);
+            return;
+        }
+        self.in_flight -= 1;
+        self.answers += 1;
+        self.statuses[usize::from(answer.status.min(999))] += 1;
+        if let Some(window) = self.window {
+            self.answered += 1;
+            self.accepted += u64::from(answer.accepts());
+            if answer.accepts() && entry.intended >= window {
+                self.latency.saturating_record(nanos(now.saturating_duration_since(entry.intended)));
+            }
+        }
+        let mut pause = Duration::ZERO;
+        if answer.accepts() {
+            self.acknowledged_requests += 1;
+            self.level = answer.durability;
+            self.levels_missed +=
+                u64::from(self.plan.durability.is_some_and(|asked| answer.durability != Some(asked)));
+            entry.pauses.reset();
+        } else if matches!(answer.status, 429 | 503 | 507) {
+            self.random = mix(self.random);
+            pause = entry.pauses.next(answer.retry_after, self.random);
+            self.pauses += 1;
+        }
+        if self.plan.offer == Offer::Once {
+            entry.state = State::Done;
+            self.done += 1;
+        } else if !pause.is_zero() {
+            self.rest(client, now + pause);
+        } else if answer.closes {
+            entry.state = State::Apart;
+        } else {
+            self.make_idle(client, now);
+        }
+        if answer.closes {
+            self.net.close(conn);
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId) {
+        let Some(client) = self.client_of(conn) else { return };
+        let entry = &mut self.clients[client as usize];
+        entry.conn = None;
+        entry.incoming = Incoming::default();
+        match entry.state {
+            // It rests already, and connects when the rest is over; or it has nothing more to do.
+            State::Resting | State::Done => {}
+            // The server said that it would close, and the answer was taken.
+            State::Apart => self.rest(client, self.net.now()),
+            State::Connecting => {
+                self.connecting -= 1;
+                self.reconnect_later(client);
+            }
+            State::Idle => {
+                self.connections_lost += 1;
+                self.reconnect_later(client);
+            }
+            State::InFlight => {
+                self.in_flight -= 1;
+                self.unanswered_requests += 1;
+                self.connections_lost += 1;
+                if self.plan.offer == Offer::Once && self.sending != Sending::No {
+                    self.clients[client as usize].state = State::Done;
+                    self.done += 1;
+                } else {
+                    self.reconnect_later(client);
+                }
+            }
+        }
+    }
+
+    fn reconnect_later(&mut self, client: u32) {
+        self.random = mix(self.random);
+        let entry = &mut self.clients[client as usize];
+        entry.conn = None;
+        let pause = entry.pauses.next(Some(RECONNECT_PAUSE), self.random);
+        self.rest(client, self.net.now() + pause);
+    }
+}

@@ -1,0 +1,125 @@
+//! Sending: which client sends next, and for which moment it counts.
+
+use super::client::{State, source};
+use super::{Load, Sending, nanos};
+use crate::plan::Offer;
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+/// Connects under way at once: a server's backlog is not the subject here.
+const CONNECTING_MAX: u32 = 256;
+
+impl Load<'_> {
+    /// Starts what may start now; when there will be more to start, if a clock knows.
+    pub(super) fn offer(&mut self, now: Instant) -> Option<Instant> {
+        self.start_clients(now);
+        self.end_rests(now);
+        let rest_ends = self.resting.peek().map(|Reverse((at, _))| *at);
+        let more_at = match self.sending {
+            Sending::No => None,
+            Sending::Since(since) => self.send_due(since, now),
+        };
+        [rest_ends, more_at].into_iter().flatten().min()
+    }
+
+    fn start_clients(&mut self, now: Instant) {
+        while self.clients_started < self.plan.connections && self.connecting < CONNECTING_MAX {
+            self.connect(self.clients_started, now);
+            self.clients_started += 1;
+        }
+    }
+
+    fn end_rests(&mut self, now: Instant) {
+        while let Some(Reverse((at, client))) = self.resting.peek().copied() {
+            if at > now || self.connecting >= CONNECTING_MAX {
+                return;
+            }
+            self.resting.pop();
+            if self.clients[client as usize].conn.is_some() {
+                self.make_idle(client, now);
+            } else {
+                self.connect(client, now);
+            }
+        }
+    }
+
+    /// Starts a connection of the client.
+    fn connect(&mut self, client: u32, now: Instant) {
+        let target = self.plan.target.addr;
+        match self.net.connect(target, source(client, self.plan.connections, target)) {
+            Ok(conn) => {
+                self.client_of_slot[conn.index()] = client;
+                self.clients[client as usize].conn = Some(conn);
+                self.clients[client as usize].state = State::Connecting;
+                self.connecting += 1;
+            }
+            // Every slot is taken by connections that are still closing.
+            Err(_) => self.rest(client, now + Duration::from_millis(10)),
+        }
+    }
+
+    /// Lets the client wait for a moment; then it is idle, or connects again.
+    pub(super) fn rest(&mut self, client: u32, until: Instant) {
+        self.clients[client as usize].state = State::Resting;
+        self.resting.push(Reverse((until, client)));
+    }
+
+    pub(super) fn make_idle(&mut self, client: u32, now: Instant) {
+        let entry = &mut self.clients[client as usize];
+        entry.state = State::Idle;
+        entry.idle_since = now;
+        self.idle.push_back(client);
+    }
+
+    /// Sends what is due; when there is more to send, if a clock knows.
+    fn send_due(&mut self, since: Instant, now: Instant) -> Option<Instant> {
+        let mut room = self.sends_per_turn_max;
+        let Some(arrivals) = self.arrivals else {
+            while room > 0 {
+                let client = self.next_idle()?;
+                self.send(client, now, now);
+                room -= 1;
+            }
+            return (!self.idle.is_empty()).then_some(now);
+        };
+        let due = arrivals.due(nanos(now.saturating_duration_since(since)));
+        self.arrivals_due = due;
+        while self.arrivals_sent < due {
+            if room == 0 {
+                return Some(now);
+            }
+            // Nobody is free: the arrival waits, and its latency counts on.
+            let client = self.next_idle()?;
+            let intended = since + Duration::from_nanos(arrivals.at(self.arrivals_sent));
+            self.arrivals_sent += 1;
+            self.send(client, intended, now);
+            room -= 1;
+        }
+        Some(since + Duration::from_nanos(arrivals.at(due)))
+    }
+
+    /// The client that has been idle longest; those whose connection ended meanwhile are passed over.
+    fn next_idle(&mut self) -> Option<u32> {
+        loop {
+            let client = self.idle.pop_front()?;
+            if self.clients[client as usize].state == State::Idle {
+                return Some(client);
+            }
+        }
+    }
+
+    fn send(&mut self, client: u32, intended: Instant, now: Instant) {
+        let entry = &mut self.clients[client as usize];
+        let Some(conn) = entry.conn else { return };
+        if self.window.is_some() && matches!(self.plan.offer, Offer::Open { .. }) {
+            let possible = intended.max(entry.idle_since);
+            self.lateness.saturating_record(nanos(now.saturating_duration_since(possible)));
+        }
+        entry.intended = intended;
+        entry.state = State::InFlight;
+        let (template, sequence) = (&self.template, entry.sequence);
+        entry.sequence += 1;
+        self.in_flight += 1;
+        self.net.send_with(conn, |out| template.append(client, sequence, out));
+    }
+}

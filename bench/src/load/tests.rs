@@ -1,0 +1,108 @@
+//! Whole runs against a tiny server on loopback: small, and with the right answer known.
+
+use super::*;
+use crate::check::{self, Expected};
+use crate::measure::Subjects;
+use crate::plan::Target;
+use crate::responder::{Reply, Responder};
+use crate::trial::{closed_loop, metric_name};
+
+fn plan(server: &Responder, connections: u32, offer: Offer) -> Plan {
+    Plan {
+        target: Target { addr: server.addr(), path: "/metrics".to_owned() },
+        offer,
+        warmup: Duration::from_millis(20),
+        duration: Duration::from_millis(150),
+        idle: Duration::from_millis(5),
+        metric: metric_name(),
+        ..closed_loop(server.addr(), connections, Subjects::default())
+    }
+}
+
+fn stored(server: &Responder, outcome: &Outcome) -> Result<u64, check::CheckError> {
+    let expected =
+        Expected { acknowledged: outcome.acknowledged_samples, unanswered: outcome.unanswered_samples };
+    check::check(server.addr(), "any", 0..=1, expected)
+}
+
+#[test]
+fn a_closed_loop_counts_exactly_what_is_stored() {
+    let server = Responder::counting(|_| None);
+    let outcome = run(&plan(&server, 4, Offer::Closed), &Live::default()).unwrap();
+    assert!(outcome.acknowledged_samples > 0);
+    assert_eq!(outcome.unanswered_samples, 0);
+    assert_eq!(outcome.level, Some(Durability::Written));
+    assert_eq!(outcome.statuses, BTreeMap::from([(202, outcome.acknowledged_samples)]));
+    assert!(outcome.answered <= outcome.acknowledged_samples && !outcome.latency.is_empty());
+    assert_eq!(stored(&server, &outcome).unwrap(), outcome.acknowledged_samples);
+}
+
+#[test]
+fn an_open_loop_offers_what_its_clock_says_and_batches_count_by_sample() {
+    let server = Responder::counting(|_| None);
+    let offer = Offer::Open { requests_per_s: 200 };
+    let plan = Plan { batch: 5, series: 3, ..plan(&server, 3, offer) };
+    let outcome = run(&plan, &Live::default()).unwrap();
+    let requests: u64 = outcome.statuses.values().sum();
+    // 170 ms at 200 a second are 35 arrivals; a busy machine stretches the time and never drops an arrival.
+    assert!(requests + outcome.arrivals_unsent >= 34, "{requests} and {}", outcome.arrivals_unsent);
+    assert_eq!(outcome.acknowledged_samples, requests * 5);
+    stored(&server, &outcome).unwrap();
+}
+
+/// Refusals are obeyed and nothing refused is counted as acknowledged.
+/// Method: each connection's first request is refused without a time, so it rests for the least pause.
+#[test]
+fn refusals_are_obeyed_and_counted() {
+    let refused = || Some(Reply::Answer(503, "Retry-After: 0\r\n", "{}".to_owned()));
+    let server = Responder::counting(move |post| if post < 3 { refused() } else { None });
+    let outcome = run(&plan(&server, 3, Offer::Closed), &Live::default()).unwrap();
+    assert_eq!(outcome.statuses.get(&503), Some(&3));
+    assert_eq!(outcome.pauses, 3);
+    assert_eq!(Some(&outcome.acknowledged_samples), outcome.statuses.get(&202));
+    stored(&server, &outcome).unwrap();
+}
+
+/// A connection that ends without an answer leaves its samples in doubt, and the client connects again.
+#[test]
+fn lost_requests_make_a_range_and_the_connection_comes_back() {
+    let server = Responder::counting(|post| (post == 5).then_some(Reply::HangUp));
+    let outcome = run(&plan(&server, 1, Offer::Closed), &Live::default()).unwrap();
+    assert_eq!((outcome.connections_lost, outcome.unanswered_samples), (1, 1));
+    assert!(outcome.acknowledged_samples > 5, "the client did not come back");
+    stored(&server, &outcome).unwrap();
+}
+
+#[test]
+fn a_server_that_closes_after_an_answer_loses_nothing() {
+    let closing = || Some(Reply::Answer(404, "Connection: close\r\n", String::new()));
+    let server = Responder::counting(move |post| if post % 4 == 1 { closing() } else { None });
+    let outcome = run(&plan(&server, 2, Offer::Closed), &Live::default()).unwrap();
+    assert!(outcome.statuses[&404] >= 1 && outcome.statuses[&202] >= 2, "{:?}", outcome.statuses);
+    assert_eq!((outcome.connections_lost, outcome.unanswered_samples), (0, 0));
+    stored(&server, &outcome).unwrap();
+}
+
+#[test]
+fn each_connection_is_used_exactly_once() {
+    let server = Responder::counting(|_| None);
+    let outcome = run(&plan(&server, 40, Offer::Once), &Live::default()).unwrap();
+    assert_eq!(outcome.statuses, BTreeMap::from([(202, 40)]));
+    assert_eq!(outcome.answered, 40);
+    stored(&server, &outcome).unwrap();
+}
+
+#[test]
+fn a_level_that_was_not_reached_is_noticed() {
+    let server = Responder::counting(|_| None);
+    let plan = Plan { durability: Some(Durability::Synced), ..plan(&server, 2, Offer::Once) };
+    assert_eq!(run(&plan, &Live::default()).unwrap().levels_missed, 2);
+}
+
+#[test]
+fn nobody_listening_is_an_error_that_says_so() {
+    let server = Responder::counting(|_| None);
+    let live = Live::default();
+    live.stop.store(true, Ordering::Relaxed);
+    assert!(matches!(run(&plan(&server, 1, Offer::Closed), &live), Err(LoadError::Stopped)));
+}

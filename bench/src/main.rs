@@ -1,0 +1,112 @@
+//! bench: offers load to a whole server, checks that it did what it answered, and says what it cost.
+//!
+//! Always: everything ends by itself; servers and folders that a run made are gone afterwards, after errors too; a run
+//! whose samples are not stored exactly as acknowledged fails, however fast it was.
+//! Not here: micro-benchmarks, which live with their crates.
+//! Read next: `load.rs` for the generator, `measure.rs` for what is read from the kernel, `compare.rs` for the
+//! reference.
+
+mod answers;
+mod arrivals;
+mod load;
+mod pauses;
+mod plan;
+mod request;
+
+mod check;
+mod fetch;
+mod figures;
+mod measure;
+mod trial;
+
+mod peer;
+
+mod compare;
+mod idle;
+mod run;
+mod syscalls;
+
+mod record;
+mod report;
+mod table;
+
+#[cfg(test)]
+mod responder;
+
+use clap::{Parser, Subcommand};
+use load::Live;
+use shard::signal::Signals;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+#[derive(Parser)]
+#[command(name = "bench", version, about = "Load for ringwatch and its peers, with the right answer checked")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Offer load to a server and check what it stored
+    Run(run::RunArguments),
+    /// Start ours and nginx on one core and compare them in turns
+    Compare(compare::CompareArguments),
+    /// Hold many idle connections, read their cost in memory, then use each once
+    Connections(idle::IdleArguments),
+    /// Count system calls per request at saturation
+    Syscalls(syscalls::SyscallsArguments),
+}
+
+/// Whether figures and checks are as they should be; an error is another matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Failed,
+}
+
+impl Verdict {
+    fn from_failed(failed: bool) -> Verdict {
+        if failed { Verdict::Failed } else { Verdict::Passed }
+    }
+}
+
+/// Exit codes: 0 passed, 1 failed or could not, 2 wrong usage (clap's).
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let live = Arc::new(Live::default());
+    stop_on_signal(&live);
+    let result = match arguments.command {
+        Command::Run(arguments) => run::run(arguments, &live),
+        Command::Compare(arguments) => compare::run(arguments, &live),
+        Command::Connections(arguments) => idle::run(arguments, &live),
+        Command::Syscalls(arguments) => syscalls::run(arguments, &live),
+    };
+    match result {
+        Ok(Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first signal ends the load in order, so that peers and folders go too; the second ends the process.
+fn stop_on_signal(live: &Arc<Live>) {
+    let Ok(mut signals) = Signals::catch() else { return };
+    let live = Arc::clone(live);
+    thread::spawn(move || {
+        signals.wait();
+        live.stop.store(true, Ordering::Relaxed);
+        signals.wait();
+        std::process::exit(1);
+    });
+}
+
+/// The generator's core when none is named: the last one allowed.
+fn default_core() -> Option<usize> {
+    shard::topology::discover().ok()?.allowed.last().map(|core| core.0)
+}

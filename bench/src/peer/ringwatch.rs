@@ -1,0 +1,60 @@
+//! Our own server as a peer: one shard on one core, data in a folder that is removed afterwards.
+
+use super::{Peer, PeerError, folder, free_addr};
+use crate::plan::Durability;
+use shard::topology::CoreId;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const NAME: &str = "ringwatch";
+
+/// How it is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Ringwatch {
+    /// The binary.
+    pub binary: PathBuf,
+    /// Its one core.
+    pub core: CoreId,
+    /// What it promises where a request asks for nothing.
+    pub durability: Durability,
+    /// Below which its data goes; the disk below it decides what `synced` costs.
+    pub data_parent: Option<PathBuf>,
+    /// Further settings, `KEY=VALUE`.
+    pub sets: Vec<String>,
+}
+
+impl Ringwatch {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(&self) -> Result<Peer, PeerError> {
+        if !self.binary.is_file() {
+            return Err(PeerError::Missing {
+                name: NAME,
+                hint: format!(
+                    "build {} with `cargo build --release`, or name it by --ringwatch",
+                    self.binary.display()
+                ),
+            });
+        }
+        let io = |source| PeerError::Io { name: NAME, source };
+        let folder = folder(self.data_parent.as_deref()).map_err(io)?;
+        let addr = free_addr().map_err(io)?;
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--listen", &addr.to_string()]);
+        let settings = [
+            format!("data_dir={}", folder.path().join("data").display()),
+            "shards=1".to_owned(),
+            format!("cores={}", self.core),
+            format!("ingest.durability={}", self.durability.name()),
+        ];
+        for setting in settings.iter().chain(&self.sets) {
+            command.args(["--set", setting]);
+        }
+        Peer::start(NAME, command, None, addr, "/-/ready", folder)
+    }
+}
+
+/// The release binary beside this one.
+pub(crate) fn default_binary() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.parent().unwrap_or(Path::new("target/release")).join("ringwatch")
+}

@@ -1,0 +1,208 @@
+//! What a run offers to whom: settled before the first byte is sent.
+
+use crate::measure::Subjects;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+/// Connections of one run at most.
+pub(crate) const CONNECTIONS_MAX: u32 = 500_000;
+
+/// Label sets per connection at most.
+pub(crate) const SERIES_MAX: u32 = 1_000_000;
+
+/// Samples per request at most.
+pub(crate) const BATCH_MAX: u32 = 100_000;
+
+/// Requests per second at most.
+pub(crate) const RATE_MAX: u64 = 10_000_000;
+
+/// How far a sample shall be before its answer comes; the words of the `Durability` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Durability {
+    /// In the server's memory
+    Memory,
+    /// Handed to the kernel
+    Written,
+    /// On the device
+    Synced,
+}
+
+impl Durability {
+    /// The word in header and configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Durability::Memory => "memory",
+            Durability::Written => "written",
+            Durability::Synced => "synced",
+        }
+    }
+
+    /// The level of that name.
+    pub(crate) fn from_name(name: &[u8]) -> Option<Durability> {
+        let levels = [Durability::Memory, Durability::Written, Durability::Synced];
+        levels.into_iter().find(|level| level.name().as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+/// When requests leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// On a clock; latency counts from the intended moment.
+    Open {
+        /// Arrivals a second, over all connections.
+        requests_per_s: u64,
+    },
+    /// Each connection sends its next request when the last was answered.
+    Closed,
+    /// Each connection sends one request.
+    Once,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Whom.
+    pub target: Target,
+    /// When.
+    pub offer: Offer,
+    /// Open at once, each with at most one request in flight.
+    pub connections: u32,
+    /// Load before the window that is measured.
+    pub warmup: Duration,
+    /// The window that is measured.
+    pub duration: Duration,
+    /// How long the connections stay idle before the load, so that their memory can be read.
+    pub idle: Duration,
+    /// Samples in a request.
+    pub batch: u32,
+    /// Label sets per connection; 0 for one series without labels.
+    pub series: u32,
+    /// Asked for by header; the server's default when absent.
+    pub durability: Option<Durability>,
+    /// The name of every sample; no other run has it.
+    pub metric: String,
+    /// Whose cost is read. The generator is pinned to the core that is named here.
+    pub subjects: Subjects,
+    /// Whether to tell each second how it goes.
+    pub progress: bool,
+}
+
+/// A server and a path on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Where samples are posted to.
+    pub path: String,
+}
+
+/// Why a target was not understood.
+#[derive(Debug)]
+pub(crate) enum TargetError {
+    /// Another scheme than http.
+    Scheme,
+    /// Not host and port.
+    Address(String),
+    /// The name did not resolve.
+    Unresolved(String),
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetError::Scheme => f.write_str("only http:// is spoken here"),
+            TargetError::Address(text) => write!(f, "{text:?} is no HOST:PORT"),
+            TargetError::Unresolved(text) => write!(f, "{text:?} does not resolve to an address"),
+        }
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+/// The path of SPEC §2.1.
+pub(crate) const INGEST_PATH: &str = "/metrics";
+
+impl Target {
+    /// Understands `http://HOST:PORT/path` and `HOST:PORT`; without a path it is `/metrics`, without a port 80.
+    pub(crate) fn parse(text: &str) -> Result<Target, TargetError> {
+        let rest = text.strip_prefix("http://").unwrap_or(text);
+        if rest.contains("://") {
+            return Err(TargetError::Scheme);
+        }
+        let (address, path) = match rest.find('/') {
+            Some(at) if rest.len() > at + 1 => (&rest[..at], &rest[at..]),
+            Some(at) => (&rest[..at], INGEST_PATH),
+            None => (rest, INGEST_PATH),
+        };
+        let has_port = address.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok())
+            && address.contains(':')
+            && !address.ends_with(']');
+        let with_port = if has_port { address.to_owned() } else { format!("{address}:80") };
+        if address.is_empty() || path.contains(|c: char| c.is_ascii_control() || c == ' ') {
+            return Err(TargetError::Address(text.to_owned()));
+        }
+        let mut found =
+            with_port.to_socket_addrs().map_err(|_| TargetError::Unresolved(address.to_owned()))?;
+        let addr = found.next().ok_or_else(|| TargetError::Unresolved(address.to_owned()))?;
+        Ok(Target { addr, path: path.to_owned() })
+    }
+}
+
+/// A time such as `500ms`, `4s`, `2m`; a bare number counts seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{text:?} is no time: use 500ms, 4s, 2m or 1h")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no time: use 500ms, 4s, 2m or 1h"))?;
+    Duration::try_from_secs_f64(number * seconds)
+        .ok()
+        .filter(|time| *time <= DURATION_MAX)
+        .ok_or_else(|| format!("{text:?} is beyond a day"))
+}
+
+/// Everything here ends by itself, and within a day.
+const DURATION_MAX: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_understood_with_and_without_scheme_and_path() {
+        for (text, addr, path) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080", "/metrics"),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080", "/metrics"),
+            ("http://127.0.0.1:8080/", "127.0.0.1:8080", "/metrics"),
+            ("http://127.0.0.1/a/b?c=d", "127.0.0.1:80", "/a/b?c=d"),
+            ("[::1]:81/x", "[::1]:81", "/x"),
+            ("[::1]", "[::1]:80", "/metrics"),
+        ] {
+            let target = Target::parse(text).unwrap();
+            assert_eq!((target.addr, target.path.as_str()), (addr.parse().unwrap(), path), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_targets_are_refused() {
+        for text in ["https://127.0.0.1:1", "", "/x", "127.0.0.1:1/a b"] {
+            assert!(Target::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units_and_an_end() {
+        for (text, millis) in [("500ms", 500), ("4s", 4_000), ("4", 4_000), ("0.5s", 500), ("2m", 120_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "4 s", "-1s", "25h", "1d", "1.2.3s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! One line of JSON per run: enough to repeat it, and to compare it by machine and date.
+
+use crate::measure::machine::{self, Machine};
+use serde::Serialize;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+
+#[derive(Serialize)]
+struct Record<'a, F> {
+    date: String,
+    machine: Machine,
+    command: &'a [String],
+    figures: &'a F,
+}
+
+/// Appends the figures to a file, with date, machine, commit and the command that led to them.
+///
+/// # Errors
+/// If the file cannot be opened or written.
+pub(crate) fn append<F: Serialize>(file: &Path, figures: &F) -> io::Result<()> {
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let line = line(&Record { date, machine: machine::look(), command: &command, figures })?;
+    OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
+}
+
+fn line<F: Serialize>(record: &Record<'_, F>) -> io::Result<String> {
+    Ok(serde_json::to_string(record)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_record_is_one_line_with_all_that_is_needed_to_repeat_it() {
+        let machine =
+            Machine { cpu: Some("a \"b\"".into()), cores: 2, kernel: None, commit: Some("abc".into()) };
+        let command = ["run".to_owned(), "127.0.0.1:8080".to_owned()];
+        let figures = json!({ "requests_per_s": 1.5 });
+        let date = "2026-11-21T09:00:00Z".to_owned();
+        let line = line(&Record { date, machine, command: &command, figures: &figures }).unwrap();
+        assert_eq!(line.matches('\n').count(), 1);
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["machine"]["cpu"], "a \"b\"");
+        assert_eq!(read["machine"]["kernel"], Value::Null);
+        assert_eq!(read["command"], json!(["run", "127.0.0.1:8080"]));
+        assert_eq!(read["figures"]["requests_per_s"], 1.5);
+        assert_eq!(read["date"], "2026-11-21T09:00:00Z");
+    }
+
+    #[test]
+    fn records_are_appended() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records.jsonl");
+        append(&file, &json!(1)).unwrap();
+        append(&file, &json!(2)).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let figures: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["figures"].clone())
+            .collect();
+        assert_eq!(figures, [json!(1), json!(2)]);
+    }
+}

@@ -1,0 +1,152 @@
+//! A tiny server for tests: one thread per connection, answers by a function.
+
+use http::{Decoded, Decoder, Limits, Method, parameters};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// What a request is answered with.
+pub(crate) enum Reply {
+    /// Status, further header lines, body.
+    Answer(u16, &'static str, String),
+    /// The connection ends without an answer.
+    HangUp,
+}
+
+/// What a reply is made from: whether it is a POST, the path, the query, and the body.
+pub(crate) struct Asked<'a> {
+    pub(crate) is_post: bool,
+    pub(crate) path: &'a str,
+    pub(crate) query: &'a str,
+    pub(crate) body: &'a [u8],
+}
+
+type Answering = dyn Fn(&Asked<'_>) -> Reply + Send + Sync;
+
+/// Listens on a free port of loopback until dropped.
+pub(crate) struct Responder {
+    addr: SocketAddr,
+    ended: Arc<AtomicBool>,
+}
+
+impl Responder {
+    pub(crate) fn new(answering: impl Fn(&Asked<'_>) -> Reply + Send + Sync + 'static) -> Responder {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let answering: Arc<Answering> = Arc::new(answering);
+        let seen = Arc::clone(&ended);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if seen.load(Ordering::Relaxed) {
+                    return;
+                }
+                let answering = Arc::clone(&answering);
+                thread::spawn(move || serve(stream, &*answering));
+            }
+        });
+        Responder { addr, ended }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Says that it stores so many samples, whatever it is asked.
+    pub(crate) fn storing(samples: u64) -> Responder {
+        Responder::new(move |_| count(samples))
+    }
+
+    /// Stores samples evenly over a time, and refuses to count more than `most` at once.
+    pub(crate) fn storing_at_most_in_one_answer(
+        samples: u64,
+        times: RangeInclusive<i64>,
+        most: u64,
+    ) -> Responder {
+        Responder::new(move |asked| {
+            let bound = |name: &str| -> i64 {
+                let found = parameters(asked.query).flatten().find(|(key, _)| key == name);
+                found.unwrap().1.parse().unwrap()
+            };
+            let span = times.end() - times.start() + 1;
+            let at = |n: u64| times.start() + span * n as i64 / samples as i64;
+            let found =
+                (0..samples).filter(|n| (bound("start")..=bound("end")).contains(&at(*n))).count() as u64;
+            if found > most {
+                Reply::Answer(422, "", r#"{"error":"too much"}"#.to_owned())
+            } else {
+                count(found)
+            }
+        })
+    }
+
+    /// Knows nothing of samples.
+    pub(crate) fn foreign() -> Responder {
+        Responder::new(|_| Reply::Answer(404, "", "not here".to_owned()))
+    }
+
+    /// Accepts samples and counts them; `reply` may answer a POST otherwise by its number, from 0.
+    pub(crate) fn counting(reply: impl Fn(u64) -> Option<Reply> + Send + Sync + 'static) -> Responder {
+        let (stored, posts) = (AtomicU64::new(0), AtomicU64::new(0));
+        Responder::new(move |asked| {
+            if !asked.is_post {
+                assert_eq!(asked.path, "/percentile");
+                return count(stored.load(Ordering::Relaxed));
+            }
+            let body: serde_json::Value = serde_json::from_slice(asked.body).unwrap();
+            let samples = body.get("metrics").map_or(1, |metrics| metrics.as_array().unwrap().len());
+            if let Some(other) = reply(posts.fetch_add(1, Ordering::Relaxed)) {
+                return other;
+            }
+            stored.fetch_add(samples as u64, Ordering::Relaxed);
+            Reply::Answer(202, "Durability: written\r\n", r#"{"status":"accepted"}"#.to_owned())
+        })
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // Wakes the accepting thread; if this fails it has ended already.
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+fn count(samples: u64) -> Reply {
+    Reply::Answer(200, "", format!(r#"{{"p50":1,"count":{samples}}}"#))
+}
+
+fn serve(mut stream: TcpStream, answering: &Answering) {
+    let mut decoder = Decoder::default();
+    let mut received = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let (reply, consumed) = match decoder.decode(&mut received, &Limits::default()).unwrap() {
+            Decoded::Request { request, consumed } => {
+                let asked = Asked {
+                    is_post: request.method == Method::Post,
+                    path: request.path,
+                    query: request.query,
+                    body: request.body,
+                };
+                (answering(&asked), consumed)
+            }
+            Decoded::Partial { .. } => {
+                match stream.read(&mut piece) {
+                    Ok(bytes) if bytes > 0 => received.extend_from_slice(&piece[..bytes]),
+                    _ => return,
+                }
+                continue;
+            }
+        };
+        received.drain(..consumed);
+        let Reply::Answer(status, headers, body) = reply else { return };
+        let head = format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        if stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).is_err() {
+            return;
+        }
+    }
+}
