@@ -87,6 +87,8 @@ pub struct Front {
     latency: Histogram<u64>,
     stopping_since: Option<u64>,
     idle: Vec<ConnId>,
+    /// Connections to look at before the turn is over: their clients will send no more.
+    ended: Vec<ConnId>,
 }
 
 impl Front {
@@ -114,6 +116,7 @@ impl Front {
                 .expect("from 1 µs to 60 s at three digits is a legal histogram"),
             stopping_since: None,
             idle: Vec::new(),
+            ended: Vec::new(),
             shared,
         })
     }
@@ -186,13 +189,8 @@ impl Front {
     /// The client will send no more. What it is owed still goes out; then the connection is closed.
     fn half_closed(&mut self, conn: ConnId) {
         let Some(connection) = self.exchange.connection(conn) else { return };
-        let owed = connection.withheld > 0 || connection.asked.is_some() || connection.closing;
-        connection.unfinished = None;
         connection.ended = true;
-        let replied = self.exchange.replies.iter().any(|(reply, _)| reply.conn == conn);
-        if !owed && !replied {
-            self.net.close(conn);
-        }
+        self.ended.push(conn);
     }
 
     fn resume(&mut self, conn: ConnId) {
@@ -201,7 +199,24 @@ impl Front {
                 connection.paused = false;
                 self.net.resume_receive(conn);
             }
+            if connection.ended {
+                self.ended.push(conn);
+            }
             self.exchange.resume(conn);
+        }
+    }
+
+    /// Closes the connections whose clients will send no more and are owed nothing. Requests that came before
+    /// the end and are held back, behind a query or unread answers, are looked at first; half a request never
+    /// becomes a whole one.
+    fn close_ended(&mut self) {
+        for conn in std::mem::take(&mut self.ended) {
+            let held_back = self.net.pending_send_bytes(conn) > UNREAD_ANSWER_BYTES_MAX;
+            let Some(connection) = self.exchange.connection(conn) else { continue };
+            let looked_at_later = held_back && connection.unfinished.is_some();
+            if connection.withheld == 0 && !connection.waits() && !looked_at_later {
+                self.net.close(conn);
+            }
         }
     }
 
@@ -229,7 +244,9 @@ impl Front {
         let counters = &shared.shards[self.index].front;
         let exchange = &mut self.exchange;
         exchange.intake.seal_frame(exchange.now.nanos);
+        let now_nanos = exchange.now.nanos;
         let somebody_waits = exchange.replies.iter().any(|(_, level)| *level > Durability::Memory)
+            || self.handover_at.iter().flatten().any(|at| *at <= now_nanos)
             || !self.position_asks.is_empty()
             || !self.withheld.is_empty()
             || exchange.intake.wal.writer.unwritten_bytes() > UNWRITTEN_BYTES_MAX
@@ -249,9 +266,13 @@ impl Front {
         self.send_replies();
         self.ask_for_files();
         self.answer_positions();
-        if !self.withheld.is_empty() || self.position_asks.iter().any(|(_, end)| end.is_some()) {
+        if !self.withheld.is_empty()
+            || self.position_asks.iter().any(|(_, end)| end.is_some())
+            || self.exchange.intake.wal.writer.rotation_waits_for_sync()
+        {
             self.exchange.intake.wal.begin_sync(&mut self.net);
         }
+        self.close_ended();
         for conn in std::mem::take(&mut self.exchange.pauses) {
             self.net.pause_receive(conn);
         }
@@ -296,14 +317,16 @@ impl Front {
     fn send(&mut self, reply: Reply) {
         let conn = reply.conn;
         self.net.send_with(conn, |out| self.renderer.render(&reply, out));
-        let ended = self.exchange.connection(conn).is_some_and(|connection| connection.ended);
+        if self.exchange.connection(conn).is_some_and(|connection| connection.ended) {
+            self.ended.push(conn);
+        }
         if let (Some(log), Some(status)) = (&mut self.access_log, reply.status()) {
             log.line(&reply, status, self.exchange.now.unix_ms, shard::clock::monotonic_nanos());
         }
         if matches!(reply.payload, Payload::Refused(_)) && reply.closes() {
             // The client may still be sending what was refused; it is to read the answer first.
             self.net.close_lingering(conn);
-        } else if reply.closes() || ended {
+        } else if reply.closes() {
             self.net.close(conn);
         }
     }

@@ -96,6 +96,13 @@ impl fmt::Display for LaunchError {
         match self {
             LaunchError::System(error) => error.fmt(f),
             LaunchError::Topology(error) => error.fmt(f),
+            LaunchError::DataDirectory { path, cause } if cause.kind() == io::ErrorKind::StorageFull => {
+                write!(
+                    f,
+                    "cannot use the data directory {}: {cause}; free some space there, even a start writes a few bytes",
+                    path.display()
+                )
+            }
             LaunchError::DataDirectory { path, cause } => write!(
                 f,
                 "cannot use the data directory {}: {cause}; make it writable, or choose another with --set data_dir=…",

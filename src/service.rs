@@ -247,6 +247,8 @@ impl Service {
             ToPeer::RulePart { rule, from, part } => {
                 let counters = &self.shared.shards[self.index].store;
                 self.rules.report(rule, from, part, now.unix_ms, counters);
+                // What came may have set a deadline, and the clock sleeps without a timer when there was none.
+                self.rules_due.notify();
             }
             ToPeer::Switch { from, switch } => jobs.push(Job::Switch { from, switch }),
             ToPeer::Switched { result } => self.flush.switched(result),

@@ -451,6 +451,12 @@ impl Writer {
         !self.syncing && self.to_sync().is_some()
     }
 
+    /// Whether a file that is no longer written waits for its sync. Ask for it at every level: with two such
+    /// files there is no third.
+    pub fn rotation_waits_for_sync(&self) -> bool {
+        !self.old.is_empty()
+    }
+
     fn to_sync(&self) -> Option<&Open> {
         let open = self.old.front().or(self.current.as_ref())?;
         (open.written.position > open.synced.position).then_some(open)
