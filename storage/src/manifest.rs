@@ -111,7 +111,8 @@ impl Manifest {
     /// of journals that no loop writes any more stay, so that a loop that takes one up again goes on above.
     pub fn with_shards(&self, shards: u16) -> Manifest {
         let journals = self.positions.first().map_or(0, Vec::len).max(usize::from(shards));
-        let highest: Vec<JournalPosition> = (0..journals).map(|journal| self.highest_position(journal)).collect();
+        let highest: Vec<JournalPosition> =
+            (0..journals).map(|journal| self.highest_position(journal)).collect();
         Manifest {
             shards,
             routing_generation: self.routing_generation + 1,

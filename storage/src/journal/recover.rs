@@ -116,7 +116,8 @@ pub struct Recovered {
     pub loop_index: u16,
     /// The files to replay, oldest first.
     pub files: Vec<JournalFile>,
-    /// Files that nobody needs: prepared and never begun, or behind a last good position. May be removed.
+    /// Files that nobody needs: prepared and never begun, void, or below a truncation. May be removed, once
+    /// replay has not missed them.
     pub unused: Vec<u64>,
     /// Where the crash broke off, if it did.
     pub torn: Option<TornTail>,
@@ -171,7 +172,8 @@ impl fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
-/// Reads a loop's journal through, decides what is good, and makes the good part durable.
+/// Reads a loop's journal through, decides what is good, makes that durable, and removes what lies behind a
+/// torn place.
 pub async fn recover<D: Disk>(
     disk: &D,
     loop_index: u16,
@@ -196,6 +198,11 @@ pub async fn recover<D: Disk>(
     let mut kept = chain.len();
     for (at, scan) in chain.iter_mut().enumerate() {
         let path = file_path(loop_index, scan.link.sequence);
+        if scan.never_begun() {
+            recovered.torn = Some(TornTail { path, position: 0 });
+            kept = at;
+            break;
+        }
         let complete = scan.settle(&path, recovered.resume.next_offset, &mut recovered);
         if on_damage == OnDamage::Stop
             && let Some(damage) = recovered.damage.first()
@@ -217,8 +224,16 @@ pub async fn recover<D: Disk>(
             break;
         }
     }
-    // Nothing behind a torn place was ever answered at a level that survives what tore it.
-    unused.extend(chain.drain(kept..).map(|scan| scan.link.sequence));
+    // Nothing behind a torn place was ever answered at a level that survives what tore it. Newest first and
+    // each durably: a file that outlived the one before it would look like the rest of a truncation.
+    for scan in chain.drain(kept..).rev() {
+        let path = file_path(loop_index, scan.link.sequence);
+        let remove = async {
+            disk.remove(&path).await?;
+            disk.sync_dir(&folder(loop_index)).await
+        };
+        remove.await.map_err(|error| RecoverError::Disk { path: path.clone(), error })?;
+    }
     // After `kill -9` good frames may be in the kernel alone. The next head will call them good, so a power
     // cut must not take them any more.
     for scan in chain.iter().rev().take(2) {
@@ -266,30 +281,45 @@ async fn read_chain<D: Disk>(disk: &D, loop_index: u16) -> Result<(Vec<Link>, Ve
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(RecoverError::Disk { path: folder, error }),
     };
-    let (mut chain, mut unused): (Vec<Link>, Vec<u64>) = (Vec::new(), Vec::new());
+    let (mut links, mut unused): (Vec<Link>, Vec<u64>) = (Vec::new(), Vec::new());
     for sequence in names.iter().filter_map(|name| sequence_of(name)) {
         let link = Link { sequence, head: None, limit: None, attested: 0 };
-        let Some(link) = read_head(disk, loop_index, link).await? else {
-            unused.push(sequence);
+        match read_head(disk, loop_index, link).await? {
+            Some(link) => links.push(link),
+            None => unused.push(sequence),
+        }
+    }
+    // Backwards, for the newest head says which files came before it. What it passes over is void, whichever
+    // of the void files a crash has left.
+    let mut chain: Vec<Link> = Vec::new();
+    let mut next = links.pop();
+    while let Some(link) = next {
+        chain.push(link);
+        let Some(previous) = link.head.map(|head| head.previous) else {
+            next = links.pop();
             continue;
         };
-        if let Some(previous) = link.head.map(|head| head.previous) {
-            // What lies between the last good position and this file is void.
-            while let Some(last) = chain.pop_if(|last| last.sequence > previous.end.sequence) {
-                unused.push(last.sequence);
-            }
-            match chain.last_mut() {
-                Some(last) if last.sequence == previous.end.sequence => {
-                    last.limit = Some(previous.end.offset);
-                    last.attested = previous.synced;
-                }
-                // Its predecessor is gone, as after a truncation that a power cut left half done. Whether
-                // the older files were still needed only a manifest can tell; replay asks it.
-                _ => unused.extend(chain.drain(..).map(|link| link.sequence)),
-            }
+        while let Some(void) = links.pop_if(|older| older.sequence > previous.end.sequence) {
+            unused.push(void.sequence);
         }
-        chain.push(link);
+        next = links.pop_if(|older| older.sequence == previous.end.sequence);
+        if next.is_none()
+            && let Some(at) = unused.iter().position(|of| *of == previous.end.sequence)
+        {
+            // It was begun, for this head was written behind its frames, and its own head is not there:
+            // `attest` decides whether it ever was on the device.
+            unused.swap_remove(at);
+            next = Some(Link { sequence: previous.end.sequence, head: None, limit: None, attested: 0 });
+        }
+        if let Some(older) = &mut next {
+            older.limit = Some(previous.end.offset);
+            older.attested = previous.synced;
+        }
     }
+    // The predecessor is gone, as after a truncation that a power cut left half done. Whether the older files
+    // were still needed only a manifest can tell; replay asks it.
+    unused.extend(links.into_iter().map(|link| link.sequence));
+    chain.reverse();
     Ok((chain, unused))
 }
 
@@ -360,6 +390,11 @@ impl Scan {
             }
             _ => self.runs.push(Run { bytes, records, last_stamp: frame.stamp }),
         }
+    }
+
+    /// Whether nothing says that even the head was on the device.
+    fn never_begun(&self) -> bool {
+        self.link.head.is_none() && self.attested <= HEAD_BYTES as u64
     }
 
     /// Decides where the good part ends, and reports what is wrong. Whether the next file may be replayed.

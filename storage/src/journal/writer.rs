@@ -175,6 +175,8 @@ pub struct Writer {
     last_nanos: u64,
     next_sequence: u64,
     asked_for: Option<NextFile>,
+    /// The last file that was asked for could not be made.
+    was_refused: bool,
     prepared: Option<NextFile>,
     /// The last good end before the files below, for the next head.
     base: Previous,
@@ -209,6 +211,7 @@ impl Writer {
             last_nanos: 0,
             next_sequence: resume.next_sequence.max(1),
             asked_for: None,
+            was_refused: false,
             prepared: None,
             base: resume.previous,
             old: VecDeque::new(),
@@ -239,8 +242,9 @@ impl Writer {
             return None;
         }
         let dictionary = self.dictionary.bytes().max(self.dictionary_bytes_last);
-        let bytes = (FILE_TO_DICTIONARY_BYTES * dictionary)
-            .clamp(self.limits.file_bytes_min, self.limits.file_bytes_max);
+        // A disk without room for a large file may still have room for a small one.
+        let fitting = if self.was_refused { 0 } else { FILE_TO_DICTIONARY_BYTES * dictionary };
+        let bytes = fitting.clamp(self.limits.file_bytes_min, self.limits.file_bytes_max);
         let file = NextFile { sequence: self.next_sequence, bytes };
         self.next_sequence += 1;
         self.asked_for = Some(file);
@@ -251,11 +255,13 @@ impl Writer {
     pub fn install(&mut self, file: PreparedFile) {
         debug_assert_eq!(self.asked_for, Some(file.file));
         self.asked_for = None;
+        self.was_refused = false;
         self.prepared = Some(file.file);
     }
 
     /// The file that was asked for could not be made; [`Self::needs_file`] asks again.
     pub fn not_prepared(&mut self) {
+        self.was_refused = true;
         self.asked_for = None;
     }
 

@@ -1,0 +1,595 @@
+//! The server in small, on one thread: loops with their journals, executors with their stores, the keeper.
+//!
+//! It makes the calls that the server's `front`, `service` and `launch` make, in their order; a step is what
+//! there happens without a wait. What it answers and refuses stands in the [`Record`].
+
+use super::record::{Batch, Contents, Crash, Fate, Level, Record, Row};
+use super::script::Random;
+use super::start::{NotStarted, start};
+use model::{LabelSet, MetricKind, Sample, SeriesHash, SeriesNumber, Share, Stamp, StampClock, Timestamp};
+use std::collections::{BTreeMap, VecDeque};
+use storage::disk::{Disk as _, DiskFile as _, SimDisk, SimFile, ready};
+use storage::journal::{
+    self, JournalLimits, JournalPosition, NextFile, Reserve, Sync, Writer, batch_bytes_max,
+};
+use storage::manifest::Manifest;
+use storage::segment::{SEGMENTS_FOLDER, segment_path};
+use storage::store::{FlushJob, Flushed, Store};
+
+/// Samples older than this are hidden, and segments of such samples dropped.
+const RETENTION_MS: i64 = 6_000;
+const BEGIN_MS: i64 = 1_700_000_000_000;
+const NAMES: [&str; 2] = ["cpu", "mem"];
+const LIMITS: JournalLimits = JournalLimits {
+    file_bytes_min: 6 * 1024,
+    file_bytes_max: 12 * 1024,
+    dictionary_entries_max: 16,
+    buffer_bytes_max: 1 << 16,
+};
+
+/// The shard that owns a series.
+pub(crate) fn owner(hash: SeriesHash, shards: usize) -> usize {
+    hash.slot().owner(shards)
+}
+
+/// The series with that number in the script.
+pub(crate) fn labels_of(series: u32) -> LabelSet {
+    LabelSet::new(NAMES[series as usize % 2], &[("n", &series.to_string())]).expect("a legal label set")
+}
+
+/// Which positions a flush names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// Those that the loops told before the memtable was frozen; what came since is in the segment too.
+    Told,
+    /// Those up to which the frozen memtable goes, once the loops have told that they are synced.
+    Frozen,
+}
+
+enum Message {
+    Share(Share),
+    Position { position: JournalPosition, stamp: Stamp },
+}
+
+impl Message {
+    fn key(&self) -> (u64, u16) {
+        let (Message::Share(Share { stamp, .. }) | Message::Position { stamp, .. }) = self;
+        (stamp.nanos, stamp.loop_index)
+    }
+}
+
+struct Loop {
+    writer: Writer,
+    files: BTreeMap<u64, SimFile>,
+    wanted_file: Option<NextFile>,
+    stamps: StampClock,
+    last_stamp: Stamp,
+    open: Vec<Option<Share>>,
+    in_open: Vec<usize>,
+    sealed: Vec<(usize, Share)>,
+    /// The turn's batches that are sealed, with where their frame ends.
+    turn: Vec<(JournalPosition, usize)>,
+    withheld: VecDeque<(JournalPosition, usize)>,
+    asks: Vec<(usize, Option<JournalPosition>)>,
+    /// A sync under way; its outcome where the device was quicker than the loop.
+    syncing: Option<(Sync, Option<std::io::Result<()>>)>,
+}
+
+enum Flush {
+    Resting,
+    Asking(Vec<Option<JournalPosition>>),
+    Writing { job: Option<FlushJob> },
+    AskingSynced { flushed: Option<Flushed<SimDisk>>, told: Vec<Option<JournalPosition>> },
+    Switching { flushed: Option<Flushed<SimDisk>> },
+}
+
+struct Executor {
+    store: Store<SimDisk>,
+    rings: Vec<VecDeque<Message>>,
+    flush: Flush,
+    /// Per loop, up to where everything was applied.
+    applied: Vec<JournalPosition>,
+    frozen_positions: Vec<JournalPosition>,
+}
+
+/// See the head of this file.
+pub(crate) struct Machine {
+    pub(crate) disk: SimDisk,
+    pub(crate) shards: usize,
+    pub(crate) now_ms: i64,
+    pub(crate) record: Record,
+    pub(crate) positions: Positions,
+    /// Flushes that were switched in, and segments that left the retention.
+    pub(crate) flushes: usize,
+    pub(crate) expired: usize,
+    nanos: u64,
+    run: u64,
+    manifest: Manifest,
+    next_segment: u64,
+    next_value: u64,
+    next_series: u32,
+    loops: Vec<Loop>,
+    executors: Vec<Executor>,
+    faulty: bool,
+}
+
+impl Machine {
+    /// A start on whatever is on the disk. `before`: what clients know, and when it was. `faulty`: calls may
+    /// fail without the power going.
+    pub(crate) fn start(
+        disk: &SimDisk,
+        shards: usize,
+        positions: Positions,
+        before: Option<&Machine>,
+        faulty: bool,
+    ) -> Result<Machine, NotStarted> {
+        let started = start(disk, shards, faulty)?;
+        let run = started.manifest.run;
+        let mut machine = Machine {
+            disk: disk.clone(),
+            shards,
+            now_ms: before.map_or(BEGIN_MS, |before| before.now_ms + 50),
+            record: before.map(|before| before.record.clone()).unwrap_or_default(),
+            positions,
+            flushes: 0,
+            expired: 0,
+            nanos: 0,
+            run,
+            next_segment: started.manifest.next_segment,
+            next_value: before.map_or(0, |before| before.next_value),
+            next_series: before.map_or(9, |before| before.next_series),
+            loops: Vec::new(),
+            executors: Vec::new(),
+            manifest: started.manifest,
+            faulty,
+        };
+        for (index, store) in started.stores.into_iter().enumerate() {
+            let resume = started.journals[index].resume.above(machine.manifest.highest_position(index));
+            machine.loops.push(Loop {
+                writer: Writer::new(index as u16, run, resume, LIMITS),
+                files: BTreeMap::new(),
+                wanted_file: None,
+                stamps: StampClock::new(index, shards),
+                last_stamp: Stamp { run, nanos: 0, loop_index: index as u16 },
+                open: (0..shards).map(|_| None).collect(),
+                in_open: Vec::new(),
+                sealed: Vec::new(),
+                turn: Vec::new(),
+                withheld: VecDeque::new(),
+                asks: Vec::new(),
+                syncing: None,
+            });
+            let journals = started.journals.iter().map(|journal| journal.end());
+            let named = machine.manifest.positions[index].iter();
+            let named = named.copied().chain(std::iter::repeat(JournalPosition::default()));
+            machine.executors.push(Executor {
+                store,
+                rings: (0..shards).map(|_| VecDeque::new()).collect(),
+                flush: Flush::Resting,
+                applied: journals.zip(named).map(|(end, named)| end.max(named)).collect(),
+                frozen_positions: Vec::new(),
+            });
+        }
+        for index in 0..shards {
+            machine.loops[index].wanted_file = machine.loops[index].writer.needs_file();
+            machine.prepare_file(index);
+        }
+        if disk.is_cut() { Err(NotStarted) } else { Ok(machine) }
+    }
+
+    /// The first tick that retention leaves.
+    pub(crate) fn oldest(&self) -> i64 {
+        Timestamp::first_of_milli(self.now_ms - RETENTION_MS).ticks()
+    }
+
+    /// Everything that queries show.
+    pub(crate) fn contents(&self) -> Contents {
+        let mut contents = Contents::new();
+        let oldest = Timestamp::from_ticks(self.oldest());
+        for (index, executor) in self.executors.iter().enumerate() {
+            for name in NAMES {
+                let mut selection = executor.store.select(name, &[], Timestamp::MIN, Timestamp::MAX, oldest);
+                while let Some(series) = ready(selection.next()) {
+                    let hash = (*series.labels).as_ref().hash();
+                    assert_eq!(owner(hash, self.shards), index, "{:?} at a stranger's", series.labels);
+                    for sample in series.samples {
+                        let place = ((*series.labels).clone(), sample.timestamp.ticks());
+                        let twice = contents.insert(place, sample.value.to_bits());
+                        assert_eq!(twice, None, "{:?} twice", series.labels);
+                    }
+                }
+                let complete = selection.warnings().is_empty() || self.faulty;
+                assert!(complete, "{:?}", selection.warnings());
+            }
+        }
+        contents
+    }
+
+    /// What the reopened directory shows is what was answered.
+    pub(crate) fn check(&mut self, crash: Crash) -> Result<(), String> {
+        let (contents, oldest) = (self.contents(), self.oldest());
+        self.record.check(crash, &contents, oldest, labels_of)
+    }
+
+    /// A running server shows everything that was published.
+    pub(crate) fn query(&mut self) {
+        if self.faulty || self.disk.is_cut() {
+            return;
+        }
+        (0..self.shards).for_each(|at| self.drain(at, usize::MAX));
+        let visible = self.record.visible(self.run, self.oldest(), labels_of);
+        let contents = self.contents();
+        for place in visible.keys().chain(contents.keys()) {
+            let found = contents.get(place).copied();
+            assert!(
+                visible.get(place).is_some_and(|possible| possible.contains(&found)),
+                "{place:?} shows {:?}: {}",
+                found.map(f64::from_bits),
+                self.record.story(place, labels_of)
+            );
+        }
+    }
+
+    /// A client's batch arrives at a loop: random rows of old, new and repeated samples.
+    pub(crate) fn accept(&mut self, at: usize, random: &mut Random) {
+        let rows = 1 + random.below(4);
+        let mut batch: Vec<(u32, Option<i64>, u64)> = Vec::new();
+        for _ in 0..rows {
+            let series = if random.one_in(8) {
+                self.next_series += 1;
+                self.next_series
+            } else {
+                random.below(9) as u32
+            };
+            // Few milliseconds and many writes: some come late, some replace another value.
+            let ms = (!random.one_in(3)).then(|| self.now_ms / 16 * 16 - 4 * random.below(12) as i64);
+            self.next_value += 1;
+            let old = random.below(self.record.batches.len().max(1) as u64) as usize;
+            match self.record.batches.get(old).and_then(|old| old.rows.first()) {
+                Some(row) if random.one_in(10) && Timestamp::from_ticks(row.ticks).fine() == 0 => {
+                    batch.push((row.series, Some(Timestamp::from_ticks(row.ticks).millis()), row.bits));
+                }
+                _ => batch.push((series, ms, (self.next_value as f64).to_bits())),
+            }
+        }
+        let level = if random.one_in(3) { Level::Written } else { Level::Synced };
+        let sealed = self.loops[at].turn.len();
+        self.accept_batch(at, &batch, level);
+        if self.loops[at].turn.len() > sealed {
+            // A full file ended the frame in the middle of a turn. Turns of two loops do not overlap here:
+            // which of two overlapping writes to one place counts is open, and may differ after a replay.
+            self.commit(at, random);
+        }
+    }
+
+    /// A client's batch arrives at a loop; false where it is refused before it touches the journal.
+    pub(crate) fn accept_batch(&mut self, at: usize, rows: &[(u32, Option<i64>, u64)], level: Level) -> bool {
+        self.nanos += 10;
+        let now_ms = self.now_ms;
+        let label_bytes = rows.iter().map(|row| labels_of(row.0).as_ref().bytes().len()).sum();
+        let needed = batch_bytes_max(rows.len(), label_bytes, 8);
+        loop {
+            match self.loops[at].writer.reserve(needed) {
+                Reserve::Ready => break,
+                Reserve::SealFirst => self.seal(at),
+                Reserve::Full => return false,
+                Reserve::TooLarge => panic!("the script's batches are small"),
+            }
+        }
+        let shards = self.shards;
+        let state = &mut self.loops[at];
+        let client = state.writer.client(format!("client-{}", rows.len()).as_bytes());
+        let mut numbered: Vec<(SeriesNumber, usize)> = Vec::new();
+        for (series, _, _) in rows {
+            let labels = labels_of(*series);
+            let kind = MetricKind::Gauge;
+            let found = state.writer.number(labels.as_ref(), kind, |hash| owner(hash, shards) as u16);
+            let to = usize::from(found.owner);
+            let share = state.open[to].get_or_insert_with(Share::default);
+            if found.first {
+                share.define(found.number, kind, labels.as_ref());
+            }
+            numbered.push((found.number, to));
+        }
+        state.writer.begin_batch(client);
+        let mut kept = Vec::new();
+        for ((series, ms, bits), (number, to)) in rows.iter().zip(numbered) {
+            let given = ms.map(|ms| Timestamp::from_millis(ms).expect("the script's times are near"));
+            let timestamp = given.unwrap_or_else(|| state.stamps.stamp(now_ms));
+            let sample = Sample { timestamp, value: f64::from_bits(*bits) };
+            state.writer.push(number, sample);
+            state.open[to].as_mut().expect("opened when the series was numbered").push(number, sample);
+            kept.push(Row { series: *series, ticks: timestamp.ticks(), bits: *bits });
+        }
+        state.in_open.push(self.record.batches.len());
+        self.record.batches.push(Batch {
+            loop_index: at,
+            run: self.run,
+            level,
+            stamp: None,
+            rows: kept,
+            fate: Fate::OnItsWay,
+            published: false,
+            frozen: false,
+        });
+        true
+    }
+
+    fn seal(&mut self, at: usize) {
+        let state = &mut self.loops[at];
+        let Some(sealed) = state.writer.seal(self.nanos) else { return };
+        state.last_stamp = sealed.stamp;
+        for (owner, open) in state.open.iter_mut().enumerate() {
+            if let Some(mut share) = open.take() {
+                share.stamp = sealed.stamp;
+                share.dictionary = sealed.end.sequence;
+                share.journal_end = sealed.end.offset;
+                state.sealed.push((owner, share));
+            }
+        }
+        for batch in state.in_open.drain(..) {
+            self.record.batches[batch].stamp = Some(sealed.stamp);
+            state.turn.push((sealed.end, batch));
+        }
+    }
+
+    /// The end of a loop's turn: journal, publish, answer, tell positions.
+    pub(crate) fn commit(&mut self, at: usize, random: &mut Random) {
+        self.nanos += 10;
+        self.seal(at);
+        while let Some(write) = self.loops[at].writer.next_write() {
+            let result = ready(self.loops[at].files[&write.sequence].write_at(write.position, &write.bytes));
+            if self.disk.is_cut() {
+                return;
+            }
+            if let Err(abandoned) = self.loops[at].writer.wrote(write, result) {
+                self.journal_failed(at, abandoned.last_good);
+                break;
+            }
+        }
+        self.publish(at);
+        let state = &mut self.loops[at];
+        let synced = state.writer.synced_through();
+        for (end, batch) in std::mem::take(&mut state.turn) {
+            if self.record.batches[batch].level == Level::Synced && synced < end {
+                state.withheld.push_back((end, batch));
+            } else {
+                let level = self.record.batches[batch].level;
+                self.record.answered(batch, level);
+            }
+        }
+        if state.wanted_file.is_none() {
+            state.wanted_file = state.writer.needs_file();
+        }
+        self.tell_positions(at);
+        let state = &mut self.loops[at];
+        if (state.withheld.is_empty() && state.asks.is_empty()) || state.syncing.is_some() {
+            return;
+        }
+        let Some(sync) = state.writer.next_sync() else { return };
+        let now = random.one_in(2).then(|| ready(state.files[&sync.sequence].sync()));
+        state.syncing = Some((sync, now));
+    }
+
+    fn publish(&mut self, at: usize) {
+        let state = &mut self.loops[at];
+        for (owner, share) in state.sealed.drain(..) {
+            self.executors[owner].rings[at].push_back(Message::Share(share));
+        }
+        state.turn.iter().for_each(|(_, batch)| self.record.batches[*batch].published = true);
+    }
+
+    fn tell_positions(&mut self, at: usize) {
+        let state = &mut self.loops[at];
+        let (end, synced, stamp) = (state.writer.end(), state.writer.synced_through(), state.last_stamp);
+        let executors = &mut self.executors;
+        state.asks.retain_mut(|(executor, wanted)| {
+            let position = *wanted.get_or_insert(end);
+            if synced < position {
+                return true;
+            }
+            executors[*executor].rings[at].push_back(Message::Position { position, stamp });
+            false
+        });
+    }
+
+    /// The outcome of a sync reaches its loop.
+    pub(crate) fn sync_comes_back(&mut self, at: usize) {
+        let state = &mut self.loops[at];
+        let Some((sync, outcome)) = state.syncing.take() else { return };
+        let result = outcome.unwrap_or_else(|| ready(state.files[&sync.sequence].sync()));
+        if self.disk.is_cut() {
+            return;
+        }
+        let abandoned = state.writer.synced(sync, result).err();
+        let synced = state.writer.synced_through();
+        state.files.retain(|sequence, _| *sequence >= synced.sequence);
+        if let Some(abandoned) = abandoned {
+            for batch in &mut self.record.batches {
+                let here = batch.loop_index == at && batch.run == self.run;
+                if here && batch.fate == Fate::Answered(Level::Written) {
+                    // Where it ended nobody noted; what lies below the last good position is there anyway.
+                    batch.fate = Fate::Abandoned;
+                }
+            }
+            self.journal_failed(at, abandoned.last_good);
+            return;
+        }
+        while let Some((_, batch)) = self.loops[at].withheld.pop_front_if(|(end, _)| *end <= synced) {
+            self.record.answered(batch, Level::Synced);
+        }
+    }
+
+    /// What is beyond the last good position is refused, and nobody who has not seen it shall.
+    fn journal_failed(&mut self, at: usize, last_good: JournalPosition) {
+        let state = &mut self.loops[at];
+        let end_of =
+            |share: &Share| JournalPosition { sequence: share.dictionary, offset: share.journal_end };
+        state.sealed.retain(|(_, share)| end_of(share) <= last_good);
+        state.open.iter_mut().for_each(|open| *open = None);
+        let mut refused = std::mem::take(&mut state.in_open);
+        refused.extend(state.turn.extract_if(.., |(end, _)| *end > last_good).map(|(_, batch)| batch));
+        let withheld = std::mem::take(&mut state.withheld);
+        for (end, batch) in withheld {
+            if end > last_good {
+                refused.push(batch);
+            } else {
+                state.withheld.push_back((end, batch));
+            }
+        }
+        refused.into_iter().for_each(|batch| self.record.refused(batch));
+    }
+
+    /// An executor makes the file that its loop asked for.
+    pub(crate) fn prepare_file(&mut self, at: usize) {
+        let Some(wanted) = self.loops[at].wanted_file.take() else { return };
+        let prepared = ready(journal::prepare(&self.disk, at as u16, wanted));
+        let opened = ready(self.disk.open(&journal::file_path(at as u16, wanted.sequence)));
+        let state = &mut self.loops[at];
+        match (prepared, opened) {
+            (Ok(prepared), Ok(file)) => {
+                state.files.insert(wanted.sequence, file);
+                state.writer.install(prepared);
+            }
+            _ => state.writer.not_prepared(),
+        }
+    }
+
+    /// An executor takes up to so many messages, the earliest first over all loops.
+    pub(crate) fn drain(&mut self, at: usize, messages_max: usize) {
+        let Executor { store, rings, flush, applied, .. } = &mut self.executors[at];
+        for _ in 0..messages_max {
+            let fronts =
+                rings.iter().enumerate().filter_map(|(from, ring)| Some((ring.front()?.key(), from)));
+            let Some((_, from)) = fronts.min() else { return };
+            match rings[from].pop_front() {
+                Some(Message::Share(share)) => {
+                    let unknown = store.apply(from, &share, &mut |_, _, _| {});
+                    assert_eq!(unknown, 0, "a loop defines a series before its first sample");
+                    let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
+                    applied[from] = applied[from].max(end);
+                }
+                Some(Message::Position { position, .. }) => {
+                    applied[from] = applied[from].max(position);
+                    if let Flush::Asking(told) | Flush::AskingSynced { told, .. } = flush {
+                        told[from] = Some(position);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn ask_all(&mut self, executor: usize) -> Vec<Option<JournalPosition>> {
+        for state in &mut self.loops {
+            state.asks.push((executor, None));
+        }
+        vec![None; self.shards]
+    }
+
+    /// An executor's flush goes one step further, if nothing is missing for it.
+    pub(crate) fn flush_step(&mut self, at: usize) {
+        let flush = std::mem::replace(&mut self.executors[at].flush, Flush::Resting);
+        let next = match flush {
+            Flush::Resting if self.executors[at].store.memtable_samples() == 0 => Flush::Resting,
+            Flush::Resting => Flush::Asking(self.ask_all(at)),
+            Flush::Asking(told) => match told.iter().copied().collect::<Option<Vec<_>>>() {
+                Some(positions) => self.freeze(at, positions),
+                None => Flush::Asking(told),
+            },
+            Flush::Writing { job } => self.write_segment(at, job),
+            Flush::AskingSynced { flushed, told } => {
+                if told.iter().all(Option::is_some) {
+                    Flush::Switching { flushed }
+                } else {
+                    Flush::AskingSynced { flushed, told }
+                }
+            }
+            Flush::Switching { flushed } => {
+                self.switch(at, flushed);
+                Flush::Resting
+            }
+        };
+        self.executors[at].flush = next;
+    }
+
+    fn freeze(&mut self, at: usize, told: Vec<JournalPosition>) -> Flush {
+        let executor = &mut self.executors[at];
+        let job = executor.store.begin_flush(self.next_segment);
+        self.next_segment += 1;
+        if !job.as_ref().is_some_and(FlushJob::is_retry) {
+            executor.frozen_positions = match self.positions {
+                Positions::Told => told,
+                Positions::Frozen => executor.applied.clone(),
+            };
+        }
+        self.record.froze();
+        Flush::Writing { job }
+    }
+
+    fn write_segment(&mut self, at: usize, job: Option<FlushJob>) -> Flush {
+        let flushed = match job.map(|job| ready(job.run(&self.disk))) {
+            Some(Ok(flushed)) => Some(flushed),
+            Some(Err(error)) => {
+                assert!(self.faulty || self.disk.is_cut(), "{error}");
+                self.executors[at].store.abort_flush();
+                return Flush::Resting;
+            }
+            None => None,
+        };
+        match self.positions {
+            Positions::Told => Flush::Switching { flushed },
+            Positions::Frozen => Flush::AskingSynced { flushed, told: self.ask_all(at) },
+        }
+    }
+
+    fn switch(&mut self, at: usize, flushed: Option<Flushed<SimDisk>>) {
+        let mut manifest = self.manifest.clone();
+        if let Some(flushed) = &flushed {
+            manifest.next_segment = manifest.next_segment.max(flushed.entry().id + 1);
+            manifest.segments.push(*flushed.entry());
+        }
+        for (of, position) in self.executors[at].frozen_positions.iter().enumerate() {
+            let kept = &mut manifest.positions[at][of];
+            *kept = (*kept).max(*position);
+        }
+        let before_ms = self.now_ms - RETENTION_MS;
+        let expired: Vec<u64> =
+            manifest.segments.iter().filter(|s| s.max_ms < before_ms).map(|s| s.id).collect();
+        manifest.segments.retain(|entry| entry.max_ms >= before_ms);
+        if ready(manifest.store(&self.disk)).is_err() {
+            self.executors[at].store.abort_flush();
+            return;
+        }
+        self.manifest = manifest;
+        self.flushes += 1;
+        self.expired += expired.len();
+        if let Some(flushed) = flushed {
+            self.executors[at].store.finish_flush(flushed);
+        }
+        for executor in &mut self.executors {
+            if !expired.is_empty() {
+                executor.store.drop_segments_before(before_ms);
+            }
+        }
+        for id in expired {
+            // As in the server: what stays costs room alone.
+            let _ = ready(self.disk.remove(&segment_path(id)));
+        }
+        for journal in 0..self.manifest.positions.first().map_or(0, Vec::len) {
+            let lowest = self.manifest.lowest_position(journal);
+            let Ok(names) = ready(self.disk.list(&journal::folder(journal as u16))) else { continue };
+            let sequences: Vec<u64> = names.iter().filter_map(|name| journal::sequence_of(name)).collect();
+            let _ = ready(journal::truncate(&self.disk, journal as u16, &sequences, lowest));
+        }
+    }
+
+    /// Journal files there are, and segments that no manifest names.
+    pub(crate) fn files_left(&self) -> (usize, usize) {
+        let files = self.disk.files();
+        let journals = files.iter().filter(|path| path.ends_with(".journal")).count();
+        let named: Vec<String> = self.manifest.segments.iter().map(|s| segment_path(s.id)).collect();
+        let in_folder = files.iter().filter(|path| path.starts_with(SEGMENTS_FOLDER));
+        (journals, in_folder.filter(|path| !named.contains(path)).count())
+    }
+}

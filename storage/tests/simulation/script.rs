@@ -1,0 +1,59 @@
+//! A run of random steps, the same for the same seed.
+
+use super::machine::Machine;
+
+/// Xorshift: small, and the same on every machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Any seed will do.
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+
+    /// True once in `n` times.
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Takes `steps` steps, fewer where the power goes.
+pub(crate) fn run(machine: &mut Machine, random: &mut Random, steps: usize) {
+    for _ in 0..steps {
+        if machine.disk.is_cut() {
+            return;
+        }
+        let at = random.below(machine.shards as u64) as usize;
+        match random.below(128) {
+            0..40 => machine.accept(at, random),
+            40..64 => machine.commit(at, random),
+            64..76 => machine.sync_comes_back(at),
+            76..84 => machine.prepare_file(at),
+            84..108 => machine.drain(at, 1 + random.below(4) as usize),
+            108..122 => machine.flush_step(at),
+            122..126 => machine.now_ms += 1 + random.below(400) as i64,
+            _ => machine.query(),
+        }
+    }
+}
+
+/// Lets everything that is on its way arrive: answers, and what waits in rings.
+pub(crate) fn rest(machine: &mut Machine, random: &mut Random) {
+    for _ in 0..6 {
+        for at in 0..machine.shards {
+            machine.prepare_file(at);
+            machine.commit(at, random);
+            machine.sync_comes_back(at);
+            machine.drain(at, usize::MAX);
+        }
+    }
+}
