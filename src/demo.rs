@@ -50,8 +50,8 @@ pub fn run(arguments: DemoArguments) -> Outcome<()> {
     ];
     let config = Config::load(&Sources { sets, ..Sources::default() })?;
     let server = launch::start(config)?;
-    server.wait_until_ready()?;
-    print!("{}", server.banner());
+    let replay_time = server.wait_until_ready()?;
+    print!("{}", server.banner(replay_time));
 
     let result = show(&server);
     if arguments.keep && result.is_ok() {

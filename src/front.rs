@@ -22,7 +22,7 @@ use crate::config::Durability;
 use crate::fan_in::QueryError;
 use crate::message::{ToLoop, ToStore};
 use crate::shared::{LATENCY_QUANTILES, Shared};
-use exchange::Exchange;
+use exchange::{Exchange, Pending};
 use hdrhistogram::Histogram;
 use intake::Intake;
 use reply::{Payload, Renderer};
@@ -44,6 +44,11 @@ const UNREAD_ANSWER_BYTES_MAX: usize = 256 * 1024;
 const HANDOVER_NANOS: u64 = 5_000_000;
 /// Sealed but unwritten journal bytes, when nobody waits for them.
 const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
+/// Under load a sync begins no sooner than this after the last one began: it then carries several hundred
+/// answers instead of some tens, for the same price.
+const SYNC_SPACING_NANOS: u64 = 400_000;
+/// Answers that one sync lets go, from which on there is load.
+const SYNC_LOAD_ANSWERS: usize = 32;
 /// How often a refused journal file is asked for again.
 const FILE_RETRY_NANOS: u64 = 1_000_000_000;
 /// How long a stopping loop waits for its clients to take their answers.
@@ -78,6 +83,9 @@ pub struct Front {
     access_log: Option<AccessLog>,
     /// Answers that wait until the journal is synced so far.
     withheld: VecDeque<(JournalPosition, Reply)>,
+    /// When the last sync began, and how many answers it let go.
+    sync_began_nanos: u64,
+    sync_let_go: usize,
     /// Executors that are about to flush and want to know how far the journal is, and the end they wait for.
     position_asks: Vec<(usize, Option<JournalPosition>)>,
     /// When to wake which executor at the latest.
@@ -108,6 +116,8 @@ impl Front {
             renderer: Renderer::new(now.unix_ms),
             access_log: shared.config.access_log.then(AccessLog::default),
             withheld: VecDeque::new(),
+            sync_began_nanos: 0,
+            sync_let_go: 0,
             position_asks: Vec::new(),
             handover_at: vec![None; shared.shard_count()],
             file_retry_at: None,
@@ -150,7 +160,8 @@ impl Front {
 
     /// The one wait of a turn: for a completion, the bell, or the nearest deadline.
     fn wait(&mut self) -> io::Result<()> {
-        let nearest = self.handover_at.iter().flatten().copied().chain(self.file_retry_at);
+        let nearest =
+            self.handover_at.iter().flatten().copied().chain(self.file_retry_at).chain(self.next_sync_at());
         let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000)).min();
         let nearest = nearest.map_or(self.second_at, |at| at.min(self.second_at));
         let bell = &self.shared.loop_bells[self.index];
@@ -245,16 +256,14 @@ impl Front {
         let exchange = &mut self.exchange;
         exchange.intake.seal_frame(exchange.now.nanos);
         let now_nanos = exchange.now.nanos;
-        let somebody_waits = exchange.replies.iter().any(|(_, level)| *level > Durability::Memory)
+        let somebody_waits = exchange.replies.iter().any(|pending| pending.level > Durability::Memory)
             || self.handover_at.iter().flatten().any(|at| *at <= now_nanos)
             || !self.position_asks.is_empty()
             || !self.withheld.is_empty()
             || exchange.intake.wal.writer.unwritten_bytes() > UNWRITTEN_BYTES_MAX
             || shared.is_stopping();
-        if somebody_waits {
-            if let Err(failed) = exchange.intake.wal.write(counters) {
-                self.journal_failed(&failed);
-            }
+        if somebody_waits && let Err(failed) = exchange.intake.wal.write(counters) {
+            self.journal_failed(&failed);
         }
         let exchange = &mut self.exchange;
         let handover_at = exchange.now.nanos + HANDOVER_NANOS;
@@ -266,17 +275,28 @@ impl Front {
         self.send_replies();
         self.ask_for_files();
         self.answer_positions();
-        if !self.withheld.is_empty()
+        let sync_wanted = self.sync_is_due()
             || self.position_asks.iter().any(|(_, end)| end.is_some())
-            || self.exchange.intake.wal.writer.rotation_waits_for_sync()
-        {
-            self.exchange.intake.wal.begin_sync(&mut self.net);
+            || self.exchange.intake.wal.writer.rotation_waits_for_sync();
+        if sync_wanted && self.exchange.intake.wal.begin_sync(&mut self.net) {
+            self.sync_began_nanos = self.exchange.now.nanos;
         }
         self.close_ended();
         for conn in std::mem::take(&mut self.exchange.pauses) {
             self.net.pause_receive(conn);
         }
         self.exchange.decoded_bytes = 0;
+    }
+
+    /// When the next sync may begin, if answers wait for one that is not under way.
+    fn next_sync_at(&self) -> Option<u64> {
+        let waiting = !self.withheld.is_empty() && !self.exchange.intake.wal.is_syncing();
+        let spacing = if self.sync_let_go >= SYNC_LOAD_ANSWERS { SYNC_SPACING_NANOS } else { 0 };
+        waiting.then_some(self.sync_began_nanos + spacing)
+    }
+
+    fn sync_is_due(&self) -> bool {
+        self.next_sync_at().is_some_and(|at| at <= self.exchange.now.nanos)
     }
 
     fn send_questions(&mut self) {
@@ -294,20 +314,25 @@ impl Front {
     }
 
     fn send_replies(&mut self) {
-        let journal_end = self.exchange.intake.journal_end();
         let synced_through = self.exchange.intake.wal.writer.synced_through();
         let mut sent_now = 0;
-        for (reply, level) in std::mem::take(&mut self.exchange.replies) {
+        let mut replies = std::mem::take(&mut self.exchange.replies);
+        for Pending { reply, level, frame } in replies.drain(..) {
+            let end = self.exchange.intake.frame_end(frame);
             let Some(connection) = self.exchange.connection(reply.conn) else { continue };
-            let must_wait = level == Durability::Synced && synced_through < journal_end;
+            let must_wait = level == Durability::Synced && synced_through < end;
             if must_wait || connection.withheld > 0 {
                 connection.withheld += 1;
-                self.withheld.push_back((journal_end, reply));
+                self.withheld.push_back((end, reply));
             } else {
                 sent_now += u64::from(reply.status().is_some());
                 self.send(reply);
             }
         }
+        // What could not be asked adds refusals meanwhile; nothing else does.
+        replies.append(&mut self.exchange.replies);
+        self.exchange.replies = replies;
+        self.exchange.intake.forget_frames();
         if sent_now > 0 {
             let nanos = shard::clock::monotonic_nanos() - self.exchange.now.nanos;
             self.record_latency(nanos, sent_now);
@@ -340,6 +365,7 @@ impl Front {
         }
         let synced_through = self.exchange.intake.wal.writer.synced_through();
         let now = shard::clock::monotonic_nanos();
+        self.sync_let_go = self.withheld.partition_point(|(position, _)| *position <= synced_through);
         while self.withheld.front().is_some_and(|(position, _)| *position <= synced_through) {
             let Some((_, reply)) = self.withheld.pop_front() else { break };
             self.record_latency(now - reply.arrived_nanos, 1);
@@ -358,7 +384,7 @@ impl Front {
     fn journal_failed(&mut self, failed: &WalFailed) {
         let WalFailed { last_good, error } = failed;
         crate::log::error(format_args!("loop {}: the journal: {error}; a new file is begun", self.index));
-        self.exchange.intake.discard_sealed();
+        self.exchange.intake.discard_beyond(*last_good);
         let refused = |reply: &mut Reply| {
             if let Payload::Accepted { .. } = reply.payload {
                 let refusal = if error.kind() == io::ErrorKind::StorageFull {
@@ -374,9 +400,12 @@ impl Front {
             refused(&mut reply);
             self.let_go(reply);
         }
-        for (reply, level) in &mut self.exchange.replies {
-            refused(reply);
-            *level = Durability::Memory;
+        for pending in &mut self.exchange.replies {
+            let end = self.exchange.intake.sealed_end(pending.frame);
+            if end.is_none_or(|end| end > *last_good) {
+                refused(&mut pending.reply);
+                pending.level = Durability::Memory;
+            }
         }
     }
 

@@ -34,12 +34,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use storage::disk::{StdDisk, ready};
+use storage::disk::{Disk as _, StdDisk, ready};
 use storage::journal::{
     self, JournalLimits, JournalPosition, NextFile, RecoverError, Recovered, Replay, ReplayError, Writer,
     recover,
 };
 use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest, ManifestError};
+use storage::segment::{SEGMENTS_FOLDER, segment_path};
 use storage::store::{Store, StoreOptions};
 
 /// Batches from a loop that may wait in one executor's ring.
@@ -157,6 +158,9 @@ pub struct Server {
     loops: Vec<JoinHandle<()>>,
     executors: Vec<ExecutorHandle<()>>,
     failures: Receiver<LaunchError>,
+    /// Journal files that nobody needs once everything is replayed.
+    unused_journals: Vec<String>,
+    started_at: Instant,
     _lock: DirectoryLock,
 }
 
@@ -165,8 +169,8 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
     let mut signals = Signals::catch().map_err(LaunchError::Os)?;
     let stats_interval = config.stats_interval;
     let server = start(config)?;
-    server.wait_until_ready()?;
-    print!("{}", server.banner());
+    let replay_time = server.wait_until_ready()?;
+    print!("{}", server.banner(replay_time));
     let shared = server.shared.clone();
     std::thread::Builder::new()
         .name("signals".into())
@@ -206,7 +210,7 @@ fn stats_line(shared: &Shared) -> String {
         let digits = number.to_string();
         let mut text = String::new();
         for (i, digit) in digits.chars().enumerate() {
-            if i > 0 && (digits.len() - i) % 3 == 0 {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
                 text.push(',');
             }
             text.push(digit);
@@ -250,6 +254,7 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
         None => Manifest::new(shards as u16),
     };
     let journals = recover_journals(&disk, &manifest, &config)?;
+    remove_orphans(&disk, &manifest);
     manifest.run += 1;
     ready(manifest.store(&disk))
         .map_err(|cause| LaunchError::DataDirectory { path: data_dir.clone(), cause })?;
@@ -267,10 +272,19 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
         loops: Vec::new(),
         executors: Vec::new(),
         failures,
+        unused_journals: unused_paths(&journals),
+        started_at: Instant::now(),
         _lock: lock,
     };
     server.start_threads(manifest, journals, rules, &failed)?;
     Ok(server)
+}
+
+fn unused_paths(journals: &[Recovered]) -> Vec<String> {
+    let paths = journals.iter().flat_map(|journal| {
+        journal.unused.iter().map(|sequence| journal::file_path(journal.loop_index, *sequence))
+    });
+    paths.collect()
 }
 
 fn make_data_directory(path: &Path) -> Result<PathBuf, LaunchError> {
@@ -311,17 +325,27 @@ fn recover_journals(
         for damage in &recovered.damage {
             log::error(format!("skipped: {damage}"));
         }
-        // Files that nobody needs only cost room; the next cut of the journal takes what stays.
-        for sequence in &recovered.unused {
-            if let Err(error) =
-                ready(storage::disk::Disk::remove(disk, &journal::file_path(loop_index, *sequence)))
-            {
-                log::warning(format!("an unused journal file could not be removed: {error}"));
-            }
-        }
         journals.push(recovered);
     }
     Ok(journals)
+}
+
+/// Segments that the manifest does not name: written by a flush that a crash broke off, or expired. What
+/// cannot be removed only costs room.
+fn remove_orphans(disk: &StdDisk, manifest: &Manifest) {
+    let names = ready(disk.list(SEGMENTS_FOLDER)).unwrap_or_default();
+    let named: Vec<String> = manifest.segments.iter().map(|entry| segment_path(entry.id)).collect();
+    for path in
+        names.iter().map(|name| format!("{SEGMENTS_FOLDER}/{name}")).filter(|path| !named.contains(path))
+    {
+        tell_unremoved(ready(disk.remove(&path)));
+    }
+}
+
+fn tell_unremoved(removed: io::Result<()>) {
+    if let Err(error) = removed {
+        log::warning(format_args!("a file that nobody needs could not be removed: {error}"));
+    }
 }
 
 /// The ends of the meshes that belong to one shard.
@@ -442,8 +466,8 @@ impl Server {
         admitted.min(self.shared.config.http_connections_max as u64) as u32
     }
 
-    /// Returns once everything is replayed; tells how far it is when that takes long.
-    pub fn wait_until_ready(&self) -> Result<(), LaunchError> {
+    /// Returns once everything is replayed, with the time that took; tells how far it is when that is long.
+    pub fn wait_until_ready(&self) -> Result<Duration, LaunchError> {
         let mut told_at = Instant::now();
         while !self.shared.is_ready() {
             match self.failures.recv_timeout(Duration::from_millis(5)) {
@@ -454,14 +478,19 @@ impl Server {
                 told_at = Instant::now();
                 let replayed: u64 =
                     self.shared.shards.iter().map(|shard| shard.store.samples_replayed.get()).sum();
-                log::info(format!("replaying the journals: {replayed} samples so far"));
+                log::info(format_args!("replaying the journals: {replayed} samples so far"));
             }
         }
-        Ok(())
+        let replay_time = self.started_at.elapsed();
+        let disk = StdDisk::new(&self.shared.data_dir);
+        for path in &self.unused_journals {
+            tell_unremoved(ready(disk.remove(path)));
+        }
+        Ok(replay_time)
     }
 
     /// What was laid where, and what to type next.
-    pub fn banner(&self) -> String {
+    pub fn banner(&self, replay_time: Duration) -> String {
         let config = &self.shared.config;
         let series: u64 = self.shared.shards.iter().map(|shard| shard.store.series.get()).sum();
         let replayed: u64 = self.shared.shards.iter().map(|shard| shard.store.samples_replayed.get()).sum();
@@ -484,7 +513,7 @@ impl Server {
              \x20 shards   {} on cores {}; up to {} connections each\n\
              \x20 memory   {} MiB budget\n\
              \x20 kernel   Linux {}: {}\n\
-             \x20 data     {} (durability {}; {series} series, {replayed} samples replayed)\n\
+             \x20 data     {} (durability {}; {series} series, {replayed} samples replayed in {replay_time:.1?})\n\
              \x20 alerts   {}\n\
              Endpoints: POST /metrics, GET /query, GET /percentile, GET /health, GET /metrics\n\
              Try:\n\
@@ -568,12 +597,18 @@ impl StoreStart {
         }
         self.shared.executor_is_ready();
         self.shared.loop_bells[index].ring();
+        let applied = (0..shards).map(|of| {
+            let replayed = self.journals[of].end();
+            replayed.max(self.manifest.position(index, of))
+        });
+        let applied: Vec<JournalPosition> = applied.collect();
         let keeper = (index == 0).then(|| Keeper::new(self.manifest));
         let parts = ServiceParts {
             shared: self.shared,
             index,
             store,
             rules,
+            applied,
             disk,
             keeper,
             inbox: self.inbox,

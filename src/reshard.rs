@@ -68,7 +68,8 @@ pub fn to_shards(
         let end = journal.end();
         for of_executor in &mut new.positions {
             if let Some(position) = of_executor.get_mut(usize::from(journal.loop_index)) {
-                *position = end;
+                // An empty journal has no end; what the manifest knows of it stays.
+                *position = end.max(*position);
             }
         }
     }

@@ -49,6 +49,8 @@ pub struct ServiceParts {
     pub store: Store<ShardDisk>,
     /// Its window rules, with the replayed samples in them.
     pub rules: Rules,
+    /// Up to where each journal was replayed into the store.
+    pub applied: Vec<JournalPosition>,
     /// The data directory.
     pub disk: ShardDisk,
     /// The manifest, with executor 0.
@@ -103,7 +105,7 @@ impl Service {
         let rules_due = Rc::new(LocalEvent::new());
         let shards = parts.shared.shard_count();
         let shard: Shard = Rc::new(RefCell::new(Service {
-            flush: Flush::new(),
+            flush: Flush::new(parts.applied),
             shared: parts.shared,
             index: parts.index,
             store: parts.store,
@@ -161,6 +163,8 @@ impl Service {
             match message {
                 ToStore::Share(share) => {
                     samples += share.len() as u64;
+                    let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
+                    self.flush.applied(from, end);
                     self.apply(from, share, now);
                 }
                 ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query),
@@ -172,6 +176,7 @@ impl Service {
                 ToStore::PrepareJournal { next, .. } => jobs.push(Job::PrepareJournal { from, next }),
                 ToStore::Stopped { position, .. } => {
                     self.stopped_at[from] = Some(position);
+                    self.flush.loop_stopped();
                     let all: Option<Vec<JournalPosition>> = self.stopped_at.iter().copied().collect();
                     jobs.extend(all.map(|positions| Job::Finish { positions }));
                 }

@@ -29,8 +29,8 @@ const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
 pub struct Exchange {
     /// The way in.
     pub intake: Intake,
-    /// This turn's answers, in order of their requests, with the level each has to reach first.
-    pub replies: Vec<(Reply, Durability)>,
+    /// This turn's answers, in order of their requests.
+    pub replies: Vec<Pending>,
     /// This turn's questions, to be sent once the turn's samples are published.
     pub questions: Vec<(ConnId, Box<Query>)>,
     /// Connections whose reading is to be paused.
@@ -48,6 +48,16 @@ pub struct Exchange {
     connections: Vec<Option<Connection>>,
     limits: Limits,
     bounds: TimeBounds,
+}
+
+/// An answer of this turn, and what has to happen first.
+pub struct Pending {
+    /// The answer.
+    pub reply: Reply,
+    /// The level it has to reach.
+    pub level: Durability,
+    /// Which of the turn's frames holds what it answers, or would.
+    pub frame: usize,
 }
 
 /// One reading of the clocks, for a whole turn.
@@ -256,9 +266,10 @@ impl Exchange {
             Ok(route) => (self.read(route, &request), Durability::Memory),
             Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
         };
+        let frame = self.intake.open_frame();
         let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos: self.now.nanos, log };
         let closes = reply.closes();
-        self.replies.push((reply, level));
+        self.replies.push(Pending { reply, level, frame });
         if closes {
             self.stop_reading(id);
             return Flow::Wait;
@@ -394,7 +405,7 @@ impl Exchange {
         };
         let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log };
         let closes = reply.closes();
-        self.replies.push((reply, Durability::Memory));
+        self.push_at_once(reply);
         if closes {
             self.stop_reading(id);
         }
@@ -403,7 +414,13 @@ impl Exchange {
     fn reply(&mut self, id: ConnId, head_only: bool, connection: http::Connection, payload: Payload) {
         let arrived_nanos = self.now.nanos;
         let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log: None };
-        self.replies.push((reply, Durability::Memory));
+        self.push_at_once(reply);
+    }
+
+    /// An answer that waits for no level, only for those before it.
+    fn push_at_once(&mut self, reply: Reply) {
+        let frame = self.intake.open_frame();
+        self.replies.push(Pending { reply, level: Durability::Memory, frame });
     }
 
     /// The last answer on a connection that cannot go on.
@@ -431,17 +448,19 @@ impl Exchange {
             if connection.closing || connection.asked.is_some() || connection.withheld > 0 {
                 continue;
             }
-            match &connection.unfinished {
-                Some(unfinished) if unfinished.head_complete => {
-                    if older(unfinished.since_s, config.http_body_timeout) {
-                        late.push((connection.id, Refusal::body_timeout()));
-                    }
+            let Some(unfinished) = &connection.unfinished else {
+                if older(connection.active_s, config.http_idle_timeout) {
+                    idle.push(connection.id);
                 }
-                Some(unfinished) if older(unfinished.since_s, config.http_head_timeout) => {
-                    late.push((connection.id, Refusal::head_timeout()));
-                }
-                None if older(connection.active_s, config.http_idle_timeout) => idle.push(connection.id),
-                _ => {}
+                continue;
+            };
+            let (bound, refusal): (_, fn() -> Refusal) = if unfinished.head_complete {
+                (config.http_body_timeout, Refusal::body_timeout)
+            } else {
+                (config.http_head_timeout, Refusal::head_timeout)
+            };
+            if older(unfinished.since_s, bound) {
+                late.push((connection.id, refusal()));
             }
         }
         for (id, refusal) in late {

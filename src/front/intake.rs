@@ -46,8 +46,14 @@ pub struct Intake {
     last_stamp: Stamp,
     /// The share of the open frame, by owner.
     open: Vec<Option<Box<Share>>>,
+    /// Ends of the frames sealed in this turn. More than one only where the journal went on in a new file.
+    frame_ends: Vec<JournalPosition>,
     /// Shares of sealed frames that wait for their write.
     sealed: Vec<(usize, Box<Share>)>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the box is what crosses the ring and comes back; a share is not unboxed"
+    )]
     spare: Vec<Box<Share>>,
 }
 
@@ -64,6 +70,7 @@ impl Intake {
             stamps: StampClock::new(loop_index, loops),
             last_stamp: Stamp { run: shared.run, nanos: 0, loop_index: loop_index as u16 },
             open: (0..loops).map(|_| None).collect(),
+            frame_ends: Vec::new(),
             sealed: Vec::new(),
             spare: Vec::new(),
         }
@@ -103,7 +110,8 @@ impl Intake {
             match self.wal.writer.reserve(needed) {
                 Reserve::Ready => break,
                 Reserve::SealFirst => {
-                    seal(&mut self.wal, &mut self.open, &mut self.sealed, &mut self.last_stamp, now.nanos);
+                    let sealed = seal(&mut self.wal, &mut self.open, &mut self.sealed, now.nanos);
+                    note(sealed, &mut self.frame_ends, &mut self.last_stamp);
                 }
                 Reserve::Full => return Err(self.journal_is_full()),
                 Reserve::TooLarge => return Err(IntakeError::TooLarge),
@@ -157,7 +165,28 @@ impl Intake {
 
     /// Closes the open frame, if there is one, and its shares.
     pub fn seal_frame(&mut self, now_nanos: u64) {
-        seal(&mut self.wal, &mut self.open, &mut self.sealed, &mut self.last_stamp, now_nanos);
+        let sealed = seal(&mut self.wal, &mut self.open, &mut self.sealed, now_nanos);
+        note(sealed, &mut self.frame_ends, &mut self.last_stamp);
+    }
+
+    /// Which of the turn's frames is open: what was accepted last lies in it.
+    pub fn open_frame(&self) -> usize {
+        self.frame_ends.len()
+    }
+
+    /// Where a frame of this turn ends, once it is sealed.
+    pub fn sealed_end(&self, frame: usize) -> Option<JournalPosition> {
+        self.frame_ends.get(frame).copied()
+    }
+
+    /// The same; for what lies in no frame, the journal's end.
+    pub fn frame_end(&self, frame: usize) -> JournalPosition {
+        self.sealed_end(frame).unwrap_or_else(|| self.journal_end())
+    }
+
+    /// The turn's replies know their ends.
+    pub fn forget_frames(&mut self) {
+        self.frame_ends.clear();
     }
 
     /// The stamp of what was sealed last; what is sent next comes after it.
@@ -183,10 +212,23 @@ impl Intake {
         self.outbox.publish_all();
     }
 
-    /// The frames of the sealed shares could not be written: their owners shall never see them.
-    pub fn discard_sealed(&mut self) {
-        for (_, share) in std::mem::take(&mut self.sealed) {
-            self.recycle(share);
+    /// Nothing behind `last_good` will ever be replayed: the owners shall not see it either. The open frame is
+    /// gone with its file, and the numbers of its dictionary with it.
+    pub fn discard_beyond(&mut self, last_good: JournalPosition) {
+        let is_lost = |share: &Share| {
+            JournalPosition { sequence: share.dictionary, offset: share.journal_end } > last_good
+        };
+        for (owner, share) in std::mem::take(&mut self.sealed) {
+            if is_lost(&share) {
+                self.recycle(share);
+            } else {
+                self.sealed.push((owner, share));
+            }
+        }
+        for owner in 0..self.open.len() {
+            if let Some(share) = self.open[owner].take() {
+                self.recycle(share);
+            }
         }
     }
 
@@ -205,11 +247,9 @@ fn seal(
     wal: &mut Wal,
     open: &mut [Option<Box<Share>>],
     sealed: &mut Vec<(usize, Box<Share>)>,
-    last_stamp: &mut Stamp,
     now_nanos: u64,
-) {
-    let Some(Sealed { end, stamp }) = wal.writer.seal(now_nanos) else { return };
-    *last_stamp = stamp;
+) -> Option<Sealed> {
+    let Sealed { end, stamp } = wal.writer.seal(now_nanos)?;
     for (owner, open) in open.iter_mut().enumerate() {
         if let Some(mut share) = open.take() {
             share.stamp = stamp;
@@ -217,5 +257,13 @@ fn seal(
             share.journal_end = end.offset;
             sealed.push((owner, share));
         }
+    }
+    Some(Sealed { end, stamp })
+}
+
+fn note(sealed: Option<Sealed>, frame_ends: &mut Vec<JournalPosition>, last_stamp: &mut Stamp) {
+    if let Some(Sealed { end, stamp }) = sealed {
+        frame_ends.push(end);
+        *last_stamp = stamp;
     }
 }

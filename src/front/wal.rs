@@ -101,15 +101,15 @@ impl Wal {
         }
     }
 
-    /// Begins a sync of what is written, unless one is in flight or nothing is unsynced.
-    pub fn begin_sync(&mut self, net: &mut Net) {
+    /// Begins a sync of what is written, unless one is in flight or nothing is unsynced; says whether it did.
+    pub fn begin_sync(&mut self, net: &mut Net) -> bool {
         if self.sync_in_flight.is_some() {
-            return;
+            return false;
         }
-        if let Some(sync) = self.writer.next_sync() {
-            net.sync_data(file_of(&self.files, sync.sequence), sync.sequence);
-            self.sync_in_flight = Some(sync);
-        }
+        let Some(sync) = self.writer.next_sync() else { return false };
+        net.sync_data(file_of(&self.files, sync.sequence), sync.sequence);
+        self.sync_in_flight = Some(sync);
+        true
     }
 
     /// Whether a sync has been begun and has not come back.

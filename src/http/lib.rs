@@ -36,4 +36,6 @@ mod date;
 pub use date::http_date;
 
 mod response;
-pub use response::{CONTINUE, DecodedResponse, Response, ResponseDecoder, ResponseError, ResponseHead, reason};
+pub use response::{
+    CONTINUE, DecodedResponse, Response, ResponseDecoder, ResponseError, ResponseHead, reason,
+};

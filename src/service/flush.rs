@@ -1,15 +1,16 @@
 //! From memtable to segment, and what that needs of the loops: positions of their journals.
 //!
 //! ```text
-//! due (bytes, time, stop) → ask every loop for its position, which syncs its journal first
-//!   → all positions here: freeze the memtable        everything below the positions is in it
+//! due (bytes, time, stop) → ask every loop for its position, so that a quiet one holds no journal back
+//!   → all have told: freeze the memtable             its positions: up to where each journal was applied
 //!   → write the segment, yielding                    frozen stays readable
+//!   → ask every loop once more                       it syncs first, so what is named is on the device
 //!   → one manifest write names segment and positions (executor 0)
 //!   → drop the frozen memtable; journals are cut below the lowest positions
 //! ```
 //!
-//! Samples above the positions may be in the segment as well: replay brings them once more, to the same
-//! series, time and value, where they count once.
+//! The positions are exactly those of the freeze: were one of them lower, replay would bring an older value
+//! of a time over the newer one that the segment holds.
 //! A failed flush leaves everything as it was and is tried again, with the positions of its own freeze.
 
 use super::keeper::Switch;
@@ -32,7 +33,9 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct Flush {
     state: State,
     retry_at_nanos: u64,
-    /// Below these, everything this executor owns is in what was frozen last.
+    /// Up to where each journal's samples of this executor are in the store.
+    applied: Vec<JournalPosition>,
+    /// `applied` at the last freeze.
     frozen_positions: Vec<JournalPosition>,
     switched: Option<io::Result<()>>,
     /// Rung when `switched` is set, and when a flush has ended.
@@ -41,35 +44,54 @@ pub struct Flush {
 
 enum State {
     Resting,
-    /// Positions still to come are absent.
-    Asking(Vec<Option<JournalPosition>>),
-    Writing(Vec<JournalPosition>),
+    /// Before the freeze; how many loops have still to tell.
+    Asking(usize),
+    Writing,
+    /// After the segment is written; how many loops have still to sync.
+    Syncing(usize),
 }
 
 impl Flush {
-    /// Nothing to flush yet.
-    pub fn new() -> Flush {
+    /// Nothing to flush yet; replay has brought each journal to its end.
+    pub fn new(applied: Vec<JournalPosition>) -> Flush {
         Flush {
             state: State::Resting,
             retry_at_nanos: 0,
+            applied,
             frozen_positions: Vec::new(),
             switched: None,
             moved: Rc::new(LocalEvent::new()),
         }
     }
 
-    /// Notes how far a loop's journal is; true once all have told.
+    /// Notes up to where a loop's samples have been taken from the ring.
+    pub fn applied(&mut self, from: usize, position: JournalPosition) {
+        self.applied[from] = self.applied[from].max(position);
+    }
+
+    /// Notes how far a loop's journal is synced; true when the flush can begin to write.
     pub fn take_position(&mut self, from: usize, position: JournalPosition) -> bool {
-        let State::Asking(positions) = &mut self.state else { return false };
-        positions[from] = Some(position);
-        let all: Option<Vec<JournalPosition>> = positions.iter().copied().collect();
-        match all {
-            Some(all) => {
-                self.state = State::Writing(all);
-                true
+        self.applied(from, position);
+        match &mut self.state {
+            State::Asking(missing) => {
+                *missing -= 1;
+                if *missing == 0 {
+                    self.state = State::Writing;
+                    return true;
+                }
             }
-            None => false,
+            State::Syncing(missing) => {
+                *missing -= 1;
+                self.moved.notify();
+            }
+            State::Resting | State::Writing => {}
         }
+        false
+    }
+
+    /// A loop has stopped, its journal synced: nothing need be waited for from it.
+    pub fn loop_stopped(&mut self) {
+        self.moved.notify();
     }
 
     /// The manifest names the new segment, or does not.
@@ -90,9 +112,17 @@ impl Service {
             return;
         }
         let shards = self.shared.shard_count();
+        // A loop so far behind has more pressing news; the next drain tries again.
+        if self.ask_positions() {
+            self.flush.state = State::Asking(shards);
+        }
+    }
+
+    /// Asks every loop to sync and to tell how far it is; false if one has no place for the question.
+    fn ask_positions(&mut self) -> bool {
+        let shards = self.shared.shard_count();
         if (0..shards).any(|to| !self.loops.to(to).has_free(1)) {
-            // A loop so far behind has its own memtable pressure to answer for; the next drain tries again.
-            return;
+            return false;
         }
         for to in 0..shards {
             let pushed = self.loops.to(to).push(ToLoop::AskPosition { executor: self.index });
@@ -100,7 +130,7 @@ impl Service {
             self.loops.to(to).publish();
             self.loops.ring_bell(to);
         }
-        self.flush.state = State::Asking(vec![None; shards]);
+        true
     }
 }
 
@@ -137,12 +167,10 @@ pub async fn run(shard: Shard) {
 async fn write_and_switch(shard: &Shard) -> Result<(), String> {
     let (job, positions, index, disk, moved) = {
         let mut service = shard.borrow_mut();
-        let State::Writing(positions) = &service.flush.state else { return Ok(()) };
-        let asked = positions.clone();
         let id = service.shared.next_segment_id();
         let job = service.store.begin_flush(id);
         if !job.as_ref().is_some_and(|job| job.is_retry()) {
-            service.flush.frozen_positions = asked;
+            service.flush.frozen_positions = service.flush.applied.clone();
         }
         let positions = service.flush.frozen_positions.clone();
         (job, positions, service.index, service.disk.clone(), service.flush.moved.clone())
@@ -152,6 +180,7 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         None => None,
     };
     let segment = flushed.as_ref().map(|flushed| *flushed.entry());
+    sync_journals(shard, &moved).await;
     send_to_peer(shard, 0, ToPeer::Switch { from: index, switch: Box::new(Switch { segment, positions }) })
         .await;
     let switched = loop {
@@ -166,6 +195,30 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         shard.borrow_mut().store.finish_flush(flushed);
     }
     Ok(())
+}
+
+/// Returns when every loop has synced what the frozen memtable holds of its journal. Loops that have stopped
+/// have synced everything.
+async fn sync_journals(shard: &Shard, moved: &LocalEvent) {
+    loop {
+        let waits = {
+            let mut service = shard.borrow_mut();
+            let is_stopped = service.stopped_at.iter().all(Option::is_some);
+            if is_stopped || matches!(service.flush.state, State::Syncing(0)) {
+                service.flush.state = State::Writing;
+                return;
+            }
+            if matches!(service.flush.state, State::Writing) && service.ask_positions() {
+                service.flush.state = State::Syncing(service.shared.shard_count());
+            }
+            matches!(service.flush.state, State::Syncing(_))
+        };
+        if waits {
+            moved.wait().await;
+        } else {
+            executor::sleep(super::RING_RETRY).await;
+        }
+    }
 }
 
 /// Makes the file that a loop will go on in, and hands it over.
@@ -198,16 +251,16 @@ pub async fn prepare(
 /// signal said not to wait. Then executor 0 hears that nothing more will come.
 pub async fn finish(shard: Shard, positions: Vec<JournalPosition>) {
     let moved = shard.borrow().flush.moved.clone();
-    while matches!(shard.borrow().flush.state, State::Writing(_)) {
+    while matches!(shard.borrow().flush.state, State::Writing | State::Syncing(_)) {
         moved.wait().await;
     }
     let worth_it = {
         let mut service = shard.borrow_mut();
-        let worth_it = service.store.memtable_samples() > 0 && !service.shared.skips_flush();
-        if worth_it {
-            service.flush.state = State::Writing(positions);
+        for (from, position) in positions.into_iter().enumerate() {
+            service.flush.applied(from, position);
         }
-        worth_it
+        service.flush.state = State::Writing;
+        service.store.memtable_samples() > 0 && !service.shared.skips_flush()
     };
     if worth_it {
         run(shard.clone()).await;

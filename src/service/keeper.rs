@@ -68,10 +68,8 @@ pub async fn carry_out(shard: Shard, from: usize, switch: Box<Switch>) {
         let (from, switch) = next;
         let dropped = change(&shard, &mut manifest, from, *switch);
         let result = manifest.store(&disk).await;
-        if result.is_ok() {
-            if let Some(keeper) = &mut shard.borrow_mut().keeper {
-                keeper.manifest = manifest.clone();
-            }
+        if let (Ok(()), Some(keeper)) = (&result, &mut shard.borrow_mut().keeper) {
+            keeper.manifest = manifest.clone();
         }
         let stored = result.is_ok();
         send_to_peer(&shard, from, ToPeer::Switched { result }).await;

@@ -1,0 +1,131 @@
+//! The console's alerts (SPEC §6.2): once on firing, once on resolving, byte for byte.
+
+use crate::server::{Server, now_ms};
+use tempfile::tempdir;
+
+fn batch(name: &str, value: f64, count: usize) -> String {
+    let metric = format!(r#"{{"name":"{name}","value":{value}}}"#);
+    format!("[{}]", vec![metric; count].join(","))
+}
+
+fn alert_lines(server: &Server) -> Vec<String> {
+    server.printed().into_iter().filter(|line| line.contains("[ALERT")).collect()
+}
+
+fn wait_for(server: &Server, expected: &str) {
+    server.wait_for_line(|line| (line.contains("[ALERT") && line.contains(expected)).then_some(()));
+}
+
+/// Method: each of the three rules is driven over its threshold by one batch of one series, so that the
+/// average is exact; then lower values pull it down. Meanwhile it goes on holding, and nothing is repeated.
+#[test]
+fn the_three_rules_fire_once_and_resolve_once_with_the_lines_of_the_contract() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    for (name, high, low, fired, resolved) in [
+        (
+            "cpu_usage",
+            85.0,
+            65.0,
+            "🚨 [ALERT] cpu_usage avg(60s) > 80.0 (current: 85.0) samples=10",
+            "✅ [ALERT RESOLVED] cpu_usage returned to normal (avg: 75.0)",
+        ),
+        (
+            "memory_usage",
+            95.5,
+            80.5,
+            "🚨 [ALERT] memory_usage avg(60s) > 90.0 (current: 95.5) samples=10",
+            "✅ [ALERT RESOLVED] memory_usage returned to normal (avg: 88.0)",
+        ),
+        (
+            "error_rate",
+            7.0,
+            1.0,
+            "🚨 [ALERT] error_rate avg(30s) > 5.0 (current: 7.0) samples=10",
+            "✅ [ALERT RESOLVED] error_rate returned to normal (avg: 4.0)",
+        ),
+    ] {
+        let before = alert_lines(&server).len();
+        server.accept(&batch(name, high, 10));
+        wait_for(&server, &format!("[ALERT] {name}"));
+        assert_eq!(alert_lines(&server)[before..], [fired]);
+        server.accept(&batch(name, low, 10));
+        wait_for(&server, &format!("[ALERT RESOLVED] {name}"));
+        assert_eq!(alert_lines(&server)[before..], [fired, resolved]);
+    }
+    // Again after having been resolved: a new change is told again.
+    server.accept(&batch("cpu_usage", 100.0, 100));
+    server.wait_for_line(|line| line.ends_with("samples=120").then_some(()));
+    assert_eq!(alert_lines(&server).len(), 7);
+}
+
+/// Method: single samples of sixteen label sets over two shards, in many requests while the rule fires and
+/// while it does not; a marker rule that fires afterwards shows that earlier changes were all printed.
+#[test]
+fn all_label_sets_of_both_shards_count_and_nothing_is_repeated_while_it_holds() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "shards=2", "--set", "ingest.durability=memory"]);
+    let mut clients = [server.client(), server.client(), server.client(), server.client()];
+    let mut post = |at: usize, value: u32| {
+        let body = format!(r#"{{"name":"cpu_usage","value":{value},"labels":{{"host":"h{}"}}}}"#, at % 16);
+        assert_eq!(clients[at % 4].post("/metrics", &body).status, 202);
+    };
+    // The average over all is 50, though half of the hosts are at 95.
+    for at in 0..64 {
+        post(at, if at % 16 < 8 { 5 } else { 95 });
+    }
+    server.accept(&batch("error_rate", 10.0, 1));
+    wait_for(&server, "error_rate");
+    assert_eq!(alert_lines(&server).len(), 1, "{:?}", alert_lines(&server));
+
+    for at in 0..1_000 {
+        post(at, 95);
+    }
+    wait_for(&server, "[ALERT] cpu_usage avg(60s) > 80.0");
+    for at in 0..1_000 {
+        post(at, 95);
+    }
+    server.accept(&batch("memory_usage", 99.0, 1));
+    wait_for(&server, "memory_usage");
+    let lines = alert_lines(&server);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+
+    for at in 0..3_000 {
+        post(at, 20);
+    }
+    wait_for(&server, "[ALERT RESOLVED] cpu_usage");
+    let lines = alert_lines(&server);
+    assert_eq!(lines.iter().filter(|line| line.contains("cpu_usage")).count(), 2, "{lines:?}");
+}
+
+/// Method: samples that were 28 seconds old when they came leave the 30 s window after two.
+#[test]
+fn an_alert_without_samples_resolves_when_it_is_stale() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "alert.stale_after=1s"]);
+    let then = now_ms() - 28_000;
+    server.accept(&format!(
+        r#"[{{"name":"error_rate","value":6,"timestamp":{then}}},{{"name":"error_rate","value":8,"timestamp":{}}}]"#,
+        then + 1
+    ));
+    wait_for(&server, "[ALERT RESOLVED] error_rate");
+    assert_eq!(
+        alert_lines(&server),
+        [
+            "🚨 [ALERT] error_rate avg(30s) > 5.0 (current: 7.0) samples=2",
+            "✅ [ALERT RESOLVED] error_rate returned to normal (no samples for 1s)",
+        ]
+    );
+}
+
+#[test]
+fn samples_that_are_older_than_the_window_do_not_fire() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let then = now_ms() - 61_000;
+    server.accept(&format!(r#"{{"name":"cpu_usage","value":99,"timestamp":{then}}}"#));
+    server.accept(&batch("cpu_usage", 80.0, 3));
+    server.accept(&batch("error_rate", 6.0, 1));
+    wait_for(&server, "error_rate");
+    assert_eq!(alert_lines(&server).len(), 1, "80 is not above 80: {:?}", alert_lines(&server));
+}
