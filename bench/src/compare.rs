@@ -90,8 +90,8 @@ pub(crate) fn run(arguments: CompareArguments, live: &Live) -> Result<Verdict, B
     let server_core = CoreId(arguments.server_core);
     let ours = Ringwatch {
         binary: arguments.ringwatch.clone().unwrap_or_else(ringwatch::default_binary),
-        core: server_core,
-        durability: arguments.durability,
+        core: Some(server_core),
+        durability: Some(arguments.durability),
         data_parent: arguments.data_parent.clone(),
         sets: arguments.sets.clone(),
     };

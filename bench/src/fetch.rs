@@ -1,4 +1,4 @@
-//! One GET, on a connection of its own: for the questions around a run, not for load.
+//! One request on a connection of its own: for the questions around a run, not for load.
 
 use http::{DecodedResponse, Limits, Method, ResponseDecoder};
 use std::fmt;
@@ -41,11 +41,25 @@ impl From<io::Error> for FetchError {
 
 /// Status and body of `GET path`.
 pub(crate) fn get(addr: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), FetchError> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    exchange(addr, Method::Get, &head)
+}
+
+/// Status and body of `POST path` with a JSON body.
+pub(crate) fn post(addr: SocketAddr, path: &str, body: &str) -> Result<(u16, Vec<u8>), FetchError> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+        Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(addr, Method::Post, &request)
+}
+
+fn exchange(addr: SocketAddr, method: Method, request: &str) -> Result<(u16, Vec<u8>), FetchError> {
     let mut stream = TcpStream::connect_timeout(&addr, CONNECT_PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut decoder = ResponseDecoder::default();
     let mut received = Vec::new();
     let mut piece = [0; 16 << 10];
@@ -55,7 +69,7 @@ pub(crate) fn get(addr: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), FetchE
             return Err(FetchError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
         received.extend_from_slice(&piece[..bytes]);
-        match decoder.decode(&mut received, Method::Get, &LIMITS).map_err(FetchError::Malformed)? {
+        match decoder.decode(&mut received, method, &LIMITS).map_err(FetchError::Malformed)? {
             DecodedResponse::Response { response, .. } => {
                 return Ok((response.status, response.body.to_vec()));
             }

@@ -49,8 +49,8 @@ pub(crate) fn run(arguments: IdleArguments, live: &Live) -> Result<Verdict, Box<
         None => {
             let ours = Ringwatch {
                 binary: arguments.ringwatch.clone().unwrap_or_else(ringwatch::default_binary),
-                core: CoreId(arguments.server_core),
-                durability: Durability::Written,
+                core: Some(CoreId(arguments.server_core)),
+                durability: Some(Durability::Written),
                 data_parent: None,
                 sets: Vec::new(),
             };

@@ -170,6 +170,9 @@ fn run_here(plan: &Plan, live: &Live) -> Result<Outcome, LoadError> {
     load.open_window();
     match plan.offer {
         Offer::Once => load.turns_until(Instant::now() + ONCE_PATIENCE, Until::AllDone)?,
+        Offer::Accepted { requests } => {
+            load.turns_until(Instant::now() + plan.duration, Until::Accepted(requests))?;
+        }
         Offer::Open { .. } | Offer::Closed => {
             load.turns_until(Instant::now() + plan.duration, Until::Time)?;
         }
@@ -187,6 +190,7 @@ enum Until {
     Time,
     Connected,
     AllDone,
+    Accepted(u64),
     NothingInFlight,
 }
 
@@ -286,7 +290,7 @@ impl<'p> Load<'p> {
             window: None,
             arrivals: match plan.offer {
                 Offer::Open { requests_per_s } => Some(Arrivals::new(requests_per_s)),
-                Offer::Closed | Offer::Once => None,
+                Offer::Closed | Offer::Accepted { .. } | Offer::Once => None,
             },
             arrivals_due: 0,
             arrivals_sent: 0,
@@ -357,6 +361,7 @@ impl<'p> Load<'p> {
                     self.idle.len() >= self.clients.len() && self.idle_clients() == self.clients.len()
                 }
                 Until::AllDone => self.done as usize == self.clients.len(),
+                Until::Accepted(requests) => self.acknowledged_requests >= requests,
                 Until::NothingInFlight => self.in_flight == 0,
             };
             if is_reached || now >= deadline {

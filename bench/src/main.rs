@@ -17,12 +17,15 @@ mod check;
 mod fetch;
 mod figures;
 mod measure;
+mod metrics_page;
 mod trial;
 
 mod peer;
 
 mod compare;
+mod first_result;
 mod idle;
+mod replay;
 mod run;
 mod syscalls;
 
@@ -58,6 +61,10 @@ enum Command {
     Connections(idle::IdleArguments),
     /// Count system calls per request at saturation
     Syscalls(syscalls::SyscallsArguments),
+    /// Fill a journal, kill the server, and time its start until all of it is there again
+    Replay(replay::ReplayArguments),
+    /// Time a first start until a sample was accepted and queried
+    FirstResult(first_result::FirstResultArguments),
 }
 
 /// Whether figures and checks are as they should be; an error is another matter.
@@ -83,6 +90,8 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(arguments, &live),
         Command::Connections(arguments) => idle::run(arguments, &live),
         Command::Syscalls(arguments) => syscalls::run(arguments, &live),
+        Command::Replay(arguments) => replay::run(arguments, &live),
+        Command::FirstResult(arguments) => first_result::run(arguments, &live),
     };
     match result {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,

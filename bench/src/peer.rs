@@ -23,7 +23,8 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a peer may take to end when asked.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
-const POLL: Duration = Duration::from_millis(20);
+/// How finely a start's time is known.
+const POLL: Duration = Duration::from_millis(5);
 
 const LOG: &str = "output.log";
 
@@ -72,12 +73,25 @@ impl std::error::Error for PeerError {}
 #[derive(Debug)]
 pub(crate) struct Peer {
     name: &'static str,
+    command: Command,
     child: Child,
     addr: SocketAddr,
+    /// Answered with 200 once it serves.
+    ready: &'static str,
+    startup: Startup,
     /// Ends it in order; without one it is killed.
     stop: Option<Command>,
     /// Removed after the process has ended, being dropped after `drop` ran.
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+/// When a process was started, and how long it took to be ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Startup {
+    /// Just before the process was made.
+    pub begun_at: Instant,
+    /// From then until the first 200.
+    pub took: Duration,
 }
 
 impl Peer {
@@ -87,23 +101,60 @@ impl Peer {
         mut command: Command,
         stop: Option<Command>,
         addr: SocketAddr,
-        ready: &str,
+        ready: &'static str,
         folder: TempDir,
     ) -> Result<Peer, PeerError> {
-        let io = |source| PeerError::Io { name, source };
-        let log = folder.path().join(LOG);
-        let output = fs::File::create(&log).map_err(io)?;
-        let errors = output.try_clone().map_err(io)?;
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().map_err(io)?;
-        let mut peer = Peer { name, child, addr, stop, _folder: folder };
+        let begun_at = Instant::now();
+        let child = spawn(&mut command, &folder).map_err(|source| PeerError::Io { name, source })?;
+        let startup = Startup { begun_at, took: Duration::ZERO };
+        let mut peer = Peer { name, command, child, addr, ready, startup, stop, folder };
+        peer.wait_until_ready(START_PATIENCE)?;
+        Ok(peer)
+    }
+
+    /// Kills the process as `kill -9` does. Its folder stays, for [`Peer::start_again`].
+    pub(crate) fn kill(&mut self) -> Result<(), PeerError> {
+        let io = |source| PeerError::Io { name: self.name, source };
+        self.child.kill().map_err(io)?;
+        self.child.wait().map_err(io)?;
+        Ok(())
+    }
+
+    /// Waits until a killed peer's port can be had again. The kernel takes a dead process's io_uring apart in its own
+    /// time, and until then the listener that the ring holds lives on.
+    pub(crate) fn wait_until_port_is_free(&self) -> Result<(), PeerError> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            if matches!(fetch::get(addr, ready), Ok((200, _))) {
-                return Ok(peer);
+            match TcpListener::bind(self.addr) {
+                Ok(_) => return Ok(()),
+                Err(source) if Instant::now() > deadline => {
+                    return Err(PeerError::Io { name: self.name, source });
+                }
+                Err(_) => thread::sleep(POLL),
             }
-            let has_ended = peer.child.try_wait().map_err(io)?.is_some();
-            if has_ended || Instant::now() > deadline {
-                return Err(PeerError::NotServing { name, log: log_end(&log) });
+        }
+    }
+
+    /// Starts the same command on the same folder, once its process has ended; the log begins anew.
+    pub(crate) fn start_again(&mut self, patience: Duration) -> Result<(), PeerError> {
+        let io = |source| PeerError::Io { name: self.name, source };
+        let begun_at = Instant::now();
+        self.child = spawn(&mut self.command, &self.folder).map_err(io)?;
+        self.startup = Startup { begun_at, took: Duration::ZERO };
+        self.wait_until_ready(patience)
+    }
+
+    fn wait_until_ready(&mut self, patience: Duration) -> Result<(), PeerError> {
+        let name = self.name;
+        let deadline = self.startup.begun_at + patience;
+        loop {
+            if matches!(fetch::get(self.addr, self.ready), Ok((200, _))) {
+                self.startup.took = self.startup.begun_at.elapsed();
+                return Ok(());
+            }
+            let ended = self.child.try_wait().map_err(|source| PeerError::Io { name, source })?;
+            if ended.is_some() || Instant::now() > deadline {
+                return Err(PeerError::NotServing { name, log: log_end(&self.log()) });
             }
             thread::sleep(POLL);
         }
@@ -122,6 +173,16 @@ impl Peer {
     /// The process that was started; it may have children.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Of its present process.
+    pub(crate) fn startup(&self) -> Startup {
+        self.startup
+    }
+
+    /// The file that its present process writes to.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join(LOG)
     }
 
     fn has_ended_within(&mut self, patience: Duration) -> bool {
@@ -148,6 +209,13 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts the command with its output in the folder's log, which begins anew.
+fn spawn(command: &mut Command, folder: &TempDir) -> io::Result<Child> {
+    let output = fs::File::create(folder.path().join(LOG))?;
+    let errors = output.try_clone()?;
+    command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn()
 }
 
 /// A port of loopback that was free a moment ago.
@@ -180,6 +248,25 @@ mod tests {
         let error = Peer::start("sh", command, None, free_addr().unwrap(), "/", folder).unwrap_err();
         assert!(error.to_string().contains("no such luck"), "{error}");
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_killed_peer_starts_again_on_its_folder_with_a_new_log() {
+        let server = crate::responder::Responder::storing(0);
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$; exec sleep 600"]);
+        let mut peer = Peer::start("sh", command, None, server.addr(), "/", folder(None).unwrap()).unwrap();
+        let (first, log) = (peer.pid(), peer.log());
+        peer.kill().unwrap();
+        assert!(!Path::new(&format!("/proc/{first}")).exists());
+        peer.start_again(START_PATIENCE).unwrap();
+        assert_ne!(first, peer.pid());
+        assert_eq!(log, peer.log());
+        let deadline = Instant::now() + START_PATIENCE;
+        while fs::read_to_string(&log).unwrap() != format!("{}\n", peer.pid()) {
+            assert!(Instant::now() < deadline, "the log is {:?}", fs::read_to_string(&log));
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -55,6 +55,11 @@ pub(crate) enum Offer {
     },
     /// Each connection sends its next request when the last was answered.
     Closed,
+    /// As closed, until so many requests were accepted; the plan's duration is the patience.
+    Accepted {
+        /// No more than these are accepted.
+        requests: u64,
+    },
     /// Each connection sends one request.
     Once,
 }

@@ -19,10 +19,22 @@ struct Record<'a, F> {
 /// # Errors
 /// If the file cannot be opened or written.
 pub(crate) fn append<F: Serialize>(file: &Path, figures: &F) -> io::Result<()> {
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    let command = without_json(std::env::args().skip(1));
     let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let line = line(&Record { date, machine: machine::look(), command: &command, figures })?;
     OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
+}
+
+/// Where a record was first written to belongs to one machine and changes no figure.
+fn without_json(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut is_file = false;
+    let keep = |argument: &String| {
+        let is_json = argument == "--json";
+        let kept = !(is_file || is_json || argument.starts_with("--json="));
+        is_file = is_json;
+        kept
+    };
+    arguments.filter(keep).collect()
 }
 
 fn line<F: Serialize>(record: &Record<'_, F>) -> io::Result<String> {
@@ -49,6 +61,14 @@ mod tests {
         assert_eq!(read["command"], json!(["run", "127.0.0.1:8080"]));
         assert_eq!(read["figures"]["requests_per_s"], 1.5);
         assert_eq!(read["date"], "2026-11-21T09:00:00Z");
+    }
+
+    #[test]
+    fn the_command_is_kept_without_where_its_record_goes() {
+        for command in ["run a --json f --rate 5", "run --json=f a --rate 5", "run a --rate 5 --json f"] {
+            let kept = without_json(command.split(' ').map(str::to_owned));
+            assert_eq!(kept, ["run", "a", "--rate", "5"], "{command}");
+        }
     }
 
     #[test]

@@ -3,16 +3,17 @@
 //! The server's own counters cost nothing and see what it counts; perf sees every call of every thread. So does strace,
 //! which stops the server at each call and keeps it from saturation: it stands in only where perf may not count.
 
-use crate::fetch;
 use crate::load::{self, Live, Outcome};
 use crate::measure::{Subjects, process};
+use crate::metrics_page::MetricsPage;
 use crate::peer::Peer;
 use crate::peer::ringwatch::{self, Ringwatch};
 use crate::plan::{CONNECTIONS_MAX, Durability, Plan, parse_duration};
 use crate::table::{Table, figure, percent};
 use crate::trial::closed_loop;
-use crate::{Verdict, default_core};
+use crate::{Verdict, default_core, record};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use shard::topology::CoreId;
 use std::collections::VecDeque;
 use std::error::Error;
@@ -70,6 +71,19 @@ pub(crate) struct SyscallsArguments {
     /// Core for the generator (default: the last one allowed)
     #[arg(long)]
     core: Option<usize>,
+    /// Append what each way found, machine, date, commit and command as one line
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What one way found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    counted_by: &'static str,
+    calls: f64,
+    requests: f64,
+    calls_per_request: f64,
+    server_busy: Option<f64>,
 }
 
 /// What was counted in the same time.
@@ -92,14 +106,14 @@ const ATTACH_PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
     let peer = Ringwatch {
         binary: arguments.ringwatch.clone().unwrap_or_else(ringwatch::default_binary),
-        core: CoreId(arguments.server_core),
-        durability: arguments.durability,
+        core: Some(CoreId(arguments.server_core)),
+        durability: Some(arguments.durability),
         data_parent: None,
         sets: Vec::new(),
     };
     let peer = peer.start()?;
     let mut table = Table::new(&["counted by", "calls/request", "core busy"]);
-    let (mut counted, mut exceeded) = (0, 0);
+    let mut findings = Vec::new();
     let mut ways = VecDeque::from(arguments.by.clone());
     while let Some(by) = ways.pop_front() {
         let subjects = Subjects {
@@ -116,14 +130,19 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
         let (count, outcome) = during_load(&plan, live, || count(by, &peer, live, arguments.duration))?;
         match count {
             Ok(count) => {
-                let per_request = count.calls / count.requests.max(1.0);
-                counted += 1;
-                exceeded += usize::from(per_request > arguments.at_most);
+                let finding = Finding {
+                    counted_by: by.name(),
+                    calls: count.calls,
+                    requests: count.requests,
+                    calls_per_request: count.calls / count.requests.max(1.0),
+                    server_busy: outcome.usage.server_busy,
+                };
                 table.row(vec![
-                    by.name().to_owned(),
-                    figure(Some(per_request), 4),
-                    percent(outcome.usage.server_busy),
+                    finding.counted_by.to_owned(),
+                    figure(Some(finding.calls_per_request), 4),
+                    percent(finding.server_busy),
                 ]);
+                findings.push(finding);
             }
             Err(reason) => {
                 eprintln!("{}: {reason}", by.name());
@@ -134,12 +153,16 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
         }
     }
     print!("{table}");
-    if counted == 0 {
+    if findings.is_empty() {
         return Err("no way to count worked here".into());
     }
-    let verdict = if exceeded == 0 { "at most" } else { "FAILED: more than" };
+    if let Some(file) = &arguments.json {
+        record::append(file, &findings)?;
+    }
+    let is_exceeded = findings.iter().any(|finding| finding.calls_per_request > arguments.at_most);
+    let verdict = if is_exceeded { "FAILED: more than" } else { "at most" };
     println!("{verdict} {} system calls per request", arguments.at_most);
-    Ok(Verdict::from_failed(exceeded > 0))
+    Ok(Verdict::from_failed(is_exceeded))
 }
 
 /// Runs the load on a thread, and the act beside it once the load is in full swing.
@@ -163,31 +186,19 @@ fn count(by: Counting, peer: &Peer, live: &Live, time: Duration) -> Result<Count
 
 fn by_counters(peer: &Peer, time: Duration) -> Result<Count, String> {
     let read = || -> Result<Count, String> {
-        let (status, page) = fetch::get(peer.addr(), "/metrics").map_err(|cause| cause.to_string())?;
-        let page = String::from_utf8_lossy(&page).into_owned();
+        let page = MetricsPage::fetch(peer.addr()).map_err(|cause| cause.to_string())?;
         let calls = ["loop_enters_total", "journal_writes_total", "journal_syncs_total"];
-        let calls: Option<f64> = calls.iter().map(|name| own_metric(&page, name)).sum();
-        let requests = own_metric(&page, "http_requests_total");
+        let calls: Option<f64> = calls.iter().map(|name| page.total(name)).sum();
+        let requests = page.total("http_requests_total");
         calls
             .zip(requests)
             .map(|(calls, requests)| Count { calls, requests })
-            .ok_or_else(|| format!("GET /metrics ({status}) lacks a counter"))
+            .ok_or_else(|| "GET /metrics lacks a counter".to_owned())
     };
     let before = read()?;
     thread::sleep(time);
     let after = read()?;
     Ok(Count { calls: after.calls - before.calls, requests: after.requests - before.requests })
-}
-
-/// The sum over shards of one of the server's own metrics.
-fn own_metric(page: &str, name: &str) -> Option<f64> {
-    let name = format!("ringwatch_{name}");
-    let values = page.lines().filter_map(|line| {
-        let rest = line.strip_prefix(&name)?;
-        let value = if rest.starts_with('{') { rest.rsplit_once('}')?.1 } else { rest };
-        value.strip_prefix(' ')?.parse().ok()
-    });
-    values.reduce(|sum: f64, value| sum + value)
 }
 
 fn by_perf(pid: u32, live: &Live, time: Duration) -> Result<Count, String> {
@@ -264,15 +275,6 @@ fn first_line(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn own_metrics_add_up_over_shards_and_names_are_whole() {
-        let page = "# HELP ringwatch_loop_enters_total x\nringwatch_loop_enters_total{shard=\"0\"} 5\n\
-            ringwatch_loop_enters_total{shard=\"1\"} 7\nringwatch_loop_enters_total_other 100\nringwatch_queue 3\n";
-        assert_eq!(own_metric(page, "loop_enters_total"), Some(12.0));
-        assert_eq!(own_metric(page, "queue"), Some(3.0));
-        assert_eq!(own_metric(page, "journal_writes_total"), None);
-    }
 
     #[test]
     fn the_total_of_a_strace_summary_is_its_calls() {

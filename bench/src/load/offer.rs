@@ -75,12 +75,12 @@ impl Load<'_> {
     fn send_due(&mut self, since: Instant, now: Instant) -> Option<Instant> {
         let mut room = self.sends_per_turn_max;
         let Some(arrivals) = self.arrivals else {
-            while room > 0 {
+            while room > 0 && self.wants_more() {
                 let client = self.next_idle()?;
                 self.send(client, now, now);
                 room -= 1;
             }
-            return (!self.idle.is_empty()).then_some(now);
+            return (self.wants_more() && !self.idle.is_empty()).then_some(now);
         };
         let due = arrivals.due(nanos(now.saturating_duration_since(since)));
         self.arrivals_due = due;
@@ -96,6 +96,14 @@ impl Load<'_> {
             room -= 1;
         }
         Some(since + Duration::from_nanos(arrivals.at(due)))
+    }
+
+    /// Whether a free connection shall send: those in flight may all be accepted.
+    fn wants_more(&self) -> bool {
+        match self.plan.offer {
+            Offer::Accepted { requests } => self.acknowledged_requests + u64::from(self.in_flight) < requests,
+            Offer::Open { .. } | Offer::Closed | Offer::Once => true,
+        }
     }
 
     /// The client that has been idle longest; those whose connection ended meanwhile are passed over.

@@ -83,6 +83,22 @@ fn a_server_that_closes_after_an_answer_loses_nothing() {
     stored(&server, &outcome).unwrap();
 }
 
+/// So many and not one more, though some are refused or lost on the way.
+#[test]
+fn as_many_requests_are_accepted_as_were_wanted() {
+    let server = Responder::counting(|post| match post {
+        3 => Some(Reply::HangUp),
+        5 => Some(Reply::Answer(503, "Retry-After: 0\r\n", "{}".to_owned())),
+        _ => None,
+    });
+    let offer = Offer::Accepted { requests: 41 };
+    let patience = Duration::from_secs(60);
+    let plan = Plan { batch: 5, warmup: Duration::ZERO, duration: patience, ..plan(&server, 4, offer) };
+    let outcome = run(&plan, &Live::default()).unwrap();
+    assert_eq!((outcome.acknowledged_samples, outcome.unanswered_samples), (41 * 5, 5));
+    stored(&server, &outcome).unwrap();
+}
+
 #[test]
 fn each_connection_is_used_exactly_once() {
     let server = Responder::counting(|_| None);

@@ -1,4 +1,4 @@
-//! Our own server as a peer: one shard on one core, data in a folder that is removed afterwards.
+//! Our own server as a peer: one shard on one core where one is named, data in a folder that is removed afterwards.
 
 use super::{Peer, PeerError, folder, free_addr};
 use crate::plan::Durability;
@@ -13,10 +13,10 @@ const NAME: &str = "ringwatch";
 pub(crate) struct Ringwatch {
     /// The binary.
     pub binary: PathBuf,
-    /// Its one core.
-    pub core: CoreId,
-    /// What it promises where a request asks for nothing.
-    pub durability: Durability,
+    /// Its one core; without one it has shards and cores as it finds them.
+    pub core: Option<CoreId>,
+    /// What it promises where a request asks for nothing; its own default without one.
+    pub durability: Option<Durability>,
     /// Below which its data goes; the disk below it decides what `synced` costs.
     pub data_parent: Option<PathBuf>,
     /// Further settings, `KEY=VALUE`.
@@ -40,12 +40,11 @@ impl Ringwatch {
         let addr = free_addr().map_err(io)?;
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--listen", &addr.to_string()]);
-        let settings = [
-            format!("data_dir={}", folder.path().join("data").display()),
-            "shards=1".to_owned(),
-            format!("cores={}", self.core),
-            format!("ingest.durability={}", self.durability.name()),
-        ];
+        let mut settings = vec![format!("data_dir={}", folder.path().join("data").display())];
+        if let Some(core) = self.core {
+            settings.extend(["shards=1".to_owned(), format!("cores={core}")]);
+        }
+        settings.extend(self.durability.map(|level| format!("ingest.durability={}", level.name())));
         for setting in settings.iter().chain(&self.sets) {
             command.args(["--set", setting]);
         }
