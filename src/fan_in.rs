@@ -10,6 +10,7 @@ use query::{Answer, Partial, Query, RowsRenderer};
 use shard::net::ConnId;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A whole answer, ready to be sent.
 pub struct QueryAnswer {
@@ -79,7 +80,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 impl Gather {
     /// Merges and renders, yielding between pieces.
-    pub async fn answer(self, deadline_nanos: u64, bytes_max: usize) -> Result<QueryAnswer, QueryError> {
+    pub async fn answer(self, deadline: Deadline, bytes_max: usize) -> Result<QueryAnswer, QueryError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -92,7 +93,7 @@ impl Gather {
                     if body.len() > bytes_max {
                         return Err(QueryError::TooLarge { bytes: body.len(), bytes_max });
                     }
-                    check_deadline(deadline_nanos)?;
+                    deadline.check()?;
                     shard::executor::yield_if_needed().await;
                 }
             }
@@ -101,8 +102,25 @@ impl Gather {
     }
 }
 
-/// Fails once a query has had its time.
-pub fn check_deadline(deadline_nanos: u64) -> Result<(), QueryError> {
-    let now = Now::read().nanos;
-    if now <= deadline_nanos { Ok(()) } else { Err(QueryError::TimedOut { seconds: 0 }) }
+/// When a query has had its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    at_nanos: u64,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// So much time from now on.
+    pub fn after(timeout: Duration) -> Deadline {
+        Deadline { at_nanos: Now::read().nanos.saturating_add(timeout.as_nanos() as u64), timeout }
+    }
+
+    /// Fails once the time is over.
+    pub fn check(self) -> Result<(), QueryError> {
+        if Now::read().nanos <= self.at_nanos {
+            Ok(())
+        } else {
+            Err(QueryError::TimedOut { seconds: self.timeout.as_secs() })
+        }
+    }
 }

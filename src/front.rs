@@ -12,7 +12,7 @@ mod intake;
 mod reply;
 mod wal;
 
-pub use exchange::Now;
+pub use exchange::{LargeBatch, Now};
 pub use reply::Reply;
 pub use wal::Wal;
 
@@ -22,6 +22,7 @@ use crate::config::Durability;
 use crate::fan_in::QueryError;
 use crate::message::{ToLoop, ToStore};
 use crate::shared::{LATENCY_QUANTILES, Shared};
+use connection::WITHHELD_ANSWERS_MAX;
 use exchange::{Exchange, Pending};
 use hdrhistogram::Histogram;
 use intake::Intake;
@@ -36,8 +37,6 @@ use std::time::{Duration, Instant};
 use storage::journal::JournalPosition;
 use wal::WalFailed;
 
-/// Bytes of bodies decoded before what they gave is journaled and answered.
-const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Answers a client may leave unread before its requests are no longer looked at.
 const UNREAD_ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How late an executor may learn of a batch when nothing else wakes it (DESIGN §3).
@@ -141,12 +140,17 @@ impl Front {
 
             while let Some(event) = self.net.next_event() {
                 self.take(event);
-                if self.exchange.decoded_bytes >= TURN_BYTES_MAX {
+                if self.exchange.is_full() {
                     self.commit();
                 }
             }
+            self.look_again();
+            if let Some(conn) = self.exchange.take_large() {
+                self.resume(conn);
+            }
             self.each_second();
             self.commit();
+            self.close_ended();
             self.wake_executors();
             if let Some(log) = &mut self.access_log {
                 log.flush();
@@ -166,7 +170,11 @@ impl Front {
         let nearest = nearest.map_or(self.second_at, |at| at.min(self.second_at));
         let bell = &self.shared.loop_bells[self.index];
         bell.prepare_sleep();
-        let wait = if !self.inbox.is_empty() || (self.shared.is_stopping() && self.stopping_since.is_none()) {
+        let wait = if !self.inbox.is_empty()
+            || self.exchange.has_large()
+            || !self.exchange.look_again.is_empty()
+            || (self.shared.is_stopping() && self.stopping_since.is_none())
+        {
             Wait::No
         } else if nearest == u64::MAX {
             Wait::Block
@@ -217,12 +225,28 @@ impl Front {
         }
     }
 
+    /// Goes on with requests that were left where they lie. Where a client leaves its answers unread, `Drained`
+    /// will come.
+    fn look_again(&mut self) {
+        let mut left = std::mem::take(&mut self.exchange.look_again).into_iter();
+        while !self.exchange.is_full()
+            && let Some(conn) = left.next()
+        {
+            if self.net.pending_send_bytes(conn) <= UNREAD_ANSWER_BYTES_MAX {
+                self.resume(conn);
+            }
+        }
+        // Whoever had a turn now stands behind those who had none.
+        let had = std::mem::replace(&mut self.exchange.look_again, left.collect());
+        self.exchange.look_again.extend(had);
+    }
+
     /// Closes the connections whose clients will send no more and are owed nothing. Requests that came before
     /// the end and are held back, behind a query or unread answers, are looked at first; half a request never
-    /// becomes a whole one.
+    /// becomes a whole one. Only when all events of the turn are taken: `Drained` may be among them.
     fn close_ended(&mut self) {
         for conn in std::mem::take(&mut self.ended) {
-            let held_back = self.net.pending_send_bytes(conn) > UNREAD_ANSWER_BYTES_MAX;
+            let held_back = self.net.pending_send_bytes(conn) > 0 || self.exchange.look_again.contains(&conn);
             let Some(connection) = self.exchange.connection(conn) else { continue };
             let looked_at_later = held_back && connection.unfinished.is_some();
             if connection.withheld == 0 && !connection.waits() && !looked_at_later {
@@ -236,6 +260,10 @@ impl Front {
             match message {
                 ToLoop::Answer { conn, answer } => {
                     self.exchange.answered(conn, answer);
+                    self.resume(conn);
+                }
+                ToLoop::Decoded { conn, body_bytes, decoded } => {
+                    self.exchange.decoded(conn, body_bytes, decoded);
                     self.resume(conn);
                 }
                 ToLoop::Spent(share) => self.exchange.intake.recycle(share),
@@ -281,9 +309,11 @@ impl Front {
         if sync_wanted && self.exchange.intake.wal.begin_sync(&mut self.net) {
             self.sync_began_nanos = self.exchange.now.nanos;
         }
-        self.close_ended();
         for conn in std::mem::take(&mut self.exchange.pauses) {
-            self.net.pause_receive(conn);
+            // What it waited for may have come since, and nobody would resume it a second time.
+            if self.exchange.connection(conn).is_some_and(|connection| connection.paused) {
+                self.net.pause_receive(conn);
+            }
         }
         self.exchange.decoded_bytes = 0;
     }
@@ -301,11 +331,24 @@ impl Front {
 
     fn send_questions(&mut self) {
         let stamp = self.exchange.intake.stamp();
+        for (conn, body) in std::mem::take(&mut self.exchange.large_bodies) {
+            let outbox = &mut self.exchange.intake.outbox;
+            if let Err(message) = outbox.to(self.index).push(ToStore::Decode { conn, body, stamp }) {
+                if let ToStore::Decode { body, .. } = message {
+                    self.exchange.refuse_large(conn, body.len());
+                    self.exchange.look_again.push(conn);
+                }
+                continue;
+            }
+            outbox.to(self.index).publish();
+            outbox.ring_bell(self.index);
+        }
         for (conn, query) in std::mem::take(&mut self.exchange.questions) {
             let outbox = &mut self.exchange.intake.outbox;
             if outbox.to(self.index).push(ToStore::Query { conn, query, stamp }).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
                 self.exchange.answered(conn, Err(QueryError::TooMany { concurrency }));
+                self.exchange.look_again.push(conn);
                 continue;
             }
             outbox.to(self.index).publish();
@@ -323,7 +366,11 @@ impl Front {
             let must_wait = level == Durability::Synced && synced_through < end;
             if must_wait || connection.withheld > 0 {
                 connection.withheld += 1;
-                self.withheld.push_back((end, reply));
+                // In rising order. One that waits only for those before it must not name an end that a failed
+                // write has taken back: no sync would ever reach it.
+                let behind = self.withheld.back().map_or(end, |(position, _)| *position);
+                let position = if must_wait { end.max(behind) } else { behind };
+                self.withheld.push_back((position, reply));
             } else {
                 sent_now += u64::from(reply.status().is_some());
                 self.send(reply);
@@ -377,6 +424,9 @@ impl Front {
         let conn = reply.conn;
         let Some(connection) = self.exchange.connection(conn) else { return };
         connection.withheld -= 1;
+        if connection.withheld == WITHHELD_ANSWERS_MAX - 1 {
+            self.exchange.look_again.push(conn);
+        }
         self.send(reply);
     }
 
@@ -385,21 +435,28 @@ impl Front {
         let WalFailed { last_good, error } = failed;
         crate::log::error(format_args!("loop {}: the journal: {error}; a new file is begun", self.index));
         self.exchange.intake.discard_beyond(*last_good);
+        let cause = || match error.kind() {
+            io::ErrorKind::StorageFull => IntakeError::DiskFull,
+            _ => IntakeError::DiskFailed(error.to_string()),
+        };
         let refused = |reply: &mut Reply| {
             if let Payload::Accepted { .. } = reply.payload {
-                let refusal = if error.kind() == io::ErrorKind::StorageFull {
-                    IntakeError::DiskFull
-                } else {
-                    IntakeError::DiskFailed(error.to_string())
-                };
-                reply.payload = Payload::Refused(Refusal::from(refusal));
+                reply.payload = Payload::Refused(Refusal::from(cause()));
             }
         };
+        self.exchange.break_off_large(cause);
         let lost = self.withheld.partition_point(|(position, _)| position <= last_good);
         for (_, mut reply) in self.withheld.split_off(lost) {
             refused(&mut reply);
-            self.let_go(reply);
+            if lost > 0 {
+                // An earlier answer of its connection may still wait for the sync of what stays.
+                self.withheld.push_back((*last_good, reply));
+            } else {
+                self.let_go(reply);
+            }
         }
+        // Ends that were asked for and taken back are asked for anew.
+        self.position_asks.iter_mut().for_each(|(_, wanted)| *wanted = None);
         for pending in &mut self.exchange.replies {
             let end = self.exchange.intake.sealed_end(pending.frame);
             if end.is_none_or(|end| end > *last_good) {

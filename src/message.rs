@@ -4,8 +4,10 @@
 //! themselves ([`ToPeer`]). Iterators, borrows and files of an executor stay at home.
 
 use crate::fan_in::{QueryAnswer, QueryError};
+use crate::front::LargeBatch;
 use crate::service::Switch;
 use alert::WindowPart;
+use ingest::MetricsError;
 use model::{Share, Stamp};
 use query::{Partial, Query};
 use shard::file::LoopFile;
@@ -20,6 +22,8 @@ pub enum ToStore {
     Share(Box<Share>),
     /// A question of a client on that loop; the executor asks its peers and answers once.
     Query { conn: ConnId, query: Box<Query>, stamp: Stamp },
+    /// A large body, to come back decoded.
+    Decode { conn: ConnId, body: Vec<u8>, stamp: Stamp },
     /// Answer to [`ToLoop::AskPosition`]: synced up to here, and everything before has been published.
     Position { position: JournalPosition, stamp: Stamp },
     /// The loop will need this journal file soon.
@@ -34,6 +38,7 @@ impl ToStore {
         match self {
             ToStore::Share(share) => share.stamp,
             ToStore::Query { stamp, .. }
+            | ToStore::Decode { stamp, .. }
             | ToStore::Position { stamp, .. }
             | ToStore::PrepareJournal { stamp, .. }
             | ToStore::Stopped { stamp, .. } => *stamp,
@@ -45,7 +50,9 @@ impl ToStore {
 pub enum ToLoop {
     /// To the client on that connection.
     Answer { conn: ConnId, answer: Result<QueryAnswer, QueryError> },
-    /// An applied share, emptied, to be filled again.
+    /// A large body as a batch, or what is wrong with it.
+    Decoded { conn: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, MetricsError> },
+    /// An applied share, to be emptied and filled again.
     Spent(Box<Share>),
     /// The executor is about to flush: sync, then say how far the journal is.
     AskPosition { executor: usize },

@@ -18,11 +18,12 @@ pub use rules::Rules;
 
 use crate::adapt::ShardDisk;
 use crate::fan_in::{FanIn, QueryError};
-use crate::front::Now;
+use crate::front::{LargeBatch, Now};
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::shared::{Shared, StoreCounters};
 use flush::Flush;
-use model::{Sample, Share, Stamp};
+use ingest::{MetricsDecoder, Shape};
+use model::{Batch, Sample, Share, Stamp};
 use shard::executor::{self, BellWaiter, LocalEvent, TaskClass};
 use shard::mesh::{Inbox, Outbox};
 use shard::net::ConnId;
@@ -90,6 +91,7 @@ pub struct Service {
 enum Job {
     Ask { ticket: u64, from: usize, query: Arc<query::Query> },
     Answer { gather: Box<crate::fan_in::Gather> },
+    Decode { from: usize, conn: ConnId, body: Vec<u8> },
     PrepareJournal { from: usize, next: NextFile },
     Flush,
     Switch { from: usize, switch: Box<keeper::Switch> },
@@ -168,6 +170,7 @@ impl Service {
                     self.apply(from, share, now);
                 }
                 ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query),
+                ToStore::Decode { conn, body, .. } => jobs.push(Job::Decode { from, conn, body }),
                 ToStore::Position { position, .. } => {
                     if self.flush.take_position(from, position) {
                         jobs.push(Job::Flush);
@@ -289,6 +292,9 @@ fn start(shard: &Shard, job: Job) {
         Job::Answer { gather } => {
             executor::spawn_local(TaskClass::Query, select::finish(shard, gather)).detach();
         }
+        Job::Decode { from, conn, body } => {
+            executor::spawn_local(TaskClass::Query, decode(shard, from, conn, body)).detach();
+        }
         Job::PrepareJournal { from, next } => {
             executor::spawn_local(TaskClass::Background, flush::prepare_journal(shard, from, next)).detach();
         }
@@ -300,6 +306,18 @@ fn start(shard: &Shard, job: Job) {
             executor::spawn_local(TaskClass::Background, flush::finish(shard, positions)).detach();
         }
     }
+}
+
+/// Decodes a large body for a loop. It does not yield: 16 MiB take some 100 ms, which the loop would
+/// otherwise have to stand still for.
+async fn decode(shard: Shard, to: usize, conn: ConnId, body: Vec<u8>) {
+    let mut batch = Batch::default();
+    let decoded = MetricsDecoder::default().decode(&body, &mut batch).map(|decoded| {
+        let client_id = decoded.client_id.map(|id| id.as_bytes().to_vec());
+        (decoded.shape == Shape::Batch, client_id)
+    });
+    let decoded = decoded.map(|(is_batch, client_id)| Box::new(LargeBatch { batch, is_batch, client_id }));
+    send_to_loop(&shard, to, ToLoop::Decoded { conn, body_bytes: body.len(), decoded }).await;
 }
 
 /// Sends to a loop, waiting for a place.

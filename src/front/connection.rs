@@ -1,10 +1,14 @@
 //! What a loop remembers of one open connection: little while it idles, a box while a message is unfinished.
 
+use super::exchange::Terms;
 use super::intake::ClientMemo;
 use super::reply::LogEntry;
 use http::Decoder;
 use shard::net::ConnId;
 use std::net::IpAddr;
+
+/// Answers of one connection that wait for the journal, from which on its next requests have to wait, too.
+pub const WITHHELD_ANSWERS_MAX: u16 = 256;
 
 /// One connection of a loop.
 pub struct Connection {
@@ -20,7 +24,7 @@ pub struct Connection {
     pub active_s: u32,
     /// Answers that wait for the journal; later answers wait behind them.
     pub withheld: u16,
-    /// A query is out; what follows on the connection waits for its answer.
+    /// A query or a large body is out; what follows on the connection waits for its answer.
     pub asked: Option<Box<Asked>>,
     /// The client has sent its last byte; the connection ends when nothing is owed.
     pub ended: bool,
@@ -30,7 +34,7 @@ pub struct Connection {
     pub paused: bool,
 }
 
-/// What the answer to a query has to know of its request.
+/// What the answer to a query, or to a large body, has to know of its request.
 pub struct Asked {
     /// It was a `HEAD`.
     pub head_only: bool,
@@ -40,6 +44,8 @@ pub struct Asked {
     pub arrived_nanos: u64,
     /// Its part of the access log.
     pub log: Option<Box<LogEntry>>,
+    /// Of a large body: what its head asked for.
+    pub terms: Option<Terms<'static>>,
 }
 
 /// The beginning of a message.
@@ -78,6 +84,6 @@ impl Connection {
 
     /// Whether its next request has to wait for the answer to an earlier one.
     pub fn waits(&self) -> bool {
-        self.asked.is_some() || self.closing
+        self.asked.is_some() || self.closing || self.withheld >= WITHHELD_ANSWERS_MAX
     }
 }

@@ -6,7 +6,7 @@
 //! Not here: when a reply may go (`front.rs`), how it looks (`reply.rs`), how a body is taken (`intake.rs`).
 
 use super::connection::{Asked, Connection, Unfinished};
-use super::intake::Intake;
+use super::intake::{Client, Intake, check_times};
 use super::reply::{LogEntry, Payload, Reply};
 use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
@@ -14,16 +14,48 @@ use crate::fan_in::{QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::Shared;
 use http::{Decoded, Limits, Method, Request};
-use ingest::TimeBounds;
+use ingest::{MetricsError, TimeBounds};
+use model::Batch;
 use query::Query;
 use sha2::{Digest, Sha256};
 use shard::net::ConnId;
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Bytes of bodies decoded, and of answers made, before what they gave is journaled and sent.
+const TURN_BYTES_MAX: usize = 256 * 1024;
+/// Answers made before they are sent.
+const TURN_ANSWERS_MAX: usize = 4096;
 /// Bytes held back on a connection that waits for an answer, before reading is paused.
 const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
+
+/// A body above this is decoded by the executor, so that a turn stays short.
+pub const LARGE_BODY_BYTES: usize = 256 * 1024;
+/// Rows of a large batch that a turn takes.
+const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
+/// Large bodies that may be with the executor at once, in bytes; more are told to come back.
+const HANDED_OVER_BYTES_MAX: usize = 64 << 20;
+
+/// What the head of a body asks for.
+pub struct Terms<'a> {
+    /// The level its answer has to reach.
+    level: Durability,
+    /// The id a header gave its client.
+    client: Option<Cow<'a, [u8]>>,
+}
+
+/// A large body, decoded.
+pub struct LargeBatch {
+    /// Its samples.
+    pub batch: Batch,
+    /// Whether it had the form of a batch.
+    pub is_batch: bool,
+    /// The id the body gave its client.
+    pub client_id: Option<Vec<u8>>,
+}
 
 /// The state of all conversations of one loop.
 pub struct Exchange {
@@ -33,16 +65,23 @@ pub struct Exchange {
     pub replies: Vec<Pending>,
     /// This turn's questions, to be sent once the turn's samples are published.
     pub questions: Vec<(ConnId, Box<Query>)>,
+    /// This turn's large bodies, to be sent to the executor.
+    pub large_bodies: Vec<(ConnId, Vec<u8>)>,
     /// Connections whose reading is to be paused.
     pub pauses: Vec<ConnId>,
+    /// Connections whose requests were left where they lie, and nothing holds them back any more.
+    pub look_again: Vec<ConnId>,
     /// Queries that are out.
     pub asked: usize,
-    /// Bytes of bodies decoded in this turn.
+    /// Bytes of bodies decoded, and of answers made, since the last journaling.
     pub decoded_bytes: usize,
     /// The moment of this turn.
     pub now: Now,
     /// As of this turn's beginning, so that what came before it in the inbox is known.
     is_ready: bool,
+    /// Large batches that are being taken, with the rows that have been.
+    large: VecDeque<(ConnId, Box<LargeBatch>, usize)>,
+    handed_over_bytes: usize,
     shared: Arc<Shared>,
     index: usize,
     connections: Vec<Option<Connection>>,
@@ -97,7 +136,11 @@ impl Exchange {
             intake,
             replies: Vec::new(),
             questions: Vec::new(),
+            large_bodies: Vec::new(),
+            large: VecDeque::new(),
+            handed_over_bytes: 0,
             pauses: Vec::new(),
+            look_again: Vec::new(),
             asked: 0,
             decoded_bytes: 0,
             now: Now::default(),
@@ -204,6 +247,11 @@ impl Exchange {
         }
     }
 
+    /// Whether so much has come together that it is to be journaled and sent first.
+    pub fn is_full(&self) -> bool {
+        self.decoded_bytes >= TURN_BYTES_MAX || self.replies.len() >= TURN_ANSWERS_MAX
+    }
+
     /// Takes whole requests off the front of `bytes`; says how many bytes they were.
     fn converse(&mut self, id: ConnId, bytes: &mut [u8], unfinished: &mut Unfinished) -> usize {
         let mut used = 0;
@@ -215,6 +263,11 @@ impl Exchange {
                     let flow = self.answer(id, request);
                     *unfinished = Unfinished { since_s: self.now.seconds(), ..Unfinished::default() };
                     if let Flow::Wait = flow {
+                        break;
+                    }
+                    if self.is_full() && used < bytes.len() {
+                        // One client's pipeline is not to grow a turn without end.
+                        self.look_again.push(id);
                         break;
                     }
                 }
@@ -248,22 +301,43 @@ impl Exchange {
         if self.shared.is_stopping() {
             connection = http::Connection::Close;
         }
-        let log = self.log_entry(&request);
+        let mut log = self.log_entry(&request);
         let (payload, level) = match api::route(request.method, request.path) {
-            Ok(Route::Ingest) => self.ingest(id, request),
+            Ok(Route::Ingest) => match self.terms(&request) {
+                Ok(terms) if request.body.len() > LARGE_BODY_BYTES => {
+                    let Terms { level, client } = terms;
+                    let client = client.map(|id| Cow::Owned(id.into_owned()));
+                    let terms = Some(Terms { level, client });
+                    let (arrived_nanos, log) = (self.now.nanos, log.take());
+                    let asked = Asked { head_only, connection, arrived_nanos, log, terms };
+                    match self.hand_over(id, request.body, asked) {
+                        Ok(()) => return Flow::Wait,
+                        Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                    }
+                }
+                Ok(terms) => self.ingest(id, request.body, &terms),
+                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+            },
             Ok(Route::Query(endpoint)) => match self.question(endpoint, &request) {
                 Ok(query) => {
                     self.questions.push((id, Box::new(query)));
                     self.asked += 1;
                     let arrived_nanos = self.now.nanos;
                     if let Some(held) = self.connection(id) {
-                        held.asked = Some(Box::new(Asked { head_only, connection, arrived_nanos, log }));
+                        held.asked =
+                            Some(Box::new(Asked { head_only, connection, arrived_nanos, log, terms: None }));
                     }
                     return Flow::Wait;
                 }
                 Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
             },
-            Ok(route) => (self.read(route, &request), Durability::Memory),
+            Ok(route) => {
+                let payload = self.read(route, &request);
+                if let Payload::Body { bytes, .. } = &payload {
+                    self.decoded_bytes += bytes.len();
+                }
+                (payload, Durability::Memory)
+            }
             Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
         };
         let frame = self.intake.open_frame();
@@ -285,58 +359,163 @@ impl Exchange {
         })
     }
 
-    fn ingest(&mut self, id: ConnId, request: Request<'_>) -> (Payload, Durability) {
-        let counters = &self.shared.shards[self.index].front;
-        let refuse = |refusal: Refusal| (Payload::Refused(refusal), Durability::Memory);
+    /// What the head of a `POST /metrics` asks for, if it can be had now.
+    fn terms<'b>(&self, request: &Request<'b>) -> Result<Terms<'b>, Refusal> {
         if !self.is_ready {
-            return refuse(IntakeError::Starting.into());
+            return Err(IntakeError::Starting.into());
         }
         if self.shared.is_stopping() {
-            return refuse(IntakeError::Stopping.into());
+            return Err(IntakeError::Stopping.into());
         }
         let level = match request.header("durability") {
             None => self.shared.config.ingest_durability,
-            Some(word) => match std::str::from_utf8(word).ok().and_then(Durability::from_name) {
-                Some(level) => level,
-                None => return refuse(Refusal::unknown_durability()),
-            },
+            Some(word) => std::str::from_utf8(word)
+                .ok()
+                .and_then(Durability::from_name)
+                .ok_or_else(Refusal::unknown_durability)?,
         };
-        if request.header("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
-        {
-            return refuse(Refusal::content_encoding());
+        let coding = request.header("content-encoding");
+        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(Refusal::content_encoding());
         }
-        let mut hashed = [0; 37];
         let client = match (request.header("authorization"), request.header("x-client-id")) {
-            (Some(credentials), _) => Some(client_of_credentials(credentials, &mut hashed)),
+            (Some(credentials), _) => Some(Cow::Owned(client_of_credentials(credentials))),
             (None, Some(id)) if id.len() > ingest::CLIENT_ID_BYTES_MAX => {
-                return refuse(Refusal::client_id_too_long());
+                return Err(Refusal::client_id_too_long());
             }
-            (None, named) => named,
+            (None, named) => named.map(Cow::Borrowed),
         };
+        Ok(Terms { level, client })
+    }
+
+    /// Takes a body of ordinary size, here and now.
+    fn ingest(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> (Payload, Durability) {
+        self.decoded_bytes += body.len();
         let slot = self.connections[id.index()].as_mut().expect("the request came in on it");
         let mut peer_text = [0; 64];
         let peer_len = text_of(slot.peer, &mut peer_text);
-        self.decoded_bytes += request.body.len();
-        let accepted = self.intake.accept(
-            request.body,
-            client,
-            (&peer_text[..peer_len], &mut slot.memo),
-            self.now,
-            &self.bounds,
-        );
+        let peer = (&peer_text[..peer_len], &mut slot.memo);
+        let accepted = self.intake.accept(body, terms.client.as_deref(), peer, self.now, &self.bounds);
+        let accepted = accepted.map(|accepted| accepted.count);
+        self.payload_of(accepted, terms.level)
+    }
+
+    fn payload_of(
+        &self,
+        accepted: Result<Option<usize>, IntakeError>,
+        level: Durability,
+    ) -> (Payload, Durability) {
+        let counters = &self.shared.shards[self.index].front;
         match accepted {
-            Ok(accepted) => {
+            Ok(count) => {
                 counters.bodies_accepted.add(1);
-                (Payload::Accepted { count: accepted.count, level }, level)
+                (Payload::Accepted { count, level }, level)
             }
             Err(error) => {
                 match error {
                     IntakeError::Body(_) | IntakeError::Time { .. } => counters.validation_errors.add(1),
                     _ => counters.overload_refusals.add(1),
                 }
-                refuse(error.into())
+                (Payload::Refused(error.into()), Durability::Memory)
             }
         }
+    }
+
+    /// Hands a large body to the executor, which decodes it while this loop turns on.
+    fn hand_over(&mut self, id: ConnId, body: &[u8], asked: Asked) -> Result<(), Refusal> {
+        if self.handed_over_bytes + body.len() > HANDED_OVER_BYTES_MAX {
+            return Err(IntakeError::Overloaded.into());
+        }
+        self.handed_over_bytes += body.len();
+        self.large_bodies.push((id, body.to_vec()));
+        if let Some(held) = self.connection(id) {
+            held.asked = Some(Box::new(asked));
+        }
+        Ok(())
+    }
+
+    /// A large body has come back as a batch, or as what is wrong with it.
+    pub fn decoded(&mut self, id: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, MetricsError>) {
+        self.handed_over_bytes -= body_bytes;
+        if self.connection(id).is_none_or(|held| held.asked.is_none()) {
+            return;
+        }
+        let checked = decoded.map_err(IntakeError::Body).and_then(|large| {
+            check_times(&large.batch, large.is_batch, &self.bounds)?;
+            Ok(large)
+        });
+        match checked {
+            Ok(large) => self.large.push_back((id, large, 0)),
+            Err(error) => self.finish_large(id, Err(error)),
+        }
+    }
+
+    /// The executor has no place for a large body.
+    pub fn refuse_large(&mut self, id: ConnId, body_bytes: usize) {
+        self.handed_over_bytes -= body_bytes;
+        self.finish_large(id, Err(IntakeError::Overloaded));
+    }
+
+    /// Takes the next rows of the large batches; gives the connection that has its answer by that.
+    ///
+    /// A batch that is refused midway keeps what was taken, as SPEC §2.1 says of a 503.
+    pub fn take_large(&mut self) -> Option<ConnId> {
+        let (id, large, taken) = self.large.pop_front()?;
+        let slot = self.connections.get_mut(id.index()).and_then(Option::as_mut)?;
+        if slot.id != id {
+            return None;
+        }
+        let terms = slot.asked.as_ref().and_then(|asked| asked.terms.as_ref());
+        let named = terms.and_then(|terms| terms.client.as_deref()).or(large.client_id.as_deref());
+        let named = named.map(<[u8]>::to_vec);
+        let mut peer_text = [0; 64];
+        let peer_len = text_of(slot.peer, &mut peer_text);
+        let client = match &named {
+            Some(named) => Client::Named(named),
+            None => Client::Peer(&peer_text[..peer_len], &mut slot.memo),
+        };
+        let end = large.batch.len().min(taken + LARGE_ROWS_PER_TURN);
+        let result = self.intake.take_rows(&large.batch, taken..end, client, self.now);
+        match result {
+            Ok(()) if end < large.batch.len() => {
+                self.large.push_front((id, large, end));
+                return None;
+            }
+            Ok(()) => self.finish_large(id, Ok(large.is_batch.then_some(large.batch.len()))),
+            Err(error) => self.finish_large(id, Err(error)),
+        }
+        Some(id)
+    }
+
+    fn finish_large(&mut self, id: ConnId, accepted: Result<Option<usize>, IntakeError>) {
+        let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
+        let Asked { head_only, connection, arrived_nanos, log, terms } = *asked;
+        let level = terms.map_or(Durability::Memory, |terms| terms.level);
+        let (payload, level) = self.payload_of(accepted, level);
+        let frame = self.intake.open_frame();
+        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log };
+        let closes = reply.closes();
+        self.replies.push(Pending { reply, level, frame });
+        if closes {
+            self.stop_reading(id);
+        }
+    }
+
+    /// Rows that were taken may be lost: the rest of such a batch must not be acknowledged for the whole.
+    pub fn break_off_large(&mut self, cause: impl Fn() -> IntakeError) {
+        for (id, large, taken) in std::mem::take(&mut self.large) {
+            if taken == 0 {
+                self.large.push_back((id, large, taken));
+            } else {
+                self.finish_large(id, Err(cause()));
+                self.look_again.push(id);
+            }
+        }
+    }
+
+    /// Whether rows of large batches are still to be taken.
+    pub fn has_large(&self) -> bool {
+        !self.large.is_empty()
     }
 
     fn question(&self, endpoint: query::Endpoint, request: &Request<'_>) -> Result<Query, Refusal> {
@@ -398,7 +577,7 @@ impl Exchange {
     pub fn answered(&mut self, id: ConnId, answer: Result<QueryAnswer, QueryError>) {
         self.asked -= 1;
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
-        let Asked { head_only, connection, arrived_nanos, log } = *asked;
+        let Asked { head_only, connection, arrived_nanos, log, .. } = *asked;
         let payload = match answer {
             Ok(answer) => Payload::Body { status: 200, content_type: "application/json", bytes: answer.body },
             Err(error) => Payload::Refused(error.into()),
@@ -471,15 +650,13 @@ impl Exchange {
 }
 
 /// `auth:` and half of SHA-256: the same credentials are the same client, and cannot be read back.
-fn client_of_credentials<'a>(credentials: &[u8], out: &'a mut [u8; 37]) -> &'a [u8] {
-    let digest = Sha256::digest(credentials);
-    out[..5].copy_from_slice(b"auth:");
-    for (i, byte) in digest.iter().take(16).enumerate() {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        out[5 + 2 * i] = HEX[usize::from(byte >> 4)];
-        out[6 + 2 * i] = HEX[usize::from(byte & 15)];
+fn client_of_credentials(credentials: &[u8]) -> Vec<u8> {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut id = b"auth:".to_vec();
+    for byte in Sha256::digest(credentials).iter().take(16) {
+        id.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
-    out
+    id
 }
 
 fn text_of(address: IpAddr, out: &mut [u8; 64]) -> usize {

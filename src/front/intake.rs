@@ -12,9 +12,10 @@ use crate::shared::{FrontCounters, Shared};
 use ingest::{MetricsDecoder, Shape, TimeBounds};
 use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock};
 use shard::mesh::Outbox;
+use std::ops::Range;
 use storage::journal::{ClientNumber, JournalPosition, Reserve, Sealed, batch_bytes_max};
 
-/// Spent shares kept for reuse, per owner; the rest is given back to the allocator.
+/// Spent shares kept for reuse; the rest is given back to the allocator.
 const SPARE_SHARES_MAX: usize = 64;
 /// A share that has grown past this many samples is not kept.
 const SPARE_SHARE_SAMPLES_MAX: usize = 64 * 1024;
@@ -33,6 +34,26 @@ pub struct Accepted {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientMemo(Option<(u64, ClientNumber)>);
 
+/// Whose samples they are, for the journal.
+pub enum Client<'a> {
+    /// A name that a header or the body gave.
+    Named(&'a [u8]),
+    /// The address, and its number where it is known.
+    Peer(&'a [u8], &'a mut ClientMemo),
+}
+
+/// Whether every time that came with a sample may be taken.
+pub fn check_times(batch: &Batch, is_batch: bool, bounds: &TimeBounds) -> Result<(), IntakeError> {
+    for (index, row) in batch.rows().enumerate() {
+        if let Some(timestamp) = row.timestamp {
+            bounds
+                .check(timestamp.millis())
+                .map_err(|refusal| IntakeError::Time { index: is_batch.then_some(index), refusal })?;
+        }
+    }
+    Ok(())
+}
+
 /// The way in, of one loop.
 pub struct Intake {
     /// The loop's journal.
@@ -41,6 +62,7 @@ pub struct Intake {
     pub outbox: Outbox<ToStore>,
     decoder: MetricsDecoder,
     batch: Batch,
+    named: Vec<u8>,
     numbered: Vec<(SeriesNumber, u16)>,
     stamps: StampClock,
     last_stamp: Stamp,
@@ -66,6 +88,7 @@ impl Intake {
             outbox,
             decoder: MetricsDecoder::default(),
             batch: Batch::default(),
+            named: Vec::new(),
             numbered: Vec::new(),
             stamps: StampClock::new(loop_index, loops),
             last_stamp: Stamp { run: shared.run, nanos: 0, loop_index: loop_index as u16 },
@@ -79,24 +102,39 @@ impl Intake {
     /// Takes one body. `client` is the id a header gave; `peer` is used when neither header nor body names one.
     pub fn accept(
         &mut self,
-        body: &mut [u8],
+        body: &[u8],
         client: Option<&[u8]>,
         peer: (&[u8], &mut ClientMemo),
         now: Now,
         bounds: &TimeBounds,
     ) -> Result<Accepted, IntakeError> {
-        self.batch.clear();
-        let decoded = self.decoder.decode(body, &mut self.batch).map_err(IntakeError::Body)?;
-        let is_batch = decoded.shape == Shape::Batch;
-        for (index, row) in self.batch.rows().enumerate() {
-            if let Some(timestamp) = row.timestamp {
-                bounds
-                    .check(timestamp.millis())
-                    .map_err(|refusal| IntakeError::Time { index: is_batch.then_some(index), refusal })?;
-            }
-        }
-        let named = client.or(decoded.client_id.map(str::as_bytes));
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut named = std::mem::take(&mut self.named);
+        batch.clear();
+        named.clear();
+        let decoded = self.decoder.decode(body, &mut batch).map_err(IntakeError::Body).map(|decoded| {
+            named.extend_from_slice(client.or(decoded.client_id.map(str::as_bytes)).unwrap_or_default());
+            decoded.shape == Shape::Batch
+        });
+        let accepted = decoded.and_then(|is_batch| {
+            check_times(&batch, is_batch, bounds)?;
+            let client = if named.is_empty() { Client::Peer(peer.0, peer.1) } else { Client::Named(&named) };
+            self.take_rows(&batch, 0..batch.len(), client, now)?;
+            Ok(Accepted { count: is_batch.then_some(batch.len()) })
+        });
+        self.batch = batch;
+        self.named = named;
+        accepted
+    }
 
+    /// Journals some rows of a batch and puts them into their owners' shares, all of them or none.
+    pub fn take_rows(
+        &mut self,
+        batch: &Batch,
+        rows: Range<usize>,
+        client: Client<'_>,
+        now: Now,
+    ) -> Result<(), IntakeError> {
         // Claim: a place in every ring, then room in the journal. Only this loop uses either up.
         let claimed = self.sealed.len() + 1 + RING_PLACES_KEPT;
         for owner in 0..self.open.len() {
@@ -104,8 +142,8 @@ impl Intake {
                 return Err(IntakeError::Overloaded);
             }
         }
-        let client_bytes = named.map_or(peer.0.len(), <[u8]>::len);
-        let needed = batch_bytes_max(self.batch.len(), self.batch.label_bytes(), client_bytes);
+        let (Client::Named(id) | Client::Peer(id, _)) = &client;
+        let needed = batch_bytes_max(rows.len(), batch.label_bytes(rows.clone()), id.len());
         loop {
             match self.wal.writer.reserve(needed) {
                 Reserve::Ready => break,
@@ -120,22 +158,19 @@ impl Intake {
 
         let shards = self.open.len();
         let writer = &mut self.wal.writer;
-        let client = match named {
-            Some(id) => writer.client(id),
-            None => {
-                let (peer, memo) = peer;
-                match memo.0 {
-                    Some((dictionary, number)) if dictionary == writer.dictionary() => number,
-                    _ => {
-                        let number = writer.client(peer);
-                        *memo = ClientMemo(Some((writer.dictionary(), number)));
-                        number
-                    }
+        let client = match client {
+            Client::Named(id) => writer.client(id),
+            Client::Peer(peer, memo) => match memo.0 {
+                Some((dictionary, number)) if dictionary == writer.dictionary() => number,
+                _ => {
+                    let number = writer.client(peer);
+                    *memo = ClientMemo(Some((writer.dictionary(), number)));
+                    number
                 }
-            }
+            },
         };
         self.numbered.clear();
-        for row in self.batch.rows() {
+        for row in batch.rows_in(rows.clone()) {
             let numbered = writer.number(row.labels, row.kind, |hash| ingest::owner(hash, shards) as u16);
             let owner = usize::from(numbered.owner);
             let share = self.open[owner].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
@@ -145,14 +180,14 @@ impl Intake {
             self.numbered.push((numbered.number, numbered.owner));
         }
         writer.begin_batch(client);
-        for (row, (number, owner)) in self.batch.rows().zip(&self.numbered) {
+        for (row, (number, owner)) in batch.rows_in(rows).zip(&self.numbered) {
             let timestamp = row.timestamp.unwrap_or_else(|| self.stamps.stamp(now.unix_ms));
             let sample = Sample { timestamp, value: row.value };
             writer.push(*number, sample);
             let share = self.open[usize::from(*owner)].as_mut();
             share.expect("opened above, when the series was numbered").push(*number, sample);
         }
-        Ok(Accepted { count: is_batch.then_some(self.batch.len()) })
+        Ok(())
     }
 
     fn journal_is_full(&self) -> IntakeError {

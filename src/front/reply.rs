@@ -139,8 +139,9 @@ impl Renderer {
             }
             Payload::Continue => out.extend_from_slice(http::CONTINUE),
             Payload::Body { status, content_type, bytes } => {
-                let extra = [("Access-Control-Allow-Origin", "*")];
-                let head = self.head(*status, content_type, &extra, reply.connection);
+                let extra = [("Access-Control-Allow-Origin", "*"), ("Retry-After", "1")];
+                let extra = if *status == 503 { &extra } else { &extra[..1] };
+                let head = self.head(*status, content_type, extra, reply.connection);
                 self.encode(head, bytes, reply.head_only, out);
             }
             Payload::Allow(methods) => {

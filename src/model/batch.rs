@@ -3,6 +3,7 @@
 //! A batch is kept and cleared, never dropped, so a loop in its stride allocates nothing.
 
 use crate::{LabelSetRef, MetricKind, Timestamp};
+use std::ops::Range;
 
 /// The samples of one body in the order in which they stood there.
 #[derive(Debug, Default)]
@@ -47,9 +48,16 @@ impl Batch {
         self.values.is_empty()
     }
 
-    /// Bytes of label sets in the batch.
-    pub fn label_bytes(&self) -> usize {
-        self.labels.len()
+    /// Bytes of the label sets of some of the rows.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn label_bytes(&self, rows: Range<usize>) -> usize {
+        self.labels_start(rows.end) - self.labels_start(rows.start)
+    }
+
+    fn labels_start(&self, row: usize) -> usize {
+        if row == 0 { 0 } else { self.label_ends[row - 1] as usize }
     }
 
     /// Adds one sample whose canonical label bytes `write_labels` appends to the buffer it is given.
@@ -75,14 +83,19 @@ impl Batch {
 
     /// The samples, in order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = BatchRow<'_>> {
-        (0..self.len()).map(|i| {
-            let start = if i == 0 { 0 } else { self.label_ends[i - 1] as usize };
-            BatchRow {
-                labels: LabelSetRef::from_canonical(&self.labels[start..self.label_ends[i] as usize]),
-                kind: self.kinds[i],
-                timestamp: self.timestamps[i],
-                value: self.values[i],
-            }
+        self.rows_in(0..self.len())
+    }
+
+    /// Some of the samples, in order.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn rows_in(&self, rows: Range<usize>) -> impl ExactSizeIterator<Item = BatchRow<'_>> {
+        rows.map(|i| BatchRow {
+            labels: LabelSetRef::from_canonical(&self.labels[self.labels_start(i)..self.labels_start(i + 1)]),
+            kind: self.kinds[i],
+            timestamp: self.timestamps[i],
+            value: self.values[i],
         })
     }
 }
@@ -109,6 +122,8 @@ mod tests {
         batch.push(write, MetricKind::Gauge, Some(Timestamp::from_ticks(7)), 3.0).unwrap();
         let rows: Vec<_> =
             batch.rows().map(|r| (r.labels.to_owned(), r.kind, r.timestamp, r.value)).collect();
+        assert_eq!(batch.rows_in(1..2).map(|r| r.value).collect::<Vec<_>>(), [3.0]);
+        assert_eq!(batch.label_bytes(1..2), set.as_ref().bytes().len());
         assert_eq!(
             rows,
             [

@@ -1,13 +1,16 @@
 //! One shard's share of a query, and the answer once all shares are in.
 
 use super::{Shard, send_to_loop, send_to_peer};
-use crate::fan_in::{Gather, QueryError, check_deadline};
+use crate::fan_in::{Deadline, Gather, QueryError};
 use crate::front::Now;
 use crate::message::{ToLoop, ToPeer};
 use model::Timestamp;
 use query::{Partial, Query};
 use shard::executor;
 use std::sync::Arc;
+
+/// Samples taken before others get their turn.
+const SAMPLES_PER_STEP: usize = 4096;
 
 /// Answers one executor's question with this shard's share.
 pub async fn answer(shard: Shard, ticket: u64, to: usize, query: Arc<Query>) {
@@ -27,7 +30,7 @@ async fn gather(shard: &Shard, query: &Query) -> Result<Partial, QueryError> {
             super::start(shard, job);
         }
         let config = &service.shared.config;
-        let deadline = now.nanos + config.query_timeout.as_nanos() as u64;
+        let deadline = Deadline::after(config.query_timeout);
         let bytes_max = config.query_memory_bytes_max / service.shared.shard_count();
         let (start, end) = query.selector.bounds();
         let oldest = config.oldest_ms(now.unix_ms).map_or(Timestamp::MIN, Timestamp::first_of_milli);
@@ -40,11 +43,13 @@ async fn gather(shard: &Shard, query: &Query) -> Result<Partial, QueryError> {
     let mut partial = query.partial(bytes_max);
     while let Some(series) = selection.next().await {
         partial.push_series((*series.labels).as_ref()).map_err(too_large)?;
-        for sample in &series.samples {
-            partial.push(*sample).map_err(too_large)?;
+        for samples in series.samples.chunks(SAMPLES_PER_STEP) {
+            for sample in samples {
+                partial.push(*sample).map_err(too_large)?;
+            }
+            deadline.check()?;
+            executor::yield_if_needed().await;
         }
-        check_deadline(deadline)?;
-        executor::yield_if_needed().await;
     }
     if let Some(damage) = selection.warnings().first() {
         return Err(QueryError::Storage(damage.to_string()));
@@ -57,7 +62,7 @@ pub async fn finish(shard: Shard, gather: Box<Gather>) {
     let (deadline, bytes_max) = {
         let service = shard.borrow();
         let config = &service.shared.config;
-        (Now::read().nanos + config.query_timeout.as_nanos() as u64, config.query_memory_bytes_max)
+        (Deadline::after(config.query_timeout), config.query_memory_bytes_max)
     };
     let (to, conn) = gather.to;
     let answer = gather.answer(deadline, bytes_max).await;

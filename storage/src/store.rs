@@ -162,11 +162,6 @@ impl<D: Disk> Store<D> {
         self.segments.iter().map(|reader| reader.entry())
     }
 
-    /// Samples in the open segments; of one flushed twice (resent, or replaced) both count.
-    pub fn segment_samples(&self) -> u64 {
-        self.segments.iter().map(|reader| reader.sample_count()).sum()
-    }
-
     /// Series in the memtable's table.
     pub fn series_count(&self) -> usize {
         self.memtable.series_count()

@@ -91,13 +91,12 @@ impl Net {
         }
     }
 
-    /// Bytes sent on the connection that the kernel has not taken yet: the caller's measure for when to stop
-    /// producing more.
+    /// Bytes sent on the connection that wait for a slow reader: the caller's measure for when to stop producing
+    /// more. While there are any, `Drained` or `Closed` is still to come. So this turn's part of the arena does not
+    /// count: the socket may take it whole, and then nothing tells of it.
     pub fn pending_send_bytes(&self, conn: ConnId) -> usize {
-        let Some(slot) = self.slots.peek(conn) else { return 0 };
-        let in_arena = self.sends.get(slot.arena_entry as usize).map_or(0, |entry| entry.range.len());
-        let slow = slot.slow.as_ref();
-        in_arena + slow.map_or(0, |slow| slow.waiting.len() + slow.in_flight_len - slow.in_flight_from)
+        let slow = self.slots.peek(conn).and_then(|slot| slot.slow.as_ref());
+        slow.map_or(0, |slow| slow.waiting.len() + slow.in_flight_len - slow.in_flight_from)
     }
 
     /// Starts the slow way for a connection that is not on it.

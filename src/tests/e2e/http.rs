@@ -411,6 +411,61 @@ fn a_client_that_never_reads_does_not_disturb_its_neighbour() {
     }
 }
 
+/// Method: more requests than answers may wait for the journal at once, the end of the stream behind them; the
+/// writer must not wait for its answers.
+#[test]
+fn a_long_pipeline_of_samples_is_answered_to_its_end() {
+    const REQUESTS: usize = 20_000;
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "ingest.durability=synced"]);
+    let mut reader = TcpStream::connect(server.address).unwrap();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut writer = reader.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        writer.write_all(single("").repeat(REQUESTS).as_bytes()).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut answers = String::new();
+    reader.read_to_string(&mut answers).unwrap();
+    sender.join().unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 202 Accepted\r\n").count(), REQUESTS);
+    assert_eq!(count(&server, "a"), REQUESTS as u64);
+}
+
+/// What one turn finds in the sockets may ask for far more than the server may hold.
+/// Method: the server is stopped while many clients ask for large answers, hundreds of megabytes in all; it goes
+/// on, everybody gets all of them, and its largest size is told by the kernel.
+#[test]
+fn pipelines_that_came_all_at_once_do_not_fill_the_memory() {
+    const CLIENTS: usize = 32;
+    const REQUESTS: usize = 1_800;
+    const RESIDENT_KIB_MAX: u64 = 128 * 1024;
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let page_bytes = server.get("/metrics").body.len();
+    assert!(CLIENTS * REQUESTS * page_bytes > 2 * 1024 * RESIDENT_KIB_MAX as usize, "too little to tell");
+    let mut clients: Vec<TcpStream> =
+        (0..CLIENTS).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    server.get("/health");
+    server.signal("STOP");
+    let asks = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(REQUESTS);
+    for client in &mut clients {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(asks.as_bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+    }
+    server.signal("CONT");
+    for mut client in clients {
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), REQUESTS);
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+    let peak_kib: u64 = peak.and_then(|text| text.parse().ok()).expect("the kernel tells it in KiB");
+    assert!(peak_kib < RESIDENT_KIB_MAX, "{peak_kib} KiB");
+}
+
 #[test]
 fn many_idle_connections_are_held_and_each_is_served() {
     let dir = tempdir().unwrap();
@@ -430,4 +485,35 @@ fn many_idle_connections_are_held_and_each_is_served() {
         let open: u64 = open.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
         (open < 10).then_some(())
     });
+}
+
+/// A body above 256 KiB goes a longer way, through the executor and over several turns.
+/// Method: two such batches, a bad one and small requests, pipelined on one connection.
+#[test]
+fn large_bodies_are_answered_in_order_and_kept_whole() {
+    const MEMBERS: usize = 20_000;
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let batch = |last: &str| {
+        let members: Vec<String> =
+            (0..MEMBERS - 1).map(|i| format!(r#"{{"name":"large","value":{i}}}"#)).collect();
+        let body = format!(r#"{{"metrics":[{},{last}]}}"#, members.join(","));
+        assert!((400_000..1_000_000).contains(&body.len()));
+        format!("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let good = batch(r#"{"name":"large","value":-1}"#);
+    let bad = batch(r#"{"name":"large","value":"x"}"#);
+    let mut client = server.client();
+    let query = "GET /percentile?name=large HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send([good.as_str(), &single(""), &bad, query, &good, &single("")].concat()).unwrap();
+    let accepted = format!(r#"{{"status":"accepted","count":{MEMBERS}}}"#);
+    let single_accepted = r#"{"status":"accepted"}"#.to_owned();
+    assert_eq!(client.answer().told(), (202, accepted.as_str()));
+    assert_eq!(client.answer().told(), (202, single_accepted.as_str()));
+    let refused = client.answer();
+    assert_eq!((refused.status, refused.json()["index"].as_u64()), (400, Some(MEMBERS as u64 - 1)));
+    assert_eq!(client.answer().json()["count"].as_u64(), Some(MEMBERS as u64));
+    assert_eq!(client.answer().told(), (202, accepted.as_str()));
+    assert_eq!(client.answer().told(), (202, single_accepted.as_str()));
+    assert_eq!((count(&server, "large"), count(&server, "a")), (2 * MEMBERS as u64, 2));
 }

@@ -451,12 +451,6 @@ impl Writer {
         self.next_offset + u64::from(self.samples.records())
     }
 
-    /// Whether an older file waits for its sync, at whatever level answers are given: until it is done
-    /// there can be no further file. Also true when the current file has unsynced bytes.
-    pub fn sync_due(&self) -> bool {
-        !self.syncing && self.to_sync().is_some()
-    }
-
     /// Whether a file that is no longer written waits for its sync. Ask for it at every level: with two such
     /// files there is no third.
     pub fn rotation_waits_for_sync(&self) -> bool {
