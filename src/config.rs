@@ -137,7 +137,7 @@ pub const KEYS: &[Key] = &[
             c.cores = if t == "allowed" {
                 None
             } else {
-                Some(parse_core_list(t).map_err(|error| error.to_string())?)
+                Some(parse_core_list(t).map_err(|_| "a list of cores as 0-3,8".to_owned())?)
             };
             Ok(())
         },
@@ -313,7 +313,7 @@ pub enum ConfigError {
     /// The file is not TOML.
     NotToml { file: PathBuf, message: String },
     /// No such key.
-    Unknown { origin: Origin, key: String, nearest: &'static str },
+    Unknown { origin: Origin, key: String, nearest: Option<&'static str> },
     /// The key cannot have that value.
     Impossible { origin: Origin, key: String, value: String, expected: String },
     /// Two settings that do not go together.
@@ -348,10 +348,11 @@ impl fmt::Display for ConfigError {
                 write!(f, "cannot read the configuration file {}: {cause}", file.display())
             }
             ConfigError::NotToml { file, message } => write!(f, "{}: {message}", file.display()),
-            ConfigError::Unknown { origin, key, nearest } => write!(
-                f,
-                "{origin}: unknown key {key:?}; did you mean {nearest:?}? (`ringwatch config` lists all keys)"
-            ),
+            ConfigError::Unknown { origin, key, nearest } => {
+                write!(f, "{origin}: unknown key {key:?}")?;
+                nearest.iter().try_for_each(|nearest| write!(f, "; did you mean {nearest:?}?"))?;
+                f.write_str(" (`ringwatch config` lists all keys)")
+            }
             ConfigError::Impossible { origin, key, value, expected } => {
                 write!(f, "{origin}: {key} cannot be {value:?}: expected {expected}")
             }
@@ -510,9 +511,15 @@ fn flatten(prefix: &str, table: &toml::de::DeTable<'_>, found: &mut impl FnMut(S
     }
 }
 
-fn nearest_key(name: &str) -> &'static str {
-    let nearest = KEYS.iter().min_by_key(|key| edits_between(key.name, name));
-    nearest.map_or("", |key| key.name)
+/// The key that was meant, by its whole name or by the part behind its table; nothing when it is as near to
+/// any other word.
+fn nearest_key(name: &str) -> Option<&'static str> {
+    let edits = |key: &Key| {
+        let last = key.name.rsplit('.').next().unwrap_or(key.name);
+        edits_between(key.name, name).min(edits_between(last, name))
+    };
+    let nearest = KEYS.iter().min_by_key(|key| edits(key))?;
+    (edits(nearest) <= name.len() / 3).then_some(nearest.name)
 }
 
 /// Levenshtein's distance, row by row.
@@ -557,7 +564,10 @@ fn bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
         .ok()
         .and_then(|n| n.checked_mul(scale))
         .filter(|n| scale > 0 && (min..=max).contains(n))
-        .ok_or_else(|| format!("bytes as 64MiB, from {min} to {max}"))
+        .ok_or_else(|| match max {
+            u64::MAX => format!("bytes as 64MiB, at least {min}"),
+            _ => format!("bytes as 64MiB, from {min} to {max}"),
+        })
 }
 
 /// `1d12h`, `90s`, `250ms`, or `0`; at least `min_ms`.
@@ -634,12 +644,19 @@ mod tests {
             ConfigError::Unknown {
                 origin: Origin::File(file.clone(), 3),
                 key: "storage.retentoin".into(),
-                nearest: "storage.retention"
+                nearest: Some("storage.retention")
             }
         );
         std::fs::write(&file, "listen = \n").unwrap();
         let error = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap_err();
         assert!(matches!(error, ConfigError::NotToml { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_nearest_key_is_named_only_when_it_is_near() {
+        assert_eq!(nearest_key("durability"), Some("ingest.durability"));
+        assert_eq!(nearest_key("duability"), Some("ingest.durability"));
+        assert_eq!(nearest_key("foo"), None);
     }
 
     #[test]
@@ -650,6 +667,8 @@ mod tests {
             ("ingest.durability", "fast", "memory, written or synced"),
             ("listen", "8080", "an address with a port, as 127.0.0.1:8080"),
             ("access_log", "yes", "true or false"),
+            ("cores", "a-b", "a list of cores as 0-3,8"),
+            ("memory_bytes_max", "1MB", "bytes as 64MiB, at least 67108864"),
         ] {
             let ConfigError::Impossible { expected: told, .. } = set(key, value).unwrap_err() else {
                 panic!("{key}")

@@ -55,6 +55,8 @@ const DESCRIPTORS_RESERVED: u64 = 1_000;
 const CONNECTIONS_MIN: u64 = 64;
 /// Bytes of rings per shard that count as locked memory.
 const RING_BYTES: u64 = 1 << 20;
+/// How long a port may stay taken by a process that has just been killed.
+const REMNANT_PATIENCE: Duration = Duration::from_secs(1);
 /// Names that may lie in a data directory.
 const OUR_NAMES: [&str; 6] =
     [LOCK_FILE_NAME, MANIFEST_FILE, MANIFEST_FILE_NEXT, "journal", "segments", "lost+found"];
@@ -170,7 +172,7 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
     let stats_interval = config.stats_interval;
     let server = start(config)?;
     let replay_time = server.wait_until_ready()?;
-    print!("{}", server.banner(replay_time));
+    say(format_args!("{}", server.banner(replay_time)));
     let shared = server.shared.clone();
     std::thread::Builder::new()
         .name("signals".into())
@@ -197,8 +199,14 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
 fn print_stats(shared: &Shared, interval: Duration) {
     loop {
         std::thread::sleep(interval);
-        println!("{}", stats_line(shared));
+        say(format_args!("{}\n", stats_line(shared)));
     }
+}
+
+/// For who looks on; a closed standard output is no reason to stop serving.
+fn say(text: fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().lock().write_fmt(text);
 }
 
 /// `[Queue Stats] Depth: 127 | Peak: 453 | Total Processed: 2,341`.
@@ -235,8 +243,7 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
 
     let data_dir = make_data_directory(&config.data_dir)?;
     let lock = DirectoryLock::acquire(&data_dir).map_err(LaunchError::Locked)?;
-    let address =
-        probe_port(config.listen).map_err(|cause| LaunchError::Listen { address: config.listen, cause })?;
+    let address = free_port(config.listen)?;
 
     let rules: Arc<[WindowRule]> = alert::default_rules()
         .into_iter()
@@ -285,6 +292,26 @@ fn unused_paths(journals: &[Recovered]) -> Vec<String> {
         journal.unused.iter().map(|sequence| journal::file_path(journal.loop_index, *sequence))
     });
     paths.collect()
+}
+
+/// The address to listen on, with its real port.
+///
+/// The kernel takes a killed process's io_uring apart a moment after the process is gone, and its listener
+/// with it. The directory is ours by now, so a server that held both can only be such a remnant: it is given
+/// a second before the port counts as taken.
+fn free_port(listen: SocketAddr) -> Result<SocketAddr, LaunchError> {
+    let begun = Instant::now();
+    loop {
+        match probe_port(listen) {
+            Ok(address) => return Ok(address),
+            Err(NetError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < REMNANT_PATIENCE =>
+            {
+                std::thread::sleep(REMNANT_PATIENCE / 50);
+            }
+            Err(cause) => return Err(LaunchError::Listen { address: listen, cause }),
+        }
+    }
 }
 
 fn make_data_directory(path: &Path) -> Result<PathBuf, LaunchError> {

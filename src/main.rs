@@ -58,7 +58,8 @@ enum Command {
 
 #[derive(Args)]
 struct ServeArguments {
-    /// Port on loopback; short for --listen 127.0.0.1:PORT
+    /// Port on loopback, 8080 when nothing is said; short for --listen 127.0.0.1:PORT
+    #[arg(value_parser = port)]
     port: Option<u16>,
     /// TOML file with settings
     #[arg(long, value_name = "FILE")]
@@ -78,6 +79,11 @@ struct ServeArguments {
     /// Serve beyond loopback without credentials or TLS
     #[arg(long)]
     insecure: bool,
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "neither a port (1 to 65535) nor a command; --help lists the commands".to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
