@@ -10,6 +10,7 @@ mod readings;
 
 use crate::config::{Config, Sources};
 use crate::launch::{self, Server};
+use crate::log;
 use clap::Args;
 use client::Client;
 use readings::Readings;
@@ -27,6 +28,7 @@ const FIRE_TIMEOUT: Duration = Duration::from_secs(60);
 /// By then it has resolved: by then the loaded seconds have left the window of 60 s.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(90);
 const READING_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -43,6 +45,7 @@ pub struct DemoArguments {
 
 /// Runs the demo from start to end.
 pub fn run(arguments: DemoArguments) -> Outcome<()> {
+    let interrupted = watch_signals()?;
     let folder = Folder::make()?;
     let sets = vec![
         ("listen".to_owned(), format!("127.0.0.1:{}", arguments.port)),
@@ -51,19 +54,32 @@ pub fn run(arguments: DemoArguments) -> Outcome<()> {
     let config = Config::load(&Sources { sets, ..Sources::default() })?;
     let server = launch::start(config)?;
     let replay_time = server.wait_until_ready()?;
-    print!("{}", server.banner(replay_time));
+    log::say(format_args!("{}", server.banner(replay_time)));
 
-    let result = show(&server);
+    let result = show(&server, &interrupted);
     if arguments.keep && result.is_ok() {
-        println!("\nThe server goes on at http://{}; Ctrl-C ends it.", server.address);
-        let mut signals = shard::signal::Signals::catch()?;
+        log::say(format_args!("\nThe server goes on at http://{}; Ctrl-C ends it.\n", server.address));
         let feeder = Feeder::start(server.address.port());
-        signals.wait();
+        while !interrupted.load(Ordering::Relaxed) {
+            sleep(LOOK_EVERY);
+        }
         feeder.stop();
     }
     server.shared.stop();
     server.wait_until_stopped()?;
     result
+}
+
+/// Set once the demo is to end early: then it still stops its server and clears up.
+fn watch_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let mut signals = shard::signal::Signals::catch()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let told = interrupted.clone();
+    std::thread::spawn(move || {
+        signals.wait();
+        told.store(true, Ordering::Relaxed);
+    });
+    Ok(interrupted)
 }
 
 /// A folder for the data that is gone when the demo is.
@@ -84,55 +100,62 @@ impl Drop for Folder {
     }
 }
 
-fn show(server: &Server) -> Outcome<()> {
+fn show(server: &Server, interrupted: &AtomicBool) -> Outcome<()> {
     let port = server.address.port();
     let mut client = Client::connect(port)?;
     heading("An hour of history, so that there is something to see (synthetic, and labelled so)");
     write_history(&mut client)?;
     heading("Real readings of this machine, one a second: processor, memory, disk, network");
     let feeder = Feeder::start(port);
-    wait_for(Duration::from_secs(10), "reading", || feeder.taken() >= CALM_READINGS);
+    wait_for(interrupted, Duration::from_secs(10), "reading", || feeder.taken() >= CALM_READINGS);
     show_queries(&mut client)?;
 
     heading("All cores are loaded until cpu_usage averages above 80 over 60 s");
     let load = Load::start();
-    let fired = wait_for(FIRE_TIMEOUT, "loading, the alert comes from the server itself", || {
-        client.rules_firing().is_ok_and(|firing| firing > 0)
-    });
+    let fired =
+        wait_for(interrupted, FIRE_TIMEOUT, "loading, the alert comes from the server itself", || {
+            client.rules_firing().is_ok_and(|firing| firing > 0)
+        });
     load.stop();
     if !fired {
         feeder.stop();
+        stop_if(interrupted)?;
         return Err("the alert did not fire: this machine gave the load too little processor time".into());
     }
     heading("The load has stopped; now the average has to come back");
-    let resolved = wait_for(RESOLVE_TIMEOUT, "waiting for the alert to resolve", || {
+    let resolved = wait_for(interrupted, RESOLVE_TIMEOUT, "waiting for the alert to resolve", || {
         client.rules_firing().is_ok_and(|firing| firing == 0)
     });
     feeder.stop();
     if !resolved {
+        stop_if(interrupted)?;
         return Err("the alert did not resolve: something else keeps this machine busy".into());
     }
     show_queries(&mut client)?;
-    println!("\n{}", client.get("/health")?);
+    log::say(format_args!("\n{}\n", client.get("/health")?));
     Ok(())
 }
 
+fn stop_if(interrupted: &AtomicBool) -> Outcome<()> {
+    if interrupted.load(Ordering::Relaxed) { Err("interrupted".into()) } else { Ok(()) }
+}
+
 fn heading(text: &str) {
-    println!("\n── {text}");
+    log::say(format_args!("\n── {text}\n"));
 }
 
 /// Polls until `done`, with a line that moves where somebody looks; false when the time is up.
-fn wait_for(timeout: Duration, what: &str, mut done: impl FnMut() -> bool) -> bool {
+fn wait_for(interrupted: &AtomicBool, timeout: Duration, what: &str, mut done: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     let is_watched = std::io::stderr().is_terminal();
     let mut finished = done();
-    while !finished && begun.elapsed() < timeout {
+    while !finished && begun.elapsed() < timeout && !interrupted.load(Ordering::Relaxed) {
         if is_watched {
             eprint!("\r   {what} … {} s ", begun.elapsed().as_secs());
             // Only for the eye.
             let _ = std::io::stderr().flush();
         }
-        sleep(Duration::from_millis(200));
+        sleep(LOOK_EVERY);
         finished = done();
     }
     if is_watched {
@@ -156,7 +179,7 @@ fn write_history(client: &mut Client) -> Outcome<()> {
         }
     }
     let answer = client.post("/metrics", &format!(r#"{{"metrics":[{}]}}"#, members.join(",")))?;
-    println!("   POST /metrics  {answer}");
+    log::say(format_args!("   POST /metrics  {answer}\n"));
     Ok(())
 }
 
@@ -167,9 +190,12 @@ fn show_queries(client: &mut Client) -> Outcome<()> {
         "/percentile?name=cpu_usage&percentile=50".to_owned(),
         "/percentile?name=cpu_usage&percentile=99".to_owned(),
     ] {
-        println!("   GET {target}\n       {}", client.get(&client::escaped(&target))?);
+        log::say(format_args!("   GET {target}\n       {}\n", client.get(&client::escaped(&target))?));
     }
-    println!("   cpu_usage, the last hour: {}", client.graph("cpu_usage", now_ms - 3_600_000, now_ms)?);
+    log::say(format_args!(
+        "   cpu_usage, the last hour: {}\n",
+        client.graph("cpu_usage", now_ms - 3_600_000, now_ms)?
+    ));
     Ok(())
 }
 

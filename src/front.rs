@@ -480,7 +480,7 @@ impl Front {
                 outbox.to(self.index).publish();
                 outbox.ring_bell(self.index);
             } else {
-                self.exchange.intake.wal.writer.not_prepared();
+                self.exchange.intake.wal.writer.not_asked();
                 self.file_retry_at = Some(now + HANDOVER_NANOS);
             }
         }

@@ -5,6 +5,11 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
+/// What a user asked to see, on standard output. A standard output that is gone is no reason to stop serving.
+pub fn say(text: std::fmt::Arguments<'_>) {
+    let _ = std::io::stdout().lock().write_fmt(text);
+}
+
 /// Something an operator has to see to.
 pub fn error(text: impl Display) {
     line("ERROR", &text);

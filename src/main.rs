@@ -134,6 +134,6 @@ fn serve_until_stopped(arguments: ServeArguments) -> Result<(), Box<dyn std::err
 
 fn show_settings() {
     for key in KEYS {
-        println!("{:<28} {:<16} {:<30} {}", key.name, key.default, key.unit, key.reason);
+        log::say(format_args!("{:<28} {:<16} {:<30} {}\n", key.name, key.default, key.unit, key.reason));
     }
 }

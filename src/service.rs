@@ -9,6 +9,7 @@
 
 mod flush;
 mod keeper;
+mod rule_file;
 mod rules;
 mod select;
 
@@ -93,6 +94,7 @@ enum Job {
     Answer { gather: Box<crate::fan_in::Gather> },
     Decode { from: usize, conn: ConnId, body: Vec<u8> },
     PrepareJournal { from: usize, next: NextFile },
+    SaveRules,
     Flush,
     Switch { from: usize, switch: Box<keeper::Switch> },
     Finish { positions: Vec<JournalPosition> },
@@ -169,7 +171,7 @@ impl Service {
                     self.flush.applied(from, end);
                     self.apply(from, share, now);
                 }
-                ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query),
+                ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query, jobs),
                 ToStore::Decode { conn, body, .. } => jobs.push(Job::Decode { from, conn, body }),
                 ToStore::Position { position, .. } => {
                     if self.flush.take_position(from, position) {
@@ -230,7 +232,7 @@ impl Service {
     }
 
     /// Sends one client's question to every executor, this one included.
-    fn ask_all(&mut self, to: (usize, ConnId), query: query::Query) {
+    fn ask_all(&mut self, to: (usize, ConnId), query: query::Query, jobs: &mut Vec<Job>) {
         let query = Arc::new(query);
         let shards = self.shared.shard_count();
         let ticket = self.fan_in.begin(to, query.clone(), shards);
@@ -239,7 +241,11 @@ impl Service {
             // Places for every query that all loops may have out at once are there (see `launch.rs`).
             if self.peers.to(executor).push(ask).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
-                self.fan_in.take(ticket, executor, Err(QueryError::TooMany { concurrency }));
+                if let Some(gather) =
+                    self.fan_in.take(ticket, executor, Err(QueryError::TooMany { concurrency }))
+                {
+                    jobs.push(Job::Answer { gather: Box::new(gather) });
+                }
             }
         }
     }
@@ -257,6 +263,9 @@ impl Service {
                 self.rules.report(rule, from, part, now.unix_ms, counters);
                 // What came may have set a deadline, and the clock sleeps without a timer when there was none.
                 self.rules_due.notify();
+                if self.rules.wants_saving() {
+                    jobs.push(Job::SaveRules);
+                }
             }
             ToPeer::Switch { from, switch } => jobs.push(Job::Switch { from, switch }),
             ToPeer::Switched { result } => self.flush.switched(result),
@@ -278,7 +287,9 @@ impl Service {
 
     /// Whether nothing is left to do after a stop.
     fn is_done(&self) -> bool {
-        self.finishing && (self.keeper.is_none() || self.finished_peers == self.shared.shard_count())
+        self.finishing
+            && self.rules.is_saved()
+            && (self.keeper.is_none() || self.finished_peers == self.shared.shard_count())
     }
 }
 
@@ -298,6 +309,7 @@ fn start(shard: &Shard, job: Job) {
         Job::PrepareJournal { from, next } => {
             executor::spawn_local(TaskClass::Background, flush::prepare_journal(shard, from, next)).detach();
         }
+        Job::SaveRules => executor::spawn_local(TaskClass::Background, rules::save(shard)).detach(),
         Job::Flush => executor::spawn_local(TaskClass::Background, flush::run(shard)).detach(),
         Job::Switch { from, switch } => {
             executor::spawn_local(TaskClass::Background, keeper::carry_out(shard, from, switch)).detach();

@@ -6,14 +6,15 @@ use crate::{Event, State, WindowPart, WindowRule, step};
 #[derive(Debug)]
 pub struct RuleState {
     rule: WindowRule,
-    parts: Vec<WindowPart>,
+    /// Absent until a shard's first report: a part alone may say the opposite of the whole.
+    parts: Vec<Option<WindowPart>>,
     state: State,
 }
 
 impl RuleState {
-    /// A rule of which no shard has reported anything.
-    pub fn new(rule: WindowRule, shards: usize) -> RuleState {
-        RuleState { rule, parts: vec![WindowPart::default(); shards], state: State::Inactive }
+    /// A rule of which no shard has reported anything, in the state in which it was left.
+    pub fn new(rule: WindowRule, shards: usize, state: State) -> RuleState {
+        RuleState { rule, parts: vec![None; shards], state }
     }
 
     /// The rule.
@@ -32,13 +33,16 @@ impl RuleState {
     /// # Panics
     /// When there is no such shard.
     pub fn report(&mut self, shard: usize, part: WindowPart) {
-        self.parts[shard] = part;
+        self.parts[shard] = Some(part);
     }
 
-    /// Steps the rule over all shards' parts; what is to be told, if anything changed.
+    /// Steps the rule over all shards' parts; what is to be told, if anything changed. Before every shard has
+    /// reported once nothing is decided.
     pub fn evaluate(&mut self, now_ms: i64) -> Option<Event> {
         let mut whole = WindowPart::default();
-        self.parts.iter().for_each(|part| whole.add_part(*part));
+        for part in &self.parts {
+            whole.add_part((*part)?);
+        }
         let (state, event) = step(&self.rule, self.state, whole, now_ms);
         self.state = state;
         event
@@ -69,7 +73,7 @@ mod tests {
         fn of_cpu_usage() -> Timeline {
             let [rule, ..] = default_rules();
             let windows = [Window::new(&rule, 0), Window::new(&rule, 0)];
-            Timeline { rule: RuleState::new(rule, 2), windows, now_ms: 0, lines: Vec::new() }
+            Timeline { rule: RuleState::new(rule, 2, State::Inactive), windows, now_ms: 0, lines: Vec::new() }
         }
 
         fn look(&mut self) {
@@ -119,6 +123,26 @@ mod tests {
         // 40 × 95 and n × 50 average to 80 at n = 20, which no longer holds: the 20th at 29,500 ms.
         let resolved = "✅ [ALERT RESOLVED] cpu_usage returned to normal (avg: 80.0)";
         assert_eq!(timeline.lines[1..], [(29_500, resolved.to_owned())]);
+    }
+
+    /// A restart: one shard's part alone would fire, or resolve, what the whole does not.
+    #[test]
+    fn nothing_is_decided_before_every_shard_has_reported() {
+        let [rule, ..] = default_rules();
+        let part_of = |value: f64| {
+            let mut window = Window::new(&rule, 0);
+            window.add(0, Sample { timestamp: Timestamp::first_of_milli(0), value });
+            window.part(0)
+        };
+        let left_firing = State::Firing { since_ms: -5_000, empty_since_ms: None };
+        for (state, first, second) in [(State::Inactive, 95.0, 5.0), (left_firing, 5.0, 195.0)] {
+            let mut rule = RuleState::new(rule.clone(), 2, state);
+            rule.report(1, part_of(first));
+            assert!(rule.evaluate(0).is_none());
+            rule.report(0, part_of(second));
+            assert!(rule.evaluate(0).is_none());
+            assert_eq!(rule.state(), state);
+        }
     }
 
     #[test]

@@ -260,7 +260,9 @@ pub async fn finish(shard: Shard, positions: Vec<JournalPosition>) {
             service.flush.applied(from, position);
         }
         service.flush.state = State::Writing;
-        service.store.memtable_samples() > 0 && !service.shared.skips_flush()
+        // When a stop broke off somebody's replay, executor 0 may be gone, and nobody keeps the manifest.
+        let is_kept = service.shared.is_ready() && !service.shared.skips_flush();
+        is_kept && service.store.memtable_samples() > 0
     };
     if worth_it {
         run(shard.clone()).await;

@@ -3,19 +3,25 @@
 //!
 //! ```text
 //! sample of a watched metric → this shard's window → at most 100 ms later: its part to the rule's owner
-//!   → the owner adds the parts up, steps the rule, and prints a change once
+//!   → the owner adds the parts up, steps the rule, prints a change once, and keeps it (`rule_file.rs`)
 //! ```
+//!
+//! At start every shard fills its windows from its store and reports, and the owner takes up the state in which
+//! the rule was left; nothing is decided before all have reported.
 
-use super::{Shard, send_to_peer};
+use super::{Shard, rule_file, send_to_peer};
+use crate::adapt::ShardDisk;
 use crate::front::Now;
+use crate::log;
 use crate::message::ToPeer;
 use crate::shared::{Shared, StoreCounters};
 use alert::{RuleState, State, Window, WindowPart, WindowRule};
-use model::{LabelSetRef, Sample};
+use model::{LabelSetRef, Sample, Timestamp};
 use shard::executor::{self, LocalEvent};
 use std::rc::Rc;
 use std::time::Duration;
 use storage::memtable::Appended;
+use storage::store::Store;
 
 /// From a sample to its part's report; half of what SPEC allows, the other half is for the way.
 const REPORT_AFTER: Duration = Duration::from_millis(50);
@@ -24,6 +30,9 @@ const REPORT_AFTER: Duration = Duration::from_millis(50);
 pub struct Rules {
     rules: Vec<RuleShare>,
     future_ms: i64,
+    index: usize,
+    shards: usize,
+    is_saving: bool,
 }
 
 struct RuleShare {
@@ -36,6 +45,8 @@ struct RuleShare {
     moves_at_ms: Option<i64>,
     /// Kept by the owner only.
     state: Option<RuleState>,
+    /// The state has changed since it was kept on disk.
+    is_unsaved: bool,
 }
 
 impl Rules {
@@ -48,13 +59,33 @@ impl Rules {
             RuleShare {
                 owner,
                 window: Window::new(rule, future_ms),
-                changed: false,
+                // So that the owner hears of every shard once.
+                changed: true,
                 moves_at_ms: None,
-                state: (owner == index).then(|| RuleState::new(rule.clone(), shards)),
+                state: None,
+                is_unsaved: false,
                 rule: rule.clone(),
             }
         });
-        Rules { rules: rules.collect(), future_ms }
+        Rules { rules: rules.collect(), future_ms, index, shards, is_saving: false }
+    }
+
+    /// Takes up where the process was left: windows from the store, states from their files.
+    pub async fn restore(&mut self, store: &Store<ShardDisk>, disk: &ShardDisk, now_ms: i64) {
+        for share in &mut self.rules {
+            let start = Timestamp::first_of_milli(now_ms - share.rule.window_ms());
+            let mut selection = store.select(share.rule.metric(), &[], start, Timestamp::MAX, Timestamp::MIN);
+            while let Some(series) = selection.next().await {
+                for sample in series.samples {
+                    share.window.add(now_ms, sample);
+                }
+                executor::yield_if_needed().await;
+            }
+            if share.owner == self.index {
+                let state = rule_file::load(disk, &share.rule).await;
+                share.state = Some(RuleState::new(share.rule.clone(), self.shards, state));
+            }
+        }
     }
 
     /// The tag for series of that label set: one bit per rule that watches its metric.
@@ -102,9 +133,11 @@ impl Rules {
 
     fn evaluate(&mut self, now_ms: i64, counters: &StoreCounters) {
         let mut firing = 0;
-        for state in self.rules.iter_mut().filter_map(|share| share.state.as_mut()) {
+        for share in &mut self.rules {
+            let Some(state) = &mut share.state else { continue };
             if let Some(event) = state.evaluate(now_ms) {
-                print_line(&event.console_line(state.rule()));
+                log::say(format_args!("{}\n", event.console_line(state.rule())));
+                share.is_unsaved = true;
             }
             firing += u64::from(!matches!(state.state(), State::Inactive));
         }
@@ -131,15 +164,52 @@ impl Rules {
         moves.chain(deadlines).min()
     }
 
+    /// Whether a state has changed that nobody is keeping yet.
+    pub fn wants_saving(&self) -> bool {
+        !self.is_saving && self.rules.iter().any(|share| share.is_unsaved)
+    }
+
+    /// Whether everything that was told is kept.
+    pub fn is_saved(&self) -> bool {
+        !self.is_saving && !self.rules.iter().any(|share| share.is_unsaved)
+    }
+
+    /// The next change to keep.
+    fn next_unsaved(&mut self) -> Option<(WindowRule, Option<i64>)> {
+        let share = self.rules.iter_mut().find(|share| share.is_unsaved)?;
+        share.is_unsaved = false;
+        let since_ms = match share.state.as_ref()?.state() {
+            State::Firing { since_ms, .. } => Some(since_ms),
+            State::Inactive => None,
+        };
+        Some((share.rule.clone(), since_ms))
+    }
+
     fn any_changed(&self) -> bool {
         self.rules.iter().any(|share| share.changed)
     }
 }
 
-/// What the console is told goes out at once, whole; a closed standard output is no reason to stop.
-fn print_line(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+/// Keeps what has changed, one rule after another; one task at a time.
+pub async fn save(shard: Shard) {
+    if !shard.borrow().rules.wants_saving() {
+        return;
+    }
+    shard.borrow_mut().rules.is_saving = true;
+    loop {
+        let (next, disk) = {
+            let mut service = shard.borrow_mut();
+            (service.rules.next_unsaved(), service.disk.clone())
+        };
+        let Some((rule, since_ms)) = next else { break };
+        if let Err(error) = rule_file::store(&disk, &rule, since_ms).await {
+            // It is told, and holds in memory; after a restart it may be told once more.
+            log::warning(format_args!("the state of alert {} could not be kept: {error}", rule.name()));
+        }
+    }
+    let mut service = shard.borrow_mut();
+    service.rules.is_saving = false;
+    service.shared.store_bells[service.index].ring();
 }
 
 /// Reports parts when samples changed them and when time alone does. Sleeps without a timer while no rule
@@ -172,6 +242,7 @@ pub async fn run_clock(shard: Shard, due: Rc<LocalEvent>) {
             service.rules.evaluate(now_ms, &service.shared.shards[service.index].store);
             (service.index, parts)
         };
+        save(shard.clone()).await;
         for (rule, owner, part) in parts {
             send_to_peer(&shard, owner, ToPeer::RulePart { rule, from: index, part }).await;
         }

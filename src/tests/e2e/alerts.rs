@@ -129,3 +129,47 @@ fn samples_that_are_older_than_the_window_do_not_fire() {
     wait_for(&server, "error_rate");
     assert_eq!(alert_lines(&server).len(), 1, "80 is not above 80: {:?}", alert_lines(&server));
 }
+
+/// A restart is no change: neither what the windows hold nor what was told is forgotten.
+/// Method: over a kill, where samples lie in the journal, and over a clean stop, where they lie in a segment; the
+/// rule's average is known only from samples of both sides. A second rule, fired later, marks that nothing came.
+#[test]
+fn a_restart_repeats_nothing_and_forgets_nothing() {
+    let dir = tempdir().unwrap();
+    let mut server = Server::start(dir.path(), &[]);
+    server.accept(&batch("cpu_usage", 95.0, 10));
+    wait_for(&server, "[ALERT] cpu_usage");
+    server.accept(&batch("error_rate", 4.9, 10));
+    // The state is kept a moment after it is told; a crash in between may tell it again.
+    let states = dir.path().join("alerts");
+    let is_kept = || {
+        std::fs::read_dir(&states).is_ok_and(|names| {
+            names.flatten().any(|entry| entry.path().extension().is_some_and(|end| end == "state"))
+        })
+    };
+    crate::server::poll(|| is_kept().then_some(()));
+    server.kill();
+
+    let server = Server::start(dir.path(), &[]);
+    server.accept(&batch("cpu_usage", 95.0, 10));
+    server.accept(&batch("memory_usage", 95.0, 10));
+    wait_for(&server, "[ALERT] memory_usage");
+    assert_eq!(alert_lines(&server).len(), 1, "{:?}", alert_lines(&server));
+    server.signal("TERM");
+    assert_eq!(server.wait().code, Some(0));
+
+    let server = Server::start(dir.path(), &[]);
+    server.accept(&batch("error_rate", 5.05, 10));
+    server.accept(&batch("cpu_usage", 5.0, 20));
+    wait_for(&server, "[ALERT RESOLVED] cpu_usage");
+    server.accept(&batch("error_rate", 10.0, 10));
+    wait_for(&server, "[ALERT] error_rate");
+    let lines = alert_lines(&server);
+    assert_eq!(
+        lines,
+        [
+            "✅ [ALERT RESOLVED] cpu_usage returned to normal (avg: 50.0)",
+            "🚨 [ALERT] error_rate avg(30s) > 5.0 (current: 6.7) samples=30",
+        ]
+    );
+}

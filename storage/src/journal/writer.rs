@@ -259,6 +259,11 @@ impl Writer {
         self.prepared = Some(file.file);
     }
 
+    /// Nobody could be asked for the file just now; [`Self::needs_file`] says it again.
+    pub fn not_asked(&mut self) {
+        self.asked_for = None;
+    }
+
     /// The file that was asked for could not be made; [`Self::needs_file`] asks again.
     pub fn not_prepared(&mut self) {
         self.was_refused = true;
