@@ -9,24 +9,28 @@
 //! is named with what mends it; loops end before executors.
 //! Not here: what a loop or an executor does (`front.rs`, `service.rs`).
 
-use crate::adapt::ShardDisk;
+mod error;
+mod store_start;
+
+pub use error::LaunchError;
+
+use store_start::StoreStart;
+
 use crate::config::Config;
 use crate::front::{Front, FrontParts, Wal};
 use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
-use crate::reshard::{self, ReshardError};
-use crate::service::{Keeper, Rules, Service, ServiceParts};
+use crate::reshard::{self};
 use crate::shared::Shared;
 use alert::WindowRule;
 use shard::bell::Bell;
-use shard::executor::{ExecutorConfig, ExecutorError, ExecutorHandle, PREEMPT_DEFAULT};
-use shard::file::{Directory, DirectoryLock, LOCK_FILE_NAME, LockError};
+use shard::executor::{ExecutorConfig, ExecutorHandle, PREEMPT_DEFAULT};
+use shard::file::{DirectoryLock, LOCK_FILE_NAME};
 use shard::mesh::{Inbox, Outbox, mesh};
 use shard::net::{NetConfig, NetError, probe_port};
-use shard::probe::{Kernel, Needs, ProbeError, probe};
+use shard::probe::{Kernel, Needs, probe};
 use shard::signal::{Signal, Signals};
-use shard::topology::{CoreId, TopologyError, choose_cores, core_list, discover, pin};
-use std::fmt;
+use shard::topology::{CoreId, choose_cores, core_list, discover, pin};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,13 +39,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use storage::disk::{Disk as _, StdDisk, ready};
-use storage::journal::{
-    self, JournalLimits, JournalPosition, NextFile, RecoverError, Recovered, Replay, ReplayError, Writer,
-    recover,
-};
-use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest, ManifestError};
+use storage::journal::{self, JournalLimits, Recovered, Writer, recover};
+use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest};
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
-use storage::store::{Store, StoreOptions};
 
 /// Batches from a loop that may wait in one executor's ring.
 const STORE_RING_PLACES: usize = 1024;
@@ -60,94 +60,6 @@ const REMNANT_PATIENCE: Duration = Duration::from_secs(1);
 /// Names that may lie in a data directory.
 const OUR_NAMES: [&str; 7] =
     [LOCK_FILE_NAME, MANIFEST_FILE, MANIFEST_FILE_NEXT, "alerts", "journal", "segments", "lost+found"];
-
-/// Why the server did not start, or did not end well.
-#[derive(Debug)]
-pub enum LaunchError {
-    /// The kernel or the limits lack something.
-    System(ProbeError),
-    /// The shards cannot be laid out as asked.
-    Topology(TopologyError),
-    /// The data directory cannot be made, read or written.
-    DataDirectory { path: PathBuf, cause: io::Error },
-    /// The data directory holds something else.
-    Foreign { path: PathBuf, name: String },
-    /// Somebody else has the data directory.
-    Locked(LockError),
-    /// The port is taken, or the address is not this machine's.
-    Listen { address: SocketAddr, cause: NetError },
-    /// The manifest cannot be used.
-    Manifest(ManifestError),
-    /// A journal cannot be used.
-    Journal(RecoverError),
-    /// A journal could not be replayed.
-    Replay(ReplayError),
-    /// The move to another number of shards failed; the directory is as it was.
-    Reshard(ReshardError),
-    /// A loop ended early.
-    Loop { index: usize, cause: String },
-    /// An executor did not start or ended early.
-    Executor { index: usize, cause: ExecutorError },
-    /// An executor gave up.
-    Store { index: usize, cause: String },
-    /// Signals or wake-ups cannot be had.
-    Os(io::Error),
-}
-
-impl fmt::Display for LaunchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LaunchError::System(error) => error.fmt(f),
-            LaunchError::Topology(error) => error.fmt(f),
-            LaunchError::DataDirectory { path, cause } if cause.kind() == io::ErrorKind::StorageFull => {
-                write!(
-                    f,
-                    "cannot use the data directory {}: {cause}; free some space there, even a start writes a few bytes",
-                    path.display()
-                )
-            }
-            LaunchError::DataDirectory { path, cause } => write!(
-                f,
-                "cannot use the data directory {}: {cause}; make it writable, or choose another with --set data_dir=…",
-                path.display()
-            ),
-            LaunchError::Foreign { path, name } => write!(
-                f,
-                "{} is not a ringwatch data directory: it holds {name:?} and no MANIFEST; choose an empty one with \
-                 --set data_dir=…",
-                path.display()
-            ),
-            LaunchError::Locked(error) => error.fmt(f),
-            LaunchError::Listen { address, cause } => match std::error::Error::source(cause)
-                .and_then(|source| source.downcast_ref::<io::Error>())
-                .map(io::Error::kind)
-            {
-                Some(io::ErrorKind::AddrInUse) => write!(
-                    f,
-                    "port {} is in use: stop who has it, or choose another port with `ringwatch PORT` or --listen {}:PORT",
-                    address.port(),
-                    address.ip()
-                ),
-                _ => write!(f, "{cause}; choose another address with --listen"),
-            },
-            LaunchError::Manifest(error) => error.fmt(f),
-            LaunchError::Journal(RecoverError::Damaged(damage)) => write!(
-                f,
-                "{damage}\nThe samples in it cannot be read back. To start with everything that is intact: \
-                 --set storage.on_damage=skip"
-            ),
-            LaunchError::Journal(error) => error.fmt(f),
-            LaunchError::Replay(error) => error.fmt(f),
-            LaunchError::Reshard(error) => error.fmt(f),
-            LaunchError::Loop { index, cause } => write!(f, "the I/O loop of shard {index}: {cause}"),
-            LaunchError::Executor { index, cause } => write!(f, "the executor of shard {index}: {cause}"),
-            LaunchError::Store { index, cause } => write!(f, "the store of shard {index}: {cause}"),
-            LaunchError::Os(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl std::error::Error for LaunchError {}
 
 /// A server that runs in this process.
 pub struct Server {
@@ -585,111 +497,6 @@ impl Server {
         for (index, executor) in executors.into_iter().enumerate() {
             executor.join().map_err(|cause| LaunchError::Executor { index, cause })?;
         }
-        Ok(())
-    }
-}
-
-/// What an executor needs to replay and to begin.
-struct StoreStart {
-    shared: Arc<Shared>,
-    index: usize,
-    manifest: Manifest,
-    journals: Arc<Vec<Recovered>>,
-    rules: Arc<[WindowRule]>,
-    first_file: Option<NextFile>,
-    inbox: Inbox<ToStore>,
-    loops: Outbox<ToLoop>,
-    peer_inbox: Inbox<ToPeer>,
-    peers: Outbox<ToPeer>,
-}
-
-impl StoreStart {
-    async fn run(mut self) -> Result<(), LaunchError> {
-        let index = self.index;
-        let shards = self.shared.shard_count();
-        let disk = ShardDisk::new(Directory::new(self.shared.data_dir.clone()));
-        let watched = self.rules.clone();
-        let watch_of = Box::new(move |labels: model::LabelSetRef<'_>| Rules::watch_of(&watched, labels));
-        let memtable_bytes_max = (self.shared.memory_bytes_max / 2) as usize / shards;
-        let mut store =
-            Store::new(disk.clone(), index, shards, StoreOptions { memtable_bytes_max }, watch_of);
-        for refused in store.open_segments(&self.manifest.segments).await {
-            log::error(format!("shard {index}: a segment is left out: {refused}"));
-        }
-        let mut rules = Rules::new(&self.rules, &self.shared, index);
-        let from = &self.manifest.positions[index];
-        self.replay(&disk, &mut store, from).await.map_err(LaunchError::Replay)?;
-        if self.shared.is_stopping() {
-            // Executor 0, should it serve already, waits for everybody's last word.
-            let _ = self.peers.to(0).push(ToPeer::Finished);
-            self.peers.publish_all();
-            self.peers.ring_bell(0);
-            return Ok(());
-        }
-        rules.restore(&store, &disk, shard::clock::unix_millis()).await;
-
-        if let Some(next) = self.first_file {
-            let prepared = crate::service::prepare(&disk, index, next).await;
-            if let Err(error) = &prepared {
-                log::error(format!("shard {index}: no journal file: {error}"));
-            }
-            // The ring is empty: nobody has sent anything yet.
-            let _ = self.loops.to(index).push(ToLoop::JournalFile(prepared));
-            self.loops.to(index).publish();
-        }
-        self.shared.executor_is_ready();
-        self.shared.loop_bells[index].ring();
-        let applied = (0..shards).map(|of| {
-            let replayed = self.journals[of].end();
-            replayed.max(self.manifest.position(index, of))
-        });
-        let applied: Vec<JournalPosition> = applied.collect();
-        let keeper = (index == 0).then(|| Keeper::new(self.manifest));
-        let parts = ServiceParts {
-            shared: self.shared,
-            index,
-            store,
-            rules,
-            applied,
-            disk,
-            keeper,
-            inbox: self.inbox,
-            loops: self.loops,
-            peer_inbox: self.peer_inbox,
-            peers: self.peers,
-        };
-        Service::run(parts).await.map_err(|error| LaunchError::Store { index, cause: error.to_string() })
-    }
-
-    async fn replay(
-        &self,
-        disk: &ShardDisk,
-        store: &mut Store<ShardDisk>,
-        from: &[JournalPosition],
-    ) -> Result<(), ReplayError> {
-        let shards = self.shared.shard_count();
-        let counters = &self.shared.shards[self.index].store;
-        let mut replay = Replay::open(disk, &self.journals, from)?;
-        let mut share = model::Share::default();
-        let mut lost = 0;
-        while let Some(replayed) =
-            replay.next(&mut share, |hash| ingest::owner(hash, shards) == self.index).await?
-        {
-            lost += u64::from(replayed.unknown);
-            store.apply(usize::from(replayed.stamp.loop_index), &share, &mut |_, _, _| {});
-            counters.samples_replayed.add(share.len() as u64);
-            if self.shared.is_stopping() {
-                // Nothing was changed on disk; the next start begins anew.
-                return Ok(());
-            }
-            shard::executor::yield_if_needed().await;
-        }
-        if lost > 0 {
-            log::error(format!("{lost} samples are lost: the names of their series lie in a damaged range"));
-        }
-        counters.series.set(store.series_count() as u64);
-        counters.memtable_bytes.set(store.memtable_bytes() as u64);
-        counters.segments.set(store.segments().count() as u64);
         Ok(())
     }
 }

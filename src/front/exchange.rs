@@ -3,10 +3,15 @@
 //!
 //! Always: per connection, answers leave in the order of the requests. So an answer that waits for the
 //! journal holds back those behind it, and a query holds back the parsing of what follows it.
+//! Read next: `exchange/large.rs` for bodies that take several turns.
 //! Not here: when a reply may go (`front.rs`), how it looks (`reply.rs`), how a body is taken (`intake.rs`).
 
+mod large;
+
+pub use large::LargeBatch;
+
 use super::connection::{Asked, Connection, Unfinished};
-use super::intake::{Client, Intake, check_times};
+use super::intake::Intake;
 use super::reply::{LogEntry, Payload, Reply};
 use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
@@ -14,8 +19,8 @@ use crate::fan_in::{QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::Shared;
 use http::{Decoded, Limits, Method, Request};
-use ingest::{MetricsError, TimeBounds};
-use model::Batch;
+use ingest::TimeBounds;
+use large::LARGE_BODY_BYTES;
 use query::Query;
 use sha2::{Digest, Sha256};
 use shard::net::ConnId;
@@ -32,29 +37,12 @@ const TURN_ANSWERS_MAX: usize = 4096;
 /// Bytes held back on a connection that waits for an answer, before reading is paused.
 const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
 
-/// A body above this is decoded by the executor, so that a turn stays short.
-pub const LARGE_BODY_BYTES: usize = 256 * 1024;
-/// Rows of a large batch that a turn takes.
-const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
-/// Large bodies that may be with the executor at once, in bytes; more are told to come back.
-const HANDED_OVER_BYTES_MAX: usize = 64 << 20;
-
 /// What the head of a body asks for.
 pub struct Terms<'a> {
     /// The level its answer has to reach.
     level: Durability,
     /// The id a header gave its client.
     client: Option<Cow<'a, [u8]>>,
-}
-
-/// A large body, decoded.
-pub struct LargeBatch {
-    /// Its samples.
-    pub batch: Batch,
-    /// Whether it had the form of a batch.
-    pub is_batch: bool,
-    /// The id the body gave its client.
-    pub client_id: Option<Vec<u8>>,
 }
 
 /// The state of all conversations of one loop.
@@ -419,103 +407,6 @@ impl Exchange {
                 (Payload::Refused(error.into()), Durability::Memory)
             }
         }
-    }
-
-    /// Hands a large body to the executor, which decodes it while this loop turns on.
-    fn hand_over(&mut self, id: ConnId, body: &[u8], asked: Asked) -> Result<(), Refusal> {
-        if self.handed_over_bytes + body.len() > HANDED_OVER_BYTES_MAX {
-            return Err(IntakeError::Overloaded.into());
-        }
-        self.handed_over_bytes += body.len();
-        self.large_bodies.push((id, body.to_vec()));
-        if let Some(held) = self.connection(id) {
-            held.asked = Some(Box::new(asked));
-        }
-        Ok(())
-    }
-
-    /// A large body has come back as a batch, or as what is wrong with it.
-    pub fn decoded(&mut self, id: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, MetricsError>) {
-        self.handed_over_bytes -= body_bytes;
-        if self.connection(id).is_none_or(|held| held.asked.is_none()) {
-            return;
-        }
-        let checked = decoded.map_err(IntakeError::Body).and_then(|large| {
-            check_times(&large.batch, large.is_batch, &self.bounds)?;
-            Ok(large)
-        });
-        match checked {
-            Ok(large) => self.large.push_back((id, large, 0)),
-            Err(error) => self.finish_large(id, Err(error)),
-        }
-    }
-
-    /// The executor has no place for a large body.
-    pub fn refuse_large(&mut self, id: ConnId, body_bytes: usize) {
-        self.handed_over_bytes -= body_bytes;
-        self.finish_large(id, Err(IntakeError::Overloaded));
-    }
-
-    /// Takes the next rows of the large batches; gives the connection that has its answer by that.
-    ///
-    /// A batch that is refused midway keeps what was taken, as SPEC §2.1 says of a 503.
-    pub fn take_large(&mut self) -> Option<ConnId> {
-        let (id, large, taken) = self.large.pop_front()?;
-        let slot = self.connections.get_mut(id.index()).and_then(Option::as_mut)?;
-        if slot.id != id {
-            return None;
-        }
-        let terms = slot.asked.as_ref().and_then(|asked| asked.terms.as_ref());
-        let named = terms.and_then(|terms| terms.client.as_deref()).or(large.client_id.as_deref());
-        let named = named.map(<[u8]>::to_vec);
-        let mut peer_text = [0; 64];
-        let peer_len = text_of(slot.peer, &mut peer_text);
-        let client = match &named {
-            Some(named) => Client::Named(named),
-            None => Client::Peer(&peer_text[..peer_len], &mut slot.memo),
-        };
-        let end = large.batch.len().min(taken + LARGE_ROWS_PER_TURN);
-        let result = self.intake.take_rows(&large.batch, taken..end, client, self.now);
-        match result {
-            Ok(()) if end < large.batch.len() => {
-                self.large.push_front((id, large, end));
-                return None;
-            }
-            Ok(()) => self.finish_large(id, Ok(large.is_batch.then_some(large.batch.len()))),
-            Err(error) => self.finish_large(id, Err(error)),
-        }
-        Some(id)
-    }
-
-    fn finish_large(&mut self, id: ConnId, accepted: Result<Option<usize>, IntakeError>) {
-        let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
-        let Asked { head_only, connection, arrived_nanos, log, terms } = *asked;
-        let level = terms.map_or(Durability::Memory, |terms| terms.level);
-        let (payload, level) = self.payload_of(accepted, level);
-        let frame = self.intake.open_frame();
-        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log };
-        let closes = reply.closes();
-        self.replies.push(Pending { reply, level, frame });
-        if closes {
-            self.stop_reading(id);
-        }
-    }
-
-    /// Rows that were taken may be lost: the rest of such a batch must not be acknowledged for the whole.
-    pub fn break_off_large(&mut self, cause: impl Fn() -> IntakeError) {
-        for (id, large, taken) in std::mem::take(&mut self.large) {
-            if taken == 0 {
-                self.large.push_back((id, large, taken));
-            } else {
-                self.finish_large(id, Err(cause()));
-                self.look_again.push(id);
-            }
-        }
-    }
-
-    /// Whether rows of large batches are still to be taken.
-    pub fn has_large(&self) -> bool {
-        !self.large.is_empty()
     }
 
     fn question(&self, endpoint: query::Endpoint, request: &Request<'_>) -> Result<Query, Refusal> {
