@@ -72,6 +72,10 @@ pub struct Exchange {
     handed_over_bytes: usize,
     shared: Arc<Shared>,
     index: usize,
+    /// Bytes of messages that are not whole, and of requests that wait, on all connections.
+    unfinished_bytes: usize,
+    /// Its share of the memory budget.
+    unfinished_bytes_max: usize,
     connections: Vec<Option<Connection>>,
     limits: Limits,
     bounds: TimeBounds,
@@ -120,6 +124,7 @@ impl Exchange {
             head_bytes_max: shared.config.http_head_bytes_max,
             body_bytes_max: shared.config.http_body_bytes_max,
         };
+        let unfinished_bytes_max = (shared.memory_bytes_max / 8) as usize / shared.shard_count();
         Exchange {
             intake,
             replies: Vec::new(),
@@ -135,6 +140,8 @@ impl Exchange {
             is_ready: false,
             shared,
             index,
+            unfinished_bytes: 0,
+            unfinished_bytes_max,
             connections: Vec::new(),
             limits,
             bounds: TimeBounds { oldest: None, newest: 0 },
@@ -165,8 +172,24 @@ impl Exchange {
     /// A connection is gone; what it waited for is dropped when it comes.
     pub fn closed(&mut self, id: ConnId) {
         if self.connection(id).is_some() {
+            self.take_unfinished(id);
             self.connections[id.index()] = None;
         }
+    }
+
+    /// Keeps the beginning of a message until the rest comes, unless nothing more is read from its client.
+    fn keep_unfinished(&mut self, id: ConnId, unfinished: Box<Unfinished>) {
+        let len = unfinished.bytes.len();
+        if let Some(connection) = self.connection(id).filter(|connection| !connection.closing) {
+            connection.unfinished = Some(unfinished);
+            self.unfinished_bytes += len;
+        }
+    }
+
+    fn take_unfinished(&mut self, id: ConnId) -> Option<Box<Unfinished>> {
+        let unfinished = self.connection(id)?.unfinished.take()?;
+        self.unfinished_bytes -= unfinished.bytes.len();
+        Some(unfinished)
     }
 
     /// The connection, unless its slot has a new holder.
@@ -182,6 +205,7 @@ impl Exchange {
     /// Bytes came in. `takes_answers` is false when the client leaves too many answers unread.
     pub fn receive(&mut self, id: ConnId, bytes: &mut [u8], takes_answers: bool) {
         let now_s = self.now.seconds();
+        let has_room = self.unfinished_bytes + bytes.len() <= self.unfinished_bytes_max;
         let Some(connection) = self.connection(id) else { return };
         connection.active_s = now_s;
         if connection.closing {
@@ -189,26 +213,31 @@ impl Exchange {
         }
         let waits = connection.waits() || !takes_answers;
         if let Some(unfinished) = &mut connection.unfinished {
+            if !has_room {
+                self.shared.shards[self.index].front.overload_refusals.add(1);
+                self.refuse_for_good(id, IntakeError::Overloaded.into());
+                return;
+            }
             unfinished.bytes.extend_from_slice(bytes);
+            self.unfinished_bytes += bytes.len();
             if !waits {
                 self.resume(id);
                 return;
             }
         } else if waits {
             let unfinished = Unfinished { bytes: bytes.to_vec(), since_s: now_s, ..Unfinished::default() };
-            connection.unfinished = Some(Box::new(unfinished));
+            self.keep_unfinished(id, Box::new(unfinished));
         } else {
             // The common case: whole requests, taken where they lie.
             let mut unfinished = Unfinished { since_s: now_s, ..Unfinished::default() };
             let used = self.converse(id, bytes, &mut unfinished);
             if used < bytes.len() {
                 unfinished.bytes.extend_from_slice(&bytes[used..]);
-                if let Some(connection) = self.connection(id).filter(|connection| !connection.closing) {
-                    connection.unfinished = Some(Box::new(unfinished));
-                }
+                self.keep_unfinished(id, Box::new(unfinished));
             }
             return;
         }
+        let Some(connection) = self.connection(id) else { return };
         let held_back = connection.unfinished.as_ref().map_or(0, |unfinished| unfinished.bytes.len());
         if held_back > HELD_BACK_BYTES_MAX && !connection.paused {
             connection.paused = true;
@@ -219,8 +248,10 @@ impl Exchange {
     /// Goes on with the bytes that were held back, if nothing else stands before them.
     pub fn resume(&mut self, id: ConnId) {
         let now_s = self.now.seconds();
-        let Some(connection) = self.connection(id).filter(|connection| !connection.waits()) else { return };
-        let Some(mut unfinished) = connection.unfinished.take() else { return };
+        if self.connection(id).is_none_or(|connection| connection.waits()) {
+            return;
+        }
+        let Some(mut unfinished) = self.take_unfinished(id) else { return };
         let mut bytes = std::mem::take(&mut unfinished.bytes);
         let used = self.converse(id, &mut bytes, &mut unfinished);
         if used < bytes.len() {
@@ -229,9 +260,7 @@ impl Exchange {
                 unfinished.since_s = now_s;
             }
             unfinished.bytes = bytes;
-            if let Some(connection) = self.connection(id).filter(|connection| !connection.closing) {
-                connection.unfinished = Some(unfinished);
-            }
+            self.keep_unfinished(id, unfinished);
         }
     }
 
@@ -502,7 +531,7 @@ impl Exchange {
     fn stop_reading(&mut self, id: ConnId) {
         if let Some(connection) = self.connection(id) {
             connection.closing = true;
-            connection.unfinished = None;
+            self.take_unfinished(id);
         }
     }
 

@@ -1,7 +1,8 @@
 //! One body on its way in: decode → check → claim → number → journal frame and shares.
 //!
 //! Always: nothing is journaled before a place is claimed in every ring and room in the journal; a body of
-//! ordinary size is journaled whole or not at all (a large one in parts, `exchange/large.rs`); a share is published only after the kernel has its frame.
+//! ordinary size is journaled whole or not at all (a large one in parts, `exchange/large.rs`); a share is
+//! published only after the kernel has its frame.
 //! The hot path allocates nothing: batch, frame and shares are kept, shares come back emptied.
 
 use super::exchange::Now;

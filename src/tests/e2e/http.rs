@@ -517,3 +517,31 @@ fn large_bodies_are_answered_in_order_and_kept_whole() {
     assert_eq!(client.answer().told(), (202, single_accepted.as_str()));
     assert_eq!((count(&server, "large"), count(&server, "a")), (2 * MEMBERS as u64, 2));
 }
+
+/// Bodies that are begun and not ended take memory, so all of them together have a bound.
+/// Method: the budget leaves 8 MiB for them; more clients than fit stop short of their bodies' ends. Those that
+/// are refused hear of it, those that were held are taken when they go on.
+#[test]
+fn unfinished_bodies_of_all_clients_together_have_a_bound() {
+    const CLIENTS: usize = 16;
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "memory_bytes_max=64MiB"]);
+    let members = vec![r#"{"name":"held","value":1}"#; 35_000].join(",");
+    let body = format!("[{members}]");
+    let head = format!("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    let (begin, end) = body.split_at(body.len() - 10);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.client()).collect();
+    for client in &mut clients {
+        // A client that is refused midway may find its connection reset.
+        let _ = client.send([head.as_str(), begin].concat());
+    }
+    let mut statuses = Vec::new();
+    for client in &mut clients {
+        let _ = client.send(end);
+        statuses.push(client.answer_to(http::Method::Post).map_or(503, |answer| answer.status));
+    }
+    let taken = statuses.iter().filter(|status| **status == 202).count();
+    assert!((4..CLIENTS).contains(&taken), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [202, 503].contains(status)), "{statuses:?}");
+    assert_eq!(count(&server, "held"), (taken * 35_000) as u64);
+}
