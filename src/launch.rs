@@ -43,8 +43,12 @@ use storage::journal::{self, JournalLimits, Recovered, Writer, recover};
 use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest};
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
 
-/// Batches from a loop that may wait in one executor's ring.
-const STORE_RING_PLACES: usize = 1024;
+/// Batches that may wait for one executor, over the rings of all loops: at one batch a turn and 10,000 turns a
+/// second, half a second in which a query does not yield. Rings grow with the square of the shards, so each has
+/// its part of this, within bounds.
+const STORE_PLACES: usize = 16 * 1024;
+const STORE_RING_PLACES_MIN: usize = 256;
+const STORE_RING_PLACES_MAX: usize = 8 * 1024;
 /// Answers, spent shares and requests that may wait for one loop.
 const LOOP_RING_PLACES: usize = 2048;
 /// Bytes glommio may keep for file operations, per executor; they count as locked memory.
@@ -306,7 +310,8 @@ fn lay_meshes(shared: &Shared) -> Vec<Ends> {
     let shards = shared.shard_count();
     // Both an ask and a partial of every query that may be out, and room for rules and switches.
     let peer_places = 2 * shared.config.query_concurrency * shards + 64;
-    let (to_store, from_loops) = mesh(shards, &shared.store_bells, STORE_RING_PLACES);
+    let store_ring_places = (STORE_PLACES / shards).clamp(STORE_RING_PLACES_MIN, STORE_RING_PLACES_MAX);
+    let (to_store, from_loops) = mesh(shards, &shared.store_bells, store_ring_places);
     let (to_loop, from_stores) = mesh(shards, &shared.loop_bells, LOOP_RING_PLACES);
     let (to_peer, from_peers) = mesh(shards, &shared.store_bells, peer_places);
     let loops = to_store.into_iter().zip(from_stores);

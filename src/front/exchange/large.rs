@@ -21,6 +21,8 @@ use shard::net::ConnId;
 pub(super) const LARGE_BODY_BYTES: usize = 256 * 1024;
 /// Rows of a large batch that a turn takes.
 const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
+/// How long after its arrival a batch of which rows are taken waits for a place.
+const MIDWAY_PATIENCE_NANOS: u64 = 5_000_000_000;
 /// Large bodies that may be with the executor at once, in bytes; more are told to come back.
 const HANDED_OVER_BYTES_MAX: usize = 64 << 20;
 
@@ -72,13 +74,16 @@ impl Exchange {
 
     /// Takes the next rows of the large batches; gives the connection that has its answer by that.
     ///
-    /// A batch that is refused midway keeps what was taken, as SPEC §2.1 says of a 503.
+    /// A batch that is refused midway (the disk is full, or a ring stays full for seconds) keeps what was taken, as
+    /// SPEC §2.1 says of a 503.
     pub fn take_large(&mut self) -> Option<ConnId> {
         let (id, large, taken) = self.large.pop_front()?;
         let slot = self.connections.get_mut(id.index()).and_then(Option::as_mut)?;
         if slot.id != id {
             return None;
         }
+        let arrived_nanos = slot.asked.as_ref().map_or(0, |asked| asked.arrived_nanos);
+        let waited_nanos = self.now.nanos.saturating_sub(arrived_nanos);
         let terms = slot.asked.as_ref().and_then(|asked| asked.terms.as_ref());
         let named = terms.and_then(|terms| terms.client.as_deref()).or(large.client_id.as_deref());
         let named = named.map(<[u8]>::to_vec);
@@ -96,6 +101,11 @@ impl Exchange {
                 return None;
             }
             Ok(()) => self.finish_large(id, Ok(large.is_batch.then_some(large.batch.len()))),
+            // A full ring empties in a moment; refusing now would leave the rows that were taken.
+            Err(IntakeError::Overloaded) if taken > 0 && waited_nanos < MIDWAY_PATIENCE_NANOS => {
+                self.large.push_front((id, large, taken));
+                return None;
+            }
             Err(error) => self.finish_large(id, Err(error)),
         }
         Some(id)
