@@ -332,27 +332,19 @@ impl Front {
     fn send_questions(&mut self) {
         let stamp = self.exchange.intake.stamp();
         for (conn, body) in std::mem::take(&mut self.exchange.large_bodies) {
-            let outbox = &mut self.exchange.intake.outbox;
-            if let Err(message) = outbox.to(self.index).push(ToStore::Decode { conn, body, stamp }) {
-                if let ToStore::Decode { body, .. } = message {
-                    self.exchange.refuse_large(conn, body.len());
-                    self.exchange.look_again.push(conn);
-                }
-                continue;
+            let message = ToStore::Decode { conn, body, stamp };
+            if let Err(ToStore::Decode { body, .. }) = self.exchange.intake.outbox.send(self.index, message) {
+                self.exchange.refuse_large(conn, body.len());
+                self.exchange.look_again.push(conn);
             }
-            outbox.to(self.index).publish();
-            outbox.ring_bell(self.index);
         }
         for (conn, query) in std::mem::take(&mut self.exchange.questions) {
-            let outbox = &mut self.exchange.intake.outbox;
-            if outbox.to(self.index).push(ToStore::Query { conn, query, stamp }).is_err() {
+            let message = ToStore::Query { conn, query, stamp };
+            if self.exchange.intake.outbox.send(self.index, message).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
                 self.exchange.answered(conn, Err(QueryError::TooMany { concurrency }));
                 self.exchange.look_again.push(conn);
-                continue;
             }
-            outbox.to(self.index).publish();
-            outbox.ring_bell(self.index);
         }
     }
 
@@ -474,12 +466,8 @@ impl Front {
         self.file_retry_at = None;
         let stamp = self.exchange.intake.stamp();
         if let Some(next) = self.exchange.intake.wal.needs_file() {
-            let outbox = &mut self.exchange.intake.outbox;
             let message = ToStore::PrepareJournal { next, stamp };
-            if outbox.to(self.index).push(message).is_ok() {
-                outbox.to(self.index).publish();
-                outbox.ring_bell(self.index);
-            } else {
+            if self.exchange.intake.outbox.send(self.index, message).is_err() {
                 self.exchange.intake.wal.writer.not_asked();
                 self.file_retry_at = Some(now + HANDOVER_NANOS);
             }
@@ -584,10 +572,8 @@ impl Front {
             return false;
         }
         for executor in everybody {
-            let pushed = outbox.to(executor).push(ToStore::Stopped { position, stamp });
-            debug_assert!(pushed.is_ok(), "there was a place a moment ago, and only this loop uses them");
-            outbox.to(executor).publish();
-            outbox.ring_bell(executor);
+            let sent = outbox.send(executor, ToStore::Stopped { position, stamp });
+            debug_assert!(sent.is_ok(), "there was a place a moment ago, and only this loop uses them");
         }
         true
     }

@@ -335,16 +335,9 @@ async fn decode(shard: Shard, to: usize, conn: ConnId, body: Vec<u8>) {
 /// Sends to a loop, waiting for a place.
 async fn send_to_loop(shard: &Shard, to: usize, mut message: ToLoop) {
     loop {
-        {
-            let mut service = shard.borrow_mut();
-            match service.loops.to(to).push(message) {
-                Ok(()) => {
-                    service.loops.to(to).publish();
-                    service.loops.ring_bell(to);
-                    return;
-                }
-                Err(back) => message = back,
-            }
+        match shard.borrow_mut().loops.send(to, message) {
+            Ok(()) => return,
+            Err(back) => message = back,
         }
         executor::sleep(RING_RETRY).await;
     }
@@ -353,16 +346,9 @@ async fn send_to_loop(shard: &Shard, to: usize, mut message: ToLoop) {
 /// Sends to an executor, waiting for a place.
 async fn send_to_peer(shard: &Shard, to: usize, mut message: ToPeer) {
     loop {
-        {
-            let mut service = shard.borrow_mut();
-            match service.peers.to(to).push(message) {
-                Ok(()) => {
-                    service.peers.to(to).publish();
-                    service.peers.ring_bell(to);
-                    return;
-                }
-                Err(back) => message = back,
-            }
+        match shard.borrow_mut().peers.send(to, message) {
+            Ok(()) => return,
+            Err(back) => message = back,
         }
         executor::sleep(RING_RETRY).await;
     }

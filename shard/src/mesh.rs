@@ -50,6 +50,22 @@ impl<T> Outbox<T> {
         &mut self.producers[receiver]
     }
 
+    /// Sends one value at once, behind what is staged: pushes it, publishes, and wakes `receiver` if it sleeps. A
+    /// ring without a free place gives the value back, and nothing is published.
+    ///
+    /// # Errors
+    /// The value, when there is no place.
+    ///
+    /// # Panics
+    /// If there is no such receiver.
+    pub fn send(&mut self, receiver: usize, value: T) -> Result<(), T> {
+        let producer = &mut self.producers[receiver];
+        producer.push(value)?;
+        producer.publish();
+        self.bells[receiver].ring();
+        Ok(())
+    }
+
     /// Publishes what is staged to any receiver. Returns how many values that were.
     pub fn publish_all(&mut self) -> usize {
         self.producers.iter_mut().map(Producer::publish).sum()
@@ -168,6 +184,30 @@ mod tests {
         assert_eq!(inbox.pop_earliest(|stamp| *stamp, &7), None);
         assert_eq!(inbox.pop_earliest(|stamp| *stamp, &8), Some((2, 7)));
         assert_eq!(inbox.from(0).peek(), Some(&30));
+    }
+
+    /// One call does all three steps, behind what was staged; without a place it does none of them.
+    #[test]
+    fn a_sent_value_is_published_and_wakes_the_sleeper() {
+        let bells = bells(1);
+        let (mut outboxes, mut inboxes) = mesh(1, &bells, 4);
+        let outbox = &mut outboxes[0];
+        outbox.to(0).push(1).unwrap();
+        bells[0].prepare_sleep();
+        assert_eq!(outbox.send(0, 2), Ok(()));
+        assert!(!outbox.ring_bell(0), "it was rung already");
+        bells[0].wait_blocking();
+        assert_eq!(
+            (inboxes[0].pop(), inboxes[0].pop(), inboxes[0].pop()),
+            (Some((0, 1)), Some((0, 2)), None)
+        );
+
+        for value in 0..4 {
+            outbox.to(0).push(value).unwrap();
+        }
+        bells[0].prepare_sleep();
+        assert_eq!(outbox.send(0, 9), Err(9));
+        assert!(inboxes[0].is_empty() && outbox.ring_bell(0), "nothing was published, nobody woken");
     }
 
     #[test]

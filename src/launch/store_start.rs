@@ -57,9 +57,7 @@ impl StoreStart {
         self.replay(&disk, &mut store, from).await.map_err(LaunchError::Replay)?;
         if self.shared.is_stopping() {
             // Executor 0, should it serve already, waits for everybody's last word.
-            let _ = self.peers.to(0).push(ToPeer::Finished);
-            self.peers.publish_all();
-            self.peers.ring_bell(0);
+            let _ = self.peers.send(0, ToPeer::Finished);
             return Ok(());
         }
         rules.restore(&store, &disk, shard::clock::unix_millis()).await;

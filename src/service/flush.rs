@@ -125,10 +125,8 @@ impl Service {
             return false;
         }
         for to in 0..shards {
-            let pushed = self.loops.to(to).push(ToLoop::AskPosition { executor: self.index });
-            debug_assert!(pushed.is_ok(), "there was a place a moment ago, and only this executor uses them");
-            self.loops.to(to).publish();
-            self.loops.ring_bell(to);
+            let sent = self.loops.send(to, ToLoop::AskPosition { executor: self.index });
+            debug_assert!(sent.is_ok(), "there was a place a moment ago, and only this executor uses them");
         }
         true
     }
