@@ -4,38 +4,43 @@
 //! Always: it never blocks but in its one wait, never runs a query, and allocates nothing per request in its
 //! stride; a sample is answered only at the level that the answer names.
 //! Not here: what bytes mean (`http`, `ingest`), where samples live (`service.rs`).
-//! Read next: `front/exchange.rs` for requests, `front/intake.rs` for a body's way, `front/wal.rs` for the journal.
+//! Read next: `front/exchange.rs` for requests, `front/intake.rs` for a body's way, `front/wal.rs` for the journal,
+//! `front/answers.rs` and `front/withheld.rs` for the way out and for what a failing journal changes.
 
 mod connection;
 mod exchange;
 mod intake;
-mod reply;
 mod wal;
+
+mod answers;
+mod finish;
+mod reply;
+mod withheld;
+
+#[cfg(test)]
+mod tests;
 
 pub use exchange::{LargeBatch, Now};
 pub use reply::Reply;
 pub use wal::Wal;
 
 use crate::access_log::AccessLog;
-use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
 use crate::fan_in::QueryError;
 use crate::message::{ToLoop, ToStore};
 use crate::shared::{LATENCY_QUANTILES, Shared};
-use connection::WITHHELD_ANSWERS_MAX;
-use exchange::{Exchange, Pending};
+use exchange::Exchange;
 use hdrhistogram::Histogram;
 use intake::Intake;
-use reply::{Payload, Renderer};
+use reply::Renderer;
 use shard::mesh::{Inbox, Outbox};
 use shard::net::{ConnId, Event, Net, NetConfig, NetError, Wait};
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::journal::JournalPosition;
-use wal::WalFailed;
+use withheld::Withheld;
 
 /// Answers a client may leave unread before its requests are no longer looked at.
 const UNREAD_ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -50,8 +55,6 @@ const SYNC_SPACING_NANOS: u64 = 400_000;
 const SYNC_LOAD_ANSWERS: usize = 32;
 /// How often a refused journal file is asked for again.
 const FILE_RETRY_NANOS: u64 = 1_000_000_000;
-/// How long a stopping loop waits for its clients to take their answers.
-const LINGER_NANOS: u64 = 5_000_000_000;
 
 /// What a loop needs to begin.
 pub struct FrontParts {
@@ -81,7 +84,7 @@ pub struct Front {
     renderer: Renderer,
     access_log: Option<AccessLog>,
     /// Answers that wait until the journal is synced so far.
-    withheld: VecDeque<(JournalPosition, Reply)>,
+    withheld: Withheld<Reply>,
     /// When the last sync began, and how many answers it let go.
     sync_began_nanos: u64,
     sync_let_go: usize,
@@ -114,7 +117,7 @@ impl Front {
             exchange: Exchange::new(shared.clone(), index, intake),
             renderer: Renderer::new(now.unix_ms),
             access_log: shared.config.access_log.then(AccessLog::default),
-            withheld: VecDeque::new(),
+            withheld: Withheld::new(),
             sync_began_nanos: 0,
             sync_let_go: 0,
             position_asks: Vec::new(),
@@ -348,116 +351,6 @@ impl Front {
         }
     }
 
-    fn send_replies(&mut self) {
-        let synced_through = self.exchange.intake.wal.writer.synced_through();
-        let mut sent_now = 0;
-        let mut replies = std::mem::take(&mut self.exchange.replies);
-        for Pending { reply, level, frame } in replies.drain(..) {
-            let end = self.exchange.intake.frame_end(frame);
-            let Some(connection) = self.exchange.connection(reply.conn) else { continue };
-            let must_wait = level == Durability::Synced && synced_through < end;
-            if must_wait || connection.withheld > 0 {
-                connection.withheld += 1;
-                // In rising order. One that waits only for those before it must not name an end that a failed
-                // write has taken back: no sync would ever reach it.
-                let behind = self.withheld.back().map_or(end, |(position, _)| *position);
-                let position = if must_wait { end.max(behind) } else { behind };
-                self.withheld.push_back((position, reply));
-            } else {
-                sent_now += u64::from(reply.status().is_some());
-                self.send(reply);
-            }
-        }
-        // What could not be asked adds refusals meanwhile; nothing else does.
-        replies.append(&mut self.exchange.replies);
-        self.exchange.replies = replies;
-        self.exchange.intake.forget_frames();
-        if sent_now > 0 {
-            let nanos = shard::clock::monotonic_nanos() - self.exchange.now.nanos;
-            self.record_latency(nanos, sent_now);
-        }
-    }
-
-    fn send(&mut self, reply: Reply) {
-        let conn = reply.conn;
-        self.net.send_with(conn, |out| self.renderer.render(&reply, out));
-        if self.exchange.connection(conn).is_some_and(|connection| connection.ended) {
-            self.ended.push(conn);
-        }
-        if let (Some(log), Some(status)) = (&mut self.access_log, reply.status()) {
-            log.line(&reply, status, self.exchange.now.unix_ms, shard::clock::monotonic_nanos());
-        }
-        if matches!(reply.payload, Payload::Refused(_)) && reply.closes() {
-            // The client may still be sending what was refused; it is to read the answer first.
-            self.net.close_lingering(conn);
-        } else if reply.closes() {
-            self.net.close(conn);
-        }
-    }
-
-    /// A sync came back: everything up to it may be answered, or nothing on this file any more.
-    fn synced(&mut self, result: io::Result<()>) {
-        let shared = self.shared.clone();
-        if let Err(failed) = self.exchange.intake.wal.synced(result, &shared.shards[self.index].front) {
-            self.journal_failed(&failed);
-            return;
-        }
-        let synced_through = self.exchange.intake.wal.writer.synced_through();
-        let now = shard::clock::monotonic_nanos();
-        self.sync_let_go = self.withheld.partition_point(|(position, _)| *position <= synced_through);
-        while self.withheld.front().is_some_and(|(position, _)| *position <= synced_through) {
-            let Some((_, reply)) = self.withheld.pop_front() else { break };
-            self.record_latency(now - reply.arrived_nanos, 1);
-            self.let_go(reply);
-        }
-    }
-
-    fn let_go(&mut self, reply: Reply) {
-        let conn = reply.conn;
-        let Some(connection) = self.exchange.connection(conn) else { return };
-        connection.withheld -= 1;
-        if connection.withheld == WITHHELD_ANSWERS_MAX - 1 {
-            self.exchange.look_again.push(conn);
-        }
-        self.send(reply);
-    }
-
-    /// Nothing that is not answered yet was kept as promised: all of it is refused, in order.
-    fn journal_failed(&mut self, failed: &WalFailed) {
-        let WalFailed { last_good, error } = failed;
-        crate::log::error(format_args!("loop {}: the journal: {error}; a new file is begun", self.index));
-        self.exchange.intake.discard_beyond(*last_good);
-        let cause = || match error.kind() {
-            io::ErrorKind::StorageFull => IntakeError::DiskFull,
-            _ => IntakeError::DiskFailed(error.to_string()),
-        };
-        let refused = |reply: &mut Reply| {
-            if let Payload::Accepted { .. } = reply.payload {
-                reply.payload = Payload::Refused(Refusal::from(cause()));
-            }
-        };
-        self.exchange.break_off_large(cause);
-        let lost = self.withheld.partition_point(|(position, _)| position <= last_good);
-        for (_, mut reply) in self.withheld.split_off(lost) {
-            refused(&mut reply);
-            if lost > 0 {
-                // An earlier answer of its connection may still wait for the sync of what stays.
-                self.withheld.push_back((*last_good, reply));
-            } else {
-                self.let_go(reply);
-            }
-        }
-        // Ends that were asked for and taken back are asked for anew.
-        self.position_asks.iter_mut().for_each(|(_, wanted)| *wanted = None);
-        for pending in &mut self.exchange.replies {
-            let end = self.exchange.intake.sealed_end(pending.frame);
-            if end.is_none_or(|end| end > *last_good) {
-                refused(&mut pending.reply);
-                pending.level = Durability::Memory;
-            }
-        }
-    }
-
     fn ask_for_files(&mut self) {
         let now = self.exchange.now.nanos;
         if self.file_retry_at.is_some_and(|at| at > now) {
@@ -528,53 +421,5 @@ impl Front {
             // Without a connection there is nothing to expire: an idle loop sleeps without end.
             self.second_at = if open > 0 { now + 1_000_000_000 } else { u64::MAX };
         }
-    }
-
-    fn record_latency(&mut self, nanos: u64, requests: u64) {
-        let counters = &self.shared.shards[self.index].front;
-        self.latency.saturating_record_n(nanos, requests);
-        counters.latency_count.add(requests);
-        counters.latency_sum_nanos.add(nanos * requests);
-    }
-
-    /// The way out: no new clients, answers owed go out, the journal is synced. True when done.
-    fn finish(&mut self) -> bool {
-        let now = self.exchange.now.nanos;
-        if self.stopping_since.is_none() {
-            self.stopping_since = Some(now);
-            self.net.stop_listening();
-        }
-        let lingered = self.stopping_since.is_some_and(|since| now - since > LINGER_NANOS);
-        let mut owing = false;
-        for connection in self.exchange.open_connections() {
-            let owed = connection.withheld > 0 || connection.asked.is_some();
-            owing |= owed;
-            if !owed && !connection.closing {
-                self.idle.push(connection.id);
-            }
-        }
-        for conn in self.idle.drain(..) {
-            self.net.close(conn);
-        }
-        if (owing || self.net.connections() > 0) && !lingered {
-            return false;
-        }
-        let wal = &mut self.exchange.intake.wal;
-        if !lingered && (wal.is_syncing() || wal.writer.synced_through() < wal.writer.written()) {
-            wal.begin_sync(&mut self.net);
-            return false;
-        }
-        let stamp = self.exchange.intake.stamp();
-        let position = self.exchange.intake.wal.writer.synced_through();
-        let outbox = &mut self.exchange.intake.outbox;
-        let everybody = 0..self.shared.shard_count();
-        if everybody.clone().any(|executor| !outbox.to(executor).has_free(1)) {
-            return false;
-        }
-        for executor in everybody {
-            let sent = outbox.send(executor, ToStore::Stopped { position, stamp });
-            debug_assert!(sent.is_ok(), "there was a place a moment ago, and only this loop uses them");
-        }
-        true
     }
 }

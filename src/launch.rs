@@ -415,7 +415,8 @@ impl Server {
         admitted.min(self.shared.config.http_connections_max as u64) as u32
     }
 
-    /// Returns once everything is replayed, with the time that took; tells how far it is when that is long.
+    /// Returns once everything is replayed, with the time that took, or once the process is told to stop, and then
+    /// nothing was changed on disk; tells how far it is when that is long.
     pub fn wait_until_ready(&self) -> Result<Duration, LaunchError> {
         let mut told_at = Instant::now();
         while !self.shared.is_ready() && !self.shared.is_stopping() {
@@ -431,9 +432,11 @@ impl Server {
             }
         }
         let replay_time = self.started_at.elapsed();
-        let disk = StdDisk::new(&self.shared.data_dir);
-        for path in &self.unused_journals {
-            tell_unremoved(ready(disk.remove(path)));
+        if self.shared.is_ready() {
+            let disk = StdDisk::new(&self.shared.data_dir);
+            for path in &self.unused_journals {
+                tell_unremoved(ready(disk.remove(path)));
+            }
         }
         Ok(replay_time)
     }

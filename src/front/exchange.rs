@@ -13,6 +13,7 @@ pub use large::LargeBatch;
 use super::connection::{Asked, Connection, Unfinished};
 use super::intake::Intake;
 use super::reply::{LogEntry, Payload, Reply};
+use super::withheld::Pending;
 use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
 use crate::fan_in::{QueryAnswer, QueryError};
@@ -50,7 +51,7 @@ pub struct Exchange {
     /// The way in.
     pub intake: Intake,
     /// This turn's answers, in order of their requests.
-    pub replies: Vec<Pending>,
+    pub replies: Vec<Pending<Reply>>,
     /// This turn's questions, to be sent once the turn's samples are published.
     pub questions: Vec<(ConnId, Box<Query>)>,
     /// This turn's large bodies, to be sent to the executor.
@@ -79,16 +80,6 @@ pub struct Exchange {
     connections: Vec<Option<Connection>>,
     limits: Limits,
     bounds: TimeBounds,
-}
-
-/// An answer of this turn, and what has to happen first.
-pub struct Pending {
-    /// The answer.
-    pub reply: Reply,
-    /// The level it has to reach.
-    pub level: Durability,
-    /// Which of the turn's frames holds what it answers, or would.
-    pub frame: usize,
 }
 
 /// One reading of the clocks, for a whole turn.

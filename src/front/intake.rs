@@ -2,7 +2,8 @@
 //!
 //! Always: nothing is journaled before a place is claimed in every ring and room in the journal; a body of
 //! ordinary size is journaled whole or not at all (a large one in parts, `exchange/large.rs`); a share is
-//! published only after the kernel has its frame.
+//! published only after the kernel has its frame, where an answer waits for that (`memory` and the first parts of a
+//! large body may be seen before they are written).
 //! The hot path allocates nothing: batch, frame and shares are kept, shares come back emptied.
 
 use super::exchange::Now;

@@ -7,12 +7,13 @@
 //! Always: the connection waits meanwhile; the bytes that are out are bounded; a batch of which rows are lost
 //! with their frame is refused as a whole.
 
-use super::{Exchange, Pending, text_of};
+use super::{Exchange, text_of};
 use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
 use crate::front::connection::Asked;
 use crate::front::intake::{Client, check_times};
 use crate::front::reply::Reply;
+use crate::front::withheld::Pending;
 use ingest::MetricsError;
 use model::Batch;
 use shard::net::ConnId;

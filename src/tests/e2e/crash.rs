@@ -5,10 +5,11 @@
 //! A body that was on its way may be there, whole and once, or not at all.
 
 use crate::client::Client;
-use crate::server::{Server, command, now_ms};
-use std::collections::HashMap;
+use crate::server::{Server, command, now_ms, poll, signal};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tempfile::{TempDir, tempdir};
@@ -305,4 +306,59 @@ fn an_idle_server_ends_at_once_when_told_to() {
     }
     let server = Server::start(dir.path(), &[]);
     assert_eq!(server.get("/percentile?name=a").body, r#"{"p50":1,"count":2}"#);
+}
+
+/// Everything below a directory, by path.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.insert(path, bytes);
+            }
+        }
+    }
+    found
+}
+
+/// Method: a server is told to end as soon as it says that it replays. When it was ready before it heard of that,
+/// there was too little to replay: more is added, and the same is tried again.
+#[test]
+fn a_termination_during_replay_changes_no_data_and_the_next_start_has_everything() {
+    const SAMPLES: u64 = 5_000;
+    let members: Vec<String> = (0..SAMPLES).map(|at| format!(r#"{{"name":"a","value":{at}}}"#)).collect();
+    let body = format!("[{}]", members.join(","));
+    let dir = tempdir().unwrap();
+    let mut kept = 0;
+    for bodies in [100, 200, 400, 800, 1_600] {
+        let mut server = Server::start(dir.path(), &[]);
+        let mut client = server.client();
+        for _ in 0..bodies {
+            // 503: the next journal file is still being prepared.
+            poll(|| (client.post("/metrics", &body).status == 202).then_some(()));
+        }
+        kept += bodies * SAMPLES;
+        server.kill();
+
+        let before = contents(&dir.path().join("journal"));
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let listen = format!("listen={free}");
+        let arguments = ["--set", "shards=1", "--set", &listen];
+        let mut starting = command(dir.path(), &arguments).stdout(Stdio::null()).spawn().unwrap();
+        let ready = poll(|| Client::try_connect(free).ok()?.try_request("GET", "/-/ready", "", "").ok());
+        signal(starting.id(), "TERM");
+        let ended = poll(|| starting.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0));
+        if ready.status == 503 && contents(&dir.path().join("journal")) == before {
+            let server = Server::start(dir.path(), &[]);
+            assert_eq!(server.get("/percentile?name=a").json()["count"], kept);
+            return;
+        }
+    }
+    panic!("{kept} samples were replayed before the end, or the journal is changed by an end during replay");
 }

@@ -1,0 +1,204 @@
+//! Goal: a loop whose journal fails answers every request once, in order, and goes on with the next file.
+//! Method: a true loop on its thread, with true sockets; the test plays its executor. The journal's first file is a
+//! device of the kernel: `/dev/full` refuses every write, `/dev/null` takes them and refuses every sync.
+
+#[expect(dead_code, reason = "the client of the end-to-end tests does more than is needed here")]
+#[path = "../tests/e2e/client.rs"]
+mod client;
+
+use super::*;
+use crate::config::{Config, Sources};
+use client::{Answer, Client};
+use shard::bell::Bell;
+use shard::file::LoopFile;
+use shard::mesh::mesh;
+use shard::net::probe_port;
+use std::path::Path;
+use std::thread::JoinHandle;
+use storage::disk::{StdDisk, ready};
+use storage::journal::{self, JournalLimits, NextFile, PreparedFile, Resume, Writer};
+use storage::manifest::Manifest;
+use tempfile::{TempDir, tempdir};
+
+const BODY: &str = r#"{"name":"a","value":1}"#;
+const FILE_BYTES: u64 = 4 << 20;
+
+/// A loop on its thread. The ends of the mesh that an executor would hold are the test's.
+struct Rig {
+    dir: TempDir,
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    inbox: Inbox<ToStore>,
+    loops: Outbox<ToLoop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rig {
+    /// A loop whose first journal file is `device`, or a true file.
+    fn start(device: Option<&str>) -> Rig {
+        let dir = tempdir().unwrap();
+        let config = Config::load(&Sources::default()).unwrap();
+        let bells = || vec![Bell::new().unwrap()];
+        let manifest = Manifest::new(1);
+        let shared = Arc::new(Shared::new(config, dir.path().into(), &manifest, bells(), bells()));
+        shared.executor_is_ready();
+        let (mut to_store, mut from_loops) = mesh(1, &shared.store_bells, 256);
+        let (mut to_loop, mut from_stores) = mesh(1, &shared.loop_bells, 256);
+        let limits = JournalLimits { file_bytes_min: FILE_BYTES, ..JournalLimits::default() };
+        let mut wal = Wal::new(Writer::new(0, 1, Resume::default(), limits));
+        let first = wal.needs_file().expect("there is none yet");
+        wal.take_file(Ok(file(dir.path(), first, device)));
+        let parts = FrontParts {
+            shared: shared.clone(),
+            index: 0,
+            listen: probe_port(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(),
+            net: NetConfig { connections_max: 16, recv_buffers: 64, ..NetConfig::default() },
+            wal,
+            outbox: to_store.remove(0),
+            inbox: from_stores.remove(0),
+        };
+        let address = parts.listen;
+        let thread = std::thread::spawn(move || Front::new(parts).unwrap().run().unwrap());
+        let (inbox, loops) = (from_loops.remove(0), to_loop.remove(0));
+        Rig { dir, shared, address, inbox, loops, thread: Some(thread) }
+    }
+
+    fn client(&self) -> Client {
+        loop {
+            // The thread may not have come to listen yet.
+            match Client::try_connect(self.address) {
+                Ok(client) => return client,
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// The next message that the loop sends.
+    fn message(&mut self) -> ToStore {
+        loop {
+            match self.inbox.pop() {
+                Some((_, message)) => return message,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Gives the loop the file that it asks for, a true one; returns the samples handed over before it asked.
+    fn give_file(&mut self) -> usize {
+        let mut samples = 0;
+        loop {
+            match self.message() {
+                ToStore::Share(share) => samples += share.len(),
+                ToStore::PrepareJournal { next, .. } => {
+                    let prepared = file(self.dir.path(), next, None);
+                    assert!(self.loops.send(0, ToLoop::JournalFile(Ok(prepared))).is_ok());
+                    return samples;
+                }
+                _ => panic!("nothing else was asked for"),
+            }
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the loop panicked");
+        }
+    }
+}
+
+fn file(root: &Path, next: NextFile, device: Option<&str>) -> (PreparedFile, LoopFile) {
+    let prepared = ready(journal::prepare(&StdDisk::new(root), 0, next)).unwrap();
+    let path = root.join(journal::file_path(0, next.sequence));
+    (prepared, LoopFile::open(device.map_or(path.as_path(), Path::new)).unwrap())
+}
+
+fn post(level: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST /metrics HTTP/1.1\r\nHost: h\r\nDurability: {level}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+fn statuses(client: &mut Client, answers: usize) -> Vec<u16> {
+    (0..answers).map(|_| client.answer().status).collect()
+}
+
+fn assert_come_back(answer: &Answer, status: u16) {
+    assert_eq!(answer.status, status, "{}", answer.body);
+    assert!(answer.header("retry-after").is_some());
+}
+
+#[test]
+fn a_write_that_fails_refuses_its_turn_in_order_and_the_next_file_goes_on() {
+    let mut rig = Rig::start(Some("/dev/full"));
+    let mut client = rig.client();
+    let pipeline = [post("written", BODY), get("/-/healthy"), post("synced", BODY), get("/nowhere")];
+    client.send(pipeline.concat()).unwrap();
+    assert_come_back(&client.answer(), 507);
+    assert_eq!(client.answer().body, "ringwatch is up\n");
+    // Had it come in a turn of its own, it would have found no file.
+    assert!([507, 503].contains(&client.answer().status));
+    assert_eq!(client.answer().status, 404);
+
+    assert_eq!(rig.give_file(), 0, "nothing of what was refused is in the store");
+    client.send(post("written", BODY)).unwrap();
+    assert_eq!(client.answer().status, 202);
+    assert!(matches!(rig.message(), ToStore::Share(share) if share.len() == 1));
+}
+
+#[test]
+fn a_sync_that_fails_refuses_what_waits_for_it_in_order_and_the_next_file_goes_on() {
+    let mut rig = Rig::start(Some("/dev/null"));
+    let mut client = rig.client();
+    let pipeline = [
+        post("synced", BODY),
+        get("/-/healthy"),
+        post("written", BODY),
+        post("nonsense", BODY),
+        post("synced", BODY),
+    ];
+    client.send(pipeline.concat()).unwrap();
+    assert_come_back(&client.answer(), 503);
+    assert_eq!(client.answer().body, "ringwatch is up\n");
+    assert_eq!(statuses(&mut client, 3), [503, 400, 503]);
+
+    assert_eq!(rig.give_file(), 3, "the kernel had them, so they are in the store; no answer promised them");
+    client.send(post("synced", BODY)).unwrap();
+    assert_eq!(client.answer().status, 202);
+}
+
+/// A body of several turns: rows of it are lost with their frames, so the whole is refused, and at once; what the
+/// client sent behind it is answered.
+#[test]
+fn a_large_body_is_refused_as_a_whole_when_rows_of_it_are_lost() {
+    let mut rig = Rig::start(Some("/dev/full"));
+    let mut client = rig.client();
+    let members: Vec<String> =
+        (0..100_000).map(|at| format!(r#"{{"name":"a","value":{}}}"#, 1.0 / f64::from(at + 3))).collect();
+    let text = format!("[{}]", members.join(","));
+    client.send(post("written", &text) + &get("/-/healthy")).unwrap();
+    let ToStore::Decode { conn, body, .. } = rig.message() else {
+        panic!("a large body is decoded elsewhere")
+    };
+    assert_eq!(body.len(), text.len());
+    let mut batch = model::Batch::default();
+    ingest::MetricsDecoder::default().decode(&body, &mut batch).unwrap();
+    let large = LargeBatch { batch, is_batch: true, client_id: None };
+    let decoded = ToLoop::Decoded { conn, body_bytes: body.len(), decoded: Ok(Box::new(large)) };
+    assert!(rig.loops.send(0, decoded).is_ok());
+    assert_come_back(&client.answer(), 507);
+    assert_eq!(client.answer().body, "ringwatch is up\n");
+    rig.give_file();
+    client.send(post("written", BODY)).unwrap();
+    assert_eq!(client.answer().status, 202);
+}
