@@ -365,6 +365,10 @@ impl<'p> Load<'p> {
                 Until::NothingInFlight => self.in_flight == 0,
             };
             if is_reached || now >= deadline {
+                if until == Until::Time && self.arrivals.is_some() {
+                    // A last turn that ended late must not hide what was due by then.
+                    self.offer(deadline);
+                }
                 return Ok(());
             }
             if self.live.stop.load(Ordering::Relaxed) {
