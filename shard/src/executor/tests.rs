@@ -212,18 +212,25 @@ fn a_wait_given_up_loses_no_work() {
 }
 
 /// An executor that waits for its bell uses no processor time, and makes no thread for the waiting.
-/// Method: both clocks are the executor thread's own, read before and after a wait that a timer of *another* thread
-/// ends; the bar is what one wake costs, not a share of the time slept.
+/// Method: the executor thread's own clock is read before and after each of several waits that *another* thread ends,
+/// each time after a sleep of its own. The cheapest wait counts: a machine that takes its
+/// processor away in the middle of a wake may book that to the thread, but a wait that spins costs all of its time.
 #[test]
 fn an_idle_executor_costs_nothing() {
+    const WAITS: usize = 10;
+    const WAIT_MS: u64 = 100;
     let bell = Bell::new().unwrap();
     let ringer = bell.clone();
     let executor = spawn(config("idle"), move || async move {
         let waiter = BellWaiter::new(bell).unwrap();
         // The first wait also pays for what is made lazily.
         waiter.wait(|| true).await.unwrap();
-        let before = clock::thread_cpu_nanos();
-        waiter.wait(|| false).await.unwrap();
+        let mut cheapest_nanos = u64::MAX;
+        for _ in 0..WAITS {
+            let before = clock::thread_cpu_nanos();
+            waiter.wait(|| false).await.unwrap();
+            cheapest_nanos = cheapest_nanos.min(clock::thread_cpu_nanos() - before);
+        }
         // A worker of ours carries our thread's number in its name.
         let own = fs::read_link("/proc/thread-self").unwrap();
         let worker = format!("iou-wrk-{}\n", own.file_name().unwrap().to_string_lossy());
@@ -232,13 +239,17 @@ fn an_idle_executor_costs_nothing() {
             .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
             .filter(|name| *name == worker)
             .count();
-        (clock::thread_cpu_nanos() - before, workers)
+        (cheapest_nanos, workers)
     })
     .unwrap();
-    while !ringer.ring() {
-        thread::sleep(Duration::from_millis(200));
+    for _ in 0..WAITS {
+        // Long enough that the executor, rung the last time, sleeps again for most of it.
+        thread::sleep(Duration::from_millis(WAIT_MS));
+        while !ringer.ring() {
+            thread::sleep(Duration::from_millis(WAIT_MS));
+        }
     }
-    let (cpu_nanos, workers) = executor.join().unwrap();
-    assert!(cpu_nanos < 5_000_000, "{cpu_nanos} ns of processor time for one wait");
+    let (cheapest_nanos, workers) = executor.join().unwrap();
+    assert!(cheapest_nanos < 5_000_000, "{cheapest_nanos} ns of processor time for the cheapest wait");
     assert_eq!(workers, 0, "a read that waits must not occupy a kernel worker");
 }
