@@ -14,8 +14,18 @@ use std::time::{Duration, Instant};
 use shard::bell::Bell;
 use shard::net::{ConnId, Event, Net, NetConfig, NetError, Wait, probe_port};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOPBACK: SocketAddr = loopback(1);
+
+/// A free port of a loopback address. Tests that let go of a port and count on its staying free take an address that
+/// no other test has: ports are free or taken per address.
+const fn loopback(last: u8) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0)
+}
+
+/// More bytes than the two sockets of a connection hold while nobody reads: Linux lets them grow to 4 and 6 MiB, since
+/// 6.16 to 4 and 32 (the last figures of `tcp_wmem` and `tcp_rmem`).
+const MORE_THAN_SOCKETS_HOLD: usize = 37 << 20;
 
 fn config() -> NetConfig {
     NetConfig {
@@ -38,6 +48,18 @@ fn drive(net: &mut Net, mut done: impl FnMut(&mut Net, Event) -> bool) {
         }
         assert!(Instant::now() < deadline, "nothing more happened: {:?}", net.stats());
         net.turn(Wait::Until(deadline)).unwrap();
+    }
+}
+
+/// Turns until something is true that no event tells of; an event would be a surprise.
+fn turn_until(net: &mut Net, mut is_so: impl FnMut(&Net) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so(net) {
+        assert!(Instant::now() < deadline, "nothing more happened: {:?}", net.stats());
+        net.turn(Wait::Until(Instant::now() + Duration::from_millis(5))).unwrap();
+        if let Some(event) = net.next_event() {
+            panic!("{event:?}");
+        }
     }
 }
 
@@ -141,8 +163,9 @@ fn a_sender_faster_than_the_buffers_loses_nothing() {
             stream.write_all(&sent).unwrap();
         })
     };
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let neighbour_addr = stream.local_addr().unwrap();
     let neighbour = thread::spawn(move || {
-        let mut stream = TcpStream::connect(addr).unwrap();
         for i in 0..50_u8 {
             stream.write_all(&[i]).unwrap();
             let mut answer = [0];
@@ -151,13 +174,15 @@ fn a_sender_faster_than_the_buffers_loses_nothing() {
         }
     });
     let mut received: HashMap<ConnId, Vec<u8>> = HashMap::new();
+    let mut answered = None;
     let mut ended = 0;
     drive(&mut net, |net, event| {
         match event {
+            Event::Accepted { conn, peer } if peer == neighbour_addr => answered = Some(conn),
             Event::Received { conn, buf } => {
                 let bytes = net.bytes(&buf).to_vec();
                 net.release(buf);
-                if bytes.len() == 1 {
+                if answered == Some(conn) {
                     net.send(conn, &bytes);
                 }
                 received.entry(conn).or_default().extend_from_slice(&bytes);
@@ -183,11 +208,14 @@ fn held_buffers_starve_without_spinning() {
     let (_, mut stream) = accept_one(&mut net);
     stream.write_all(&pattern(1000)).unwrap();
     let mut held = Vec::new();
-    settle(&mut net, |_, event| match event {
-        Event::Received { buf, .. } => held.push(buf),
+    drive(&mut net, |_, event| match event {
+        Event::Received { buf, .. } => {
+            held.push(buf);
+            held.len() == 2
+        }
         event => panic!("{event:?}"),
     });
-    assert_eq!(held.len(), 2);
+    settle(&mut net, |_, event| panic!("{event:?}"));
     assert!(net.stats().buffers_exhausted <= 2, "{:?}", net.stats());
     let mut bytes = Vec::new();
     for buf in held {
@@ -210,7 +238,7 @@ fn held_buffers_starve_without_spinning() {
 fn a_peer_that_reads_late_gets_everything_in_order() {
     let mut net = Net::new(NetConfig { send_arena_bytes: 200_000, ..config() }).unwrap();
     let (conn, mut stream) = accept_one(&mut net);
-    let all = pattern(9_000_000);
+    let all = pattern(MORE_THAN_SOCKETS_HOLD);
     let mut from = 0;
     let mut turn = 0;
     while from < all.len() {
@@ -259,9 +287,9 @@ fn a_peer_that_reads_late_gets_everything_in_order() {
 /// rest follows, with `Drained` once it has gone. Method: one send larger than any socket buffer, alone in its turn.
 #[test]
 fn a_partial_send_goes_on_where_it_stopped() {
-    let mut net = Net::new(NetConfig { send_arena_bytes: 32 << 20, ..config() }).unwrap();
+    let all = pattern(MORE_THAN_SOCKETS_HOLD);
+    let mut net = Net::new(NetConfig { send_arena_bytes: all.len(), ..config() }).unwrap();
     let (conn, mut stream) = accept_one(&mut net);
-    let all = pattern(16 << 20);
     net.send(conn, &all);
     net.turn(Wait::No).unwrap();
     assert_eq!(net.stats().sends_delayed, 1);
@@ -288,11 +316,12 @@ fn a_partial_send_goes_on_where_it_stopped() {
 /// All three ways of sending in one turn, the first of them cut short by the socket: the others stay behind its rest.
 #[test]
 fn a_short_send_stays_ahead_of_what_was_sent_after_it() {
-    let mut net = Net::new(NetConfig { send_arena_bytes: 32 << 20, ..config() }).unwrap();
+    let first = MORE_THAN_SOCKETS_HOLD;
+    let all = pattern(first + (1 << 20));
+    let mut net = Net::new(NetConfig { send_arena_bytes: all.len(), ..config() }).unwrap();
     let (conn, mut stream) = accept_one(&mut net);
-    let all = pattern(17 << 20);
-    net.send(conn, &all[..16 << 20]);
-    net.send_owned(conn, all[16 << 20..all.len() - 9].to_vec());
+    net.send(conn, &all[..first]);
+    net.send_owned(conn, all[first..all.len() - 9].to_vec());
     net.send(conn, &all[all.len() - 9..]);
     net.close(conn);
     // Submitted while nobody reads: a reader that keeps up would let the socket take everything at once.
@@ -360,7 +389,7 @@ fn close_after_a_send_needs_no_further_event() {
 /// A lingering close: the peer still sends, and can read the answer to its end all the same.
 #[test]
 fn a_lingering_close_lets_the_peer_read_the_answer() {
-    let mut net = Net::new(config()).unwrap();
+    let mut net = Net::new(NetConfig { linger_timeout: PATIENCE, ..config() }).unwrap();
     let (conn, mut stream) = accept_one(&mut net);
     let peer = thread::spawn(move || {
         // Far more than sockets buffer, so that closing at once would reset the connection.
@@ -405,7 +434,7 @@ fn a_send_without_progress_closes_the_connection() {
     let send_timeout = Duration::from_millis(40);
     let mut net = Net::new(NetConfig { send_timeout, ..config() }).unwrap();
     let (conn, stream) = accept_one(&mut net);
-    net.send_owned(conn, pattern(32 << 20));
+    net.send_owned(conn, pattern(MORE_THAN_SOCKETS_HOLD));
     drive(&mut net, |_, event| match event {
         Event::Closed { error: Some(error), .. } => {
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -414,8 +443,8 @@ fn a_send_without_progress_closes_the_connection() {
         event => panic!("{event:?}"),
     });
     assert_eq!(net.stats().sends_timed_out, 1);
-    settle(&mut net, |_, event| panic!("{event:?}"));
-    assert_eq!(net.connections(), 0, "the slot is free once the send was cancelled");
+    // The slot is free once the send was cancelled.
+    turn_until(&mut net, |net| net.connections() == 0);
     drop(stream);
 }
 
@@ -514,11 +543,14 @@ fn a_full_table_leaves_connections_in_the_backlog() {
     let addr = net.listen(LOOPBACK, 16).unwrap();
     let peers: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let mut open = Vec::new();
-    settle(&mut net, |_, event| match event {
-        Event::Accepted { conn, .. } => open.push(conn),
+    drive(&mut net, |_, event| match event {
+        Event::Accepted { conn, .. } => {
+            open.push(conn);
+            open.len() == 3
+        }
         event => panic!("{event:?}"),
     });
-    assert_eq!(open.len(), 3);
+    settle(&mut net, |_, event| panic!("{event:?}"));
     assert_eq!((net.connections(), net.stats().accepts_held), (3, 1));
     for conn in open {
         net.close(conn);
@@ -588,7 +620,7 @@ fn connects_from_a_chosen_address() {
 #[test]
 fn a_refused_connect_is_told() {
     let mut net = Net::new(NetConfig { connections_max: 1, ..config() }).unwrap();
-    let unused = probe_port(LOOPBACK).unwrap();
+    let unused = probe_port(loopback(21)).unwrap();
     for _ in 0..3 {
         let wanted = net.connect(unused, None).unwrap();
         assert!(matches!(net.connect(unused, None), Err(NetError::ConnectionsFull { connections_max: 1 })));
@@ -612,7 +644,7 @@ fn a_taken_port_is_noticed() {
     };
     assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
 
-    let port = probe_port(LOOPBACK).unwrap();
+    let port = probe_port(loopback(22)).unwrap();
     assert_ne!(port.port(), 0);
     let (mut first, mut second) = (Net::new(config()).unwrap(), Net::new(config()).unwrap());
     assert_eq!(first.listen(port, 16).unwrap(), port);
@@ -723,6 +755,7 @@ fn impossible_sizes_are_refused() {
     ] {
         assert!(matches!(Net::new(bad), Err(NetError::Config(_))));
     }
+    // More than the kernel's own bound on a file table, whatever the limit of this process is.
     let Err(error) = Net::new(NetConfig { connections_max: 200_000_000, ..config() }) else { panic!("made") };
     assert!(error.to_string().contains("ulimit -n"), "{error}");
 }
@@ -743,5 +776,10 @@ fn dropping_ends_what_is_under_way() {
     let mut stream = stream;
     let _ = io::copy(&mut stream, &mut io::sink());
     drop(stream);
-    probe_port(port).unwrap();
+    // The kernel takes a ring apart in its own time, and the listener's last reference with it.
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = probe_port(port) {
+        assert!(Instant::now() < deadline, "{error}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
