@@ -4,12 +4,12 @@
 //! and the test fills and frees it through `/proc/<pid>/root`.
 
 use crate::client::Client;
-use crate::server::{Server, command, ends, poll, wait_child};
+use crate::server::{PATIENCE, Server, command, ends, poll, wait_child};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 
 /// A tmpfs of 32 MiB that only its own processes see; gone with the last of them.
@@ -80,7 +80,8 @@ fn body() -> String {
 /// Sends until the disk is full; returns how many bodies were accepted meanwhile.
 fn until_full(client: &mut Client, body: &str) -> u64 {
     let mut accepted = 0;
-    for _ in 0..500 {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
         let answer = client.post("/metrics", body);
         match answer.status {
             202 => accepted += 1,

@@ -98,6 +98,13 @@ impl Server {
         })
     }
 
+    /// Waits until it has reported a line with `part` on standard error, which comes by a way of its own: what was
+    /// reported before something was printed may be read after it.
+    pub fn wait_for_report(&self, part: &str) {
+        let found = self.errors.wait_for(|line| line.contains(part).then_some(()));
+        found.unwrap_or_else(|| panic!("{part:?} was not reported: {:#?}", self.reported()));
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
@@ -160,8 +167,8 @@ pub fn signal(pid: u32, name: &str) {
 }
 
 /// Waits for a child that was told to end.
-pub fn wait_child(child: &mut Child) {
-    child.wait().expect("our own child");
+pub fn wait_child(child: &mut Child) -> ExitStatus {
+    poll(|| child.try_wait().expect("our own child"))
 }
 
 /// Milliseconds since 1970.

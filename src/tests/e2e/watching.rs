@@ -1,7 +1,7 @@
 //! What a person watches: the banner, the access log, the queue's line, and the server's own metrics.
 
 use crate::client::Client;
-use crate::server::{Server, bare_command, command, poll, signal};
+use crate::server::{Server, bare_command, command, poll, signal, wait_child};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -29,14 +29,18 @@ fn the_banner_says_what_was_laid_where_and_what_to_type_next() {
     ] {
         assert!(banner.contains(&part), "{part:?} is not in\n{banner}");
     }
-    assert_eq!(server.reported(), [""; 0], "a plain start has nothing to warn of");
+    // A start that takes seconds on a busy machine tells how far it is.
+    let warnings: Vec<String> =
+        server.reported().into_iter().filter(|line| !line.contains(" INFO replaying the journals")).collect();
+    assert_eq!(warnings, [""; 0], "a plain start has nothing to warn of");
 }
 
 /// As behind `| head -1`. Method: nobody ever reads the banner; the server goes on and ends as it is told to.
 #[test]
 fn a_closed_standard_output_is_no_reason_to_stop() {
     let dir = tempdir().unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // An address of its own, so that no other test's server takes the port meanwhile.
+    let address = TcpListener::bind("127.0.0.31:0").unwrap().local_addr().unwrap();
     let listen = format!("listen={address}");
     let mut command = command(dir.path(), &["--set", "shards=1", "--set", &listen]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -44,7 +48,7 @@ fn a_closed_standard_output_is_no_reason_to_stop() {
     let mut client = poll(|| Client::try_connect(address).ok());
     poll(|| (client.get("/-/ready").status == 200).then_some(()));
     signal(child.id(), "TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(wait_child(&mut child).code(), Some(0));
 }
 
 #[test]
