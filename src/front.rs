@@ -108,6 +108,7 @@ impl Front {
         let mut net = Net::new(net)?;
         net.wake_on(&shared.loop_bells[index])?;
         net.listen(listen, shared.config.http_backlog)?;
+        shared.loop_is_listening();
         let now = Now::read();
         let intake = Intake::new(&shared, index, wal, outbox);
         Ok(Front {

@@ -415,11 +415,13 @@ impl Server {
         admitted.min(self.shared.config.http_connections_max as u64) as u32
     }
 
-    /// Returns once everything is replayed, with the time that took, or once the process is told to stop, and then
-    /// nothing was changed on disk; tells how far it is when that is long.
+    /// Returns once everything is replayed and every loop takes connections, with the time that took, or once the
+    /// process is told to stop, and then nothing was changed on disk; tells how far it is when that is long.
     pub fn wait_until_ready(&self) -> Result<Duration, LaunchError> {
         let mut told_at = Instant::now();
-        while !self.shared.is_ready() && !self.shared.is_stopping() {
+        // The loops are other threads than those that replay: on a busy machine they may come to listen later.
+        let is_up = || self.shared.is_ready() && self.shared.all_listen();
+        while !is_up() && !self.shared.is_stopping() {
             match self.failures.recv_timeout(Duration::from_millis(5)) {
                 Ok(failure) => return Err(failure),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}

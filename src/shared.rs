@@ -30,6 +30,7 @@ pub struct Shared {
     pub store_bells: Vec<Bell>,
     next_segment: AtomicU64,
     executors_ready: AtomicUsize,
+    loops_listening: AtomicUsize,
     stopping: AtomicBool,
     skip_flush: AtomicBool,
 }
@@ -54,6 +55,7 @@ impl Shared {
             loop_bells,
             store_bells,
             executors_ready: AtomicUsize::new(0),
+            loops_listening: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             skip_flush: AtomicBool::new(false),
         }
@@ -77,6 +79,16 @@ impl Shared {
     /// Whether every executor has replayed what it owns.
     pub fn is_ready(&self) -> bool {
         self.executors_ready.load(Ordering::Acquire) == self.shards.len()
+    }
+
+    /// One loop has opened its listener.
+    pub fn loop_is_listening(&self) {
+        self.loops_listening.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether every loop takes connections.
+    pub fn all_listen(&self) -> bool {
+        self.loops_listening.load(Ordering::Acquire) == self.shards.len()
     }
 
     /// Asks every loop to finish; the second time, executors leave their memtables to the journal.
