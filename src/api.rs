@@ -5,7 +5,7 @@
 //! Not here: how a request is carried out (`front/exchange.rs`), what a body means (`ingest`, `query`).
 
 use crate::fan_in::QueryError;
-use http::{FramingError, Method};
+use http::{CodingError, ContentCoding, FramingError, Method};
 use ingest::{MetricsError, TimeRefusal};
 use query::json::write_text;
 use query::{Endpoint, ParameterError};
@@ -128,10 +128,10 @@ impl Refusal {
         }
     }
 
-    /// A body in an encoding that is not taken.
+    /// A body in an encoding that is not taken, or in several.
     pub fn content_encoding() -> Refusal {
         Refusal {
-            detail: Some("send the body without Content-Encoding".into()),
+            detail: Some(format!("expected one of {}, or none", ContentCoding::NAMES)),
             ..Refusal::new(415, "unsupported content encoding")
         }
     }
@@ -150,6 +150,8 @@ impl Refusal {
 pub enum IntakeError {
     /// The body itself.
     Body(MetricsError),
+    /// Its compressed form.
+    Coding(CodingError),
     /// A member's time.
     Time { index: Option<usize>, refusal: TimeRefusal },
     /// The journals are still being replayed.
@@ -179,6 +181,13 @@ impl From<IntakeError> for Refusal {
                 offset: error.offset(),
                 ..Refusal::new(400, error.error_text())
             },
+            IntakeError::Coding(error) => {
+                let (status, text) = match error {
+                    CodingError::TooLarge { .. } => (413, "body too large"),
+                    CodingError::Truncated(_) | CodingError::Corrupt(_) => (400, "invalid compressed body"),
+                };
+                Refusal { detail: Some(error.to_string()), ..Refusal::new(status, text) }
+            }
             IntakeError::Time { index, refusal } => {
                 Refusal { index, ..Refusal::new(400, format!("invalid metric: {refusal}")) }
             }

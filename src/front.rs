@@ -20,7 +20,7 @@ mod withheld;
 #[cfg(test)]
 mod tests;
 
-pub use exchange::{LargeBatch, Now};
+pub use exchange::{LargeBatch, LargeBody, Now};
 pub use reply::Reply;
 pub use wal::Wal;
 
@@ -338,7 +338,7 @@ impl Front {
         for (conn, body) in std::mem::take(&mut self.exchange.large_bodies) {
             let message = ToStore::Decode { conn, body, stamp };
             if let Err(ToStore::Decode { body, .. }) = self.exchange.intake.outbox.send(self.index, message) {
-                self.exchange.refuse_large(conn, body.len());
+                self.exchange.refuse_large(conn, body.bytes.len());
                 self.exchange.look_again.push(conn);
             }
         }

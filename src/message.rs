@@ -3,11 +3,11 @@
 //! Three meshes: loops to executors ([`ToStore`]), executors to loops ([`ToLoop`]), executors among
 //! themselves ([`ToPeer`]). Iterators, borrows and files of an executor stay at home.
 
+use crate::api::IntakeError;
 use crate::fan_in::{QueryAnswer, QueryError};
-use crate::front::LargeBatch;
+use crate::front::{LargeBatch, LargeBody};
 use crate::service::Switch;
 use alert::WindowPart;
-use ingest::MetricsError;
 use model::{Share, Stamp};
 use query::{Partial, Query};
 use shard::file::LoopFile;
@@ -23,7 +23,7 @@ pub enum ToStore {
     /// A question of a client on that loop; the executor asks its peers and answers once.
     Query { conn: ConnId, query: Box<Query>, stamp: Stamp },
     /// A large body, to come back decoded.
-    Decode { conn: ConnId, body: Vec<u8>, stamp: Stamp },
+    Decode { conn: ConnId, body: LargeBody, stamp: Stamp },
     /// Answer to [`ToLoop::AskPosition`]: synced up to here, and everything before has been published.
     Position { position: JournalPosition, stamp: Stamp },
     /// The loop will need this journal file soon.
@@ -51,7 +51,7 @@ pub enum ToLoop {
     /// To the client on that connection.
     Answer { conn: ConnId, answer: Result<QueryAnswer, QueryError> },
     /// A large body as a batch, or what is wrong with it.
-    Decoded { conn: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, MetricsError> },
+    Decoded { conn: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, IntakeError> },
     /// An applied share, to be emptied and filled again.
     Spent(Box<Share>),
     /// The executor is about to flush: sync, then say how far the journal is.

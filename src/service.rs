@@ -18,8 +18,9 @@ pub use keeper::{Keeper, Switch};
 pub use rules::Rules;
 
 use crate::adapt::ShardDisk;
+use crate::api::IntakeError;
 use crate::fan_in::{FanIn, QueryError};
-use crate::front::{LargeBatch, Now};
+use crate::front::{LargeBatch, LargeBody, Now};
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::shared::{Shared, StoreCounters};
 use flush::Flush;
@@ -92,7 +93,7 @@ pub struct Service {
 enum Job {
     Ask { ticket: u64, from: usize, query: Arc<query::Query> },
     Answer { gather: Box<crate::fan_in::Gather> },
-    Decode { from: usize, conn: ConnId, body: Vec<u8> },
+    Decode { from: usize, conn: ConnId, body: LargeBody },
     PrepareJournal { from: usize, next: NextFile },
     SaveRules,
     Flush,
@@ -320,16 +321,38 @@ fn start(shard: &Shard, job: Job) {
     }
 }
 
-/// Decodes a large body for a loop. It does not yield: 16 MiB take some 100 ms, which the loop would
+/// Decodes a large body for a loop. It does not yield but once: 16 MiB take some 100 ms, which the loop would
 /// otherwise have to stand still for.
-async fn decode(shard: Shard, to: usize, conn: ConnId, body: Vec<u8>) {
+async fn decode(shard: Shard, to: usize, conn: ConnId, body: LargeBody) {
+    let body_bytes = body.bytes.len();
+    let decoded = match decompress(&shard, body) {
+        Ok(plain) => {
+            executor::yield_if_needed().await;
+            decode_plain(&plain)
+        }
+        Err(error) => Err(error),
+    };
+    send_to_loop(&shard, to, ToLoop::Decoded { conn, body_bytes, decoded }).await;
+}
+
+fn decompress(shard: &Shard, body: LargeBody) -> Result<Vec<u8>, IntakeError> {
+    let Some(coding) = body.coding else { return Ok(body.bytes) };
+    let bytes_max = shard.borrow().shared.config.http_body_bytes_max;
+    let mut plain = Vec::new();
+    coding.decompress(&body.bytes, bytes_max, &mut plain).map_err(IntakeError::Coding)?;
+    Ok(plain)
+}
+
+fn decode_plain(plain: &[u8]) -> Result<Box<LargeBatch>, IntakeError> {
     let mut batch = Batch::default();
-    let decoded = MetricsDecoder::default().decode(&body, &mut batch).map(|decoded| {
-        let client_id = decoded.client_id.map(|id| id.as_bytes().to_vec());
-        (decoded.shape == Shape::Batch, client_id)
-    });
-    let decoded = decoded.map(|(is_batch, client_id)| Box::new(LargeBatch { batch, is_batch, client_id }));
-    send_to_loop(&shard, to, ToLoop::Decoded { conn, body_bytes: body.len(), decoded }).await;
+    let (is_batch, client_id) = MetricsDecoder::default()
+        .decode(plain, &mut batch)
+        .map(|decoded| {
+            let client_id = decoded.client_id.map(|id| id.as_bytes().to_vec());
+            (decoded.shape == Shape::Batch, client_id)
+        })
+        .map_err(IntakeError::Body)?;
+    Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), is_batch, client_id }))
 }
 
 /// Sends to a loop, waiting for a place.

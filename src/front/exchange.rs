@@ -8,7 +8,7 @@
 
 mod large;
 
-pub use large::LargeBatch;
+pub use large::{LargeBatch, LargeBody};
 
 use super::connection::{Asked, Connection, Unfinished};
 use super::intake::Intake;
@@ -19,7 +19,7 @@ use crate::config::Durability;
 use crate::fan_in::{QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::Shared;
-use http::{Decoded, Limits, Method, Request};
+use http::{CodingError, ContentCoding, Decoded, Limits, Method, Request};
 use ingest::TimeBounds;
 use large::LARGE_BODY_BYTES;
 use query::Query;
@@ -44,6 +44,8 @@ pub struct Terms<'a> {
     level: Durability,
     /// The id a header gave its client.
     client: Option<Cow<'a, [u8]>>,
+    /// How the body is compressed.
+    coding: Option<ContentCoding>,
 }
 
 /// The state of all conversations of one loop.
@@ -55,7 +57,7 @@ pub struct Exchange {
     /// This turn's questions, to be sent once the turn's samples are published.
     pub questions: Vec<(ConnId, Box<Query>)>,
     /// This turn's large bodies, to be sent to the executor.
-    pub large_bodies: Vec<(ConnId, Vec<u8>)>,
+    pub large_bodies: Vec<(ConnId, LargeBody)>,
     /// Connections whose reading is to be paused.
     pub pauses: Vec<ConnId>,
     /// Connections whose requests were left where they lie, and nothing holds them back any more.
@@ -80,6 +82,8 @@ pub struct Exchange {
     connections: Vec<Option<Connection>>,
     limits: Limits,
     bounds: TimeBounds,
+    /// The plain form of the last compressed body; kept for its room.
+    plain: Vec<u8>,
 }
 
 /// One reading of the clocks, for a whole turn.
@@ -136,6 +140,7 @@ impl Exchange {
             connections: Vec::new(),
             limits,
             bounds: TimeBounds { oldest: None, newest: 0 },
+            plain: Vec::new(),
         }
     }
 
@@ -312,18 +317,20 @@ impl Exchange {
         let mut log = self.log_entry(&request);
         let (payload, level) = match api::route(request.method, request.path) {
             Ok(Route::Ingest) => match self.terms(&request) {
-                Ok(terms) if request.body.len() > LARGE_BODY_BYTES => {
-                    let Terms { level, client } = terms;
-                    let client = client.map(|id| Cow::Owned(id.into_owned()));
-                    let terms = Some(Terms { level, client });
-                    let (arrived_nanos, log) = (self.now.nanos, log.take());
-                    let asked = Asked { head_only, connection, arrived_nanos, log, terms };
-                    match self.hand_over(id, request.body, asked) {
-                        Ok(()) => return Flow::Wait,
-                        Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                Ok(terms) => match self.ingest(id, request.body, &terms) {
+                    Some(decided) => decided,
+                    None => {
+                        let Terms { level, client, coding } = terms;
+                        let client = client.map(|id| Cow::Owned(id.into_owned()));
+                        let terms = Some(Terms { level, client, coding });
+                        let (arrived_nanos, log) = (self.now.nanos, log.take());
+                        let asked = Asked { head_only, connection, arrived_nanos, log, terms };
+                        match self.hand_over(id, request.body, coding, asked) {
+                            Ok(()) => return Flow::Wait,
+                            Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                        }
                     }
-                }
-                Ok(terms) => self.ingest(id, request.body, &terms),
+                },
                 Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
             },
             Ok(Route::Query(endpoint)) => match self.question(endpoint, &request) {
@@ -382,10 +389,7 @@ impl Exchange {
                 .and_then(Durability::from_name)
                 .ok_or_else(Refusal::unknown_durability)?,
         };
-        let coding = request.header("content-encoding");
-        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-            return Err(Refusal::content_encoding());
-        }
+        let coding = ContentCoding::of(&request.headers).map_err(|_| Refusal::content_encoding())?;
         let client = match (request.header("authorization"), request.header("x-client-id")) {
             (Some(credentials), _) => Some(Cow::Owned(client_of_credentials(credentials))),
             (None, Some(id)) if id.len() > ingest::CLIENT_ID_BYTES_MAX => {
@@ -393,11 +397,34 @@ impl Exchange {
             }
             (None, named) => named.map(Cow::Borrowed),
         };
-        Ok(Terms { level, client })
+        Ok(Terms { level, client, coding })
     }
 
-    /// Takes a body of ordinary size, here and now.
-    fn ingest(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> (Payload, Durability) {
+    /// Takes a body here and now, unless it is too large for a turn.
+    fn ingest(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> Option<(Payload, Durability)> {
+        if body.len() > LARGE_BODY_BYTES {
+            return None;
+        }
+        let Some(coding) = terms.coding else { return Some(self.ingest_plain(id, body, terms)) };
+        // How large it will be is known only when it is: a body that passes this bound was tried in vain, at the
+        // cost of what a turn may decode anyway.
+        let bytes_max = LARGE_BODY_BYTES.min(self.limits.body_bytes_max);
+        let mut plain = std::mem::take(&mut self.plain);
+        let decided = match coding.decompress(body, bytes_max, &mut plain) {
+            Ok(()) => Some(self.ingest_plain(id, &plain, terms)),
+            Err(error) => {
+                self.decoded_bytes += plain.len();
+                match error {
+                    CodingError::TooLarge { .. } if bytes_max < self.limits.body_bytes_max => None,
+                    error => Some(self.payload_of(Err(IntakeError::Coding(error)), terms.level)),
+                }
+            }
+        };
+        self.plain = plain;
+        decided
+    }
+
+    fn ingest_plain(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> (Payload, Durability) {
         self.decoded_bytes += body.len();
         let slot = self.connections[id.index()].as_mut().expect("the request came in on it");
         let mut peer_text = [0; 64];
@@ -421,7 +448,9 @@ impl Exchange {
             }
             Err(error) => {
                 match error {
-                    IntakeError::Body(_) | IntakeError::Time { .. } => counters.validation_errors.add(1),
+                    IntakeError::Body(_) | IntakeError::Coding(_) | IntakeError::Time { .. } => {
+                        counters.validation_errors.add(1);
+                    }
                     _ => counters.overload_refusals.add(1),
                 }
                 (Payload::Refused(error.into()), Durability::Memory)

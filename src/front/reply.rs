@@ -5,7 +5,7 @@
 
 use crate::api::Refusal;
 use crate::config::Durability;
-use http::{Connection, ResponseHead};
+use http::{Connection, ContentCoding, ResponseHead};
 use shard::net::ConnId;
 
 /// What is to be said.
@@ -152,7 +152,9 @@ impl Renderer {
                 let seconds = refusal.retry_after.map(|seconds| seconds.to_string());
                 let allow = refusal.allow.map(|methods| ("Allow", methods));
                 let retry = seconds.as_deref().map(|seconds| ("Retry-After", seconds));
-                let extra: Vec<(&str, &str)> = allow.into_iter().chain(retry).collect();
+                // RFC 9110 §15.5.16: what could have been sent instead.
+                let codings = (refusal.status == 415).then_some(("Accept-Encoding", ContentCoding::NAMES));
+                let extra: Vec<(&str, &str)> = allow.into_iter().chain(retry).chain(codings).collect();
                 let connection = if reply.closes() { Connection::Close } else { reply.connection };
                 let head = self.head(refusal.status, JSON, &extra, connection);
                 self.encode(head, &refusal.body(), reply.head_only, out);

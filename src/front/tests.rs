@@ -190,10 +190,11 @@ fn a_large_body_is_refused_as_a_whole_when_rows_of_it_are_lost() {
     let ToStore::Decode { conn, body, .. } = rig.message() else {
         panic!("a large body is decoded elsewhere")
     };
+    let body = body.bytes;
     assert_eq!(body.len(), text.len());
     let mut batch = model::Batch::default();
     ingest::MetricsDecoder::default().decode(&body, &mut batch).unwrap();
-    let large = LargeBatch { batch, is_batch: true, client_id: None };
+    let large = LargeBatch { batch, plain_bytes: body.len(), is_batch: true, client_id: None };
     let decoded = ToLoop::Decoded { conn, body_bytes: body.len(), decoded: Ok(Box::new(large)) };
     assert!(rig.loops.send(0, decoded).is_ok());
     assert_come_back(&client.answer(), 507);

@@ -30,16 +30,18 @@ impl<'b> Headers<'b> {
         self.find(name.as_bytes())
     }
 
+    /// The values of all lines of that name, in their order: lines of a list are one list (RFC 9110 §5.3).
+    pub fn get_all(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        let mut rest = if self.names & name_bit(name) == 0 { &[][..] } else { self.lines };
+        std::iter::from_fn(move || {
+            let (value, behind) = next_of(name.as_bytes(), rest)?;
+            rest = behind;
+            Some(value)
+        })
+    }
+
     fn find(&self, name: &[u8]) -> Option<&'b [u8]> {
-        let mut rest = self.lines;
-        while let Some(end) = memchr::memchr(b'\r', rest) {
-            let line = &rest[..end];
-            if line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name) {
-                return Some(without_white_space(&line[name.len() + 1..]));
-            }
-            rest = rest.get(end + 2..)?;
-        }
-        None
+        next_of(name, self.lines).map(|(value, _)| value)
     }
 }
 
@@ -47,6 +49,19 @@ impl fmt::Debug for Headers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lines.escape_ascii().to_string())
     }
+}
+
+/// The value of the first line of that name, and the lines behind it.
+fn next_of<'b>(name: &[u8], mut lines: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+    while let Some(end) = memchr::memchr(b'\r', lines) {
+        let line = &lines[..end];
+        let behind = lines.get(end + 2..).unwrap_or_default();
+        if line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name) {
+            return Some((without_white_space(&line[name.len() + 1..]), behind));
+        }
+        lines = behind;
+    }
+    None
 }
 
 /// The bit that stands for a name, the same for every case of its letters.

@@ -5,10 +5,9 @@
 //! is touched; what two readers could frame differently is refused, never guessed; no input makes it panic.
 //! A request that lies whole in one buffer costs no allocation, and its body stays where it is; a chunked body
 //! is joined inside the caller's buffer.
-//! Not here: status codes for refusals (the server's `api.rs`), timeouts, TLS, content encodings, routing,
-//! chunked answers.
+//! Not here: status codes for refusals (the server's `api.rs`), timeouts, TLS, routing, chunked answers.
 //! Read next: `request/decode.rs` for the way of one request, `framing.rs` for where a body ends,
-//! `chunked.rs` for the in-place joining, `response.rs` for answers.
+//! `chunked.rs` for the in-place joining, `content_coding.rs` for compressed bodies, `response.rs` for answers.
 
 mod limits;
 pub use limits::{HEADERS_MAX, Limits};
@@ -22,6 +21,9 @@ mod framing;
 pub use framing::FramingError;
 
 mod chunked;
+
+mod content_coding;
+pub use content_coding::{CodingError, ContentCoding, UnsupportedCoding};
 
 mod connection;
 pub use connection::Connection;

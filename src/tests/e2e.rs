@@ -21,6 +21,8 @@ mod alerts;
 mod bad_input;
 #[path = "e2e/bad_start.rs"]
 mod bad_start;
+#[path = "e2e/compressed.rs"]
+mod compressed;
 #[path = "e2e/contract.rs"]
 mod contract;
 #[path = "e2e/crash.rs"]

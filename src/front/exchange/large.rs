@@ -1,11 +1,11 @@
 //! Bodies that are too large for a turn: decoded by the executor, taken some rows a turn.
 //!
 //! ```text
-//! body → executor decodes → batch comes back → 8,192 rows a turn → one answer, at the end of the last frame
+//! body → executor decompresses, decodes → batch comes back → 8,192 rows a turn → one answer, at the end of the last frame
 //! ```
 //!
-//! Always: the connection waits meanwhile; the bytes that are out are bounded; a batch of which rows are lost
-//! with their frame is refused as a whole.
+//! Always: the connection waits meanwhile; the bytes that are out are bounded, and so are those of batches that
+//! wait here; a batch of which rows are lost with their frame is refused as a whole.
 
 use super::{Exchange, text_of};
 use crate::api::{IntakeError, Refusal};
@@ -14,7 +14,7 @@ use crate::front::connection::Asked;
 use crate::front::intake::{Client, check_times};
 use crate::front::reply::Reply;
 use crate::front::withheld::Pending;
-use ingest::MetricsError;
+use http::ContentCoding;
 use model::Batch;
 use shard::net::ConnId;
 
@@ -27,10 +27,23 @@ const MIDWAY_PATIENCE_NANOS: u64 = 5_000_000_000;
 /// Large bodies that may be with the executor at once, in bytes; more are told to come back.
 const HANDED_OVER_BYTES_MAX: usize = 64 << 20;
 
+/// Large bodies that may wait here as batches, in plain bytes. A compressed body shows its size only now.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// A body that is too large for a turn, as it came.
+pub struct LargeBody {
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// How it is compressed.
+    pub coding: Option<ContentCoding>,
+}
+
 /// A large body, decoded.
 pub struct LargeBatch {
     /// Its samples.
     pub batch: Batch,
+    /// Bytes that it was decoded from, decompressed.
+    pub plain_bytes: usize,
     /// Whether it had the form of a batch.
     pub is_batch: bool,
     /// The id the body gave its client.
@@ -39,12 +52,18 @@ pub struct LargeBatch {
 
 impl Exchange {
     /// Hands a large body to the executor, which decodes it while this loop turns on.
-    pub(super) fn hand_over(&mut self, id: ConnId, body: &[u8], asked: Asked) -> Result<(), Refusal> {
+    pub(super) fn hand_over(
+        &mut self,
+        id: ConnId,
+        body: &[u8],
+        coding: Option<ContentCoding>,
+        asked: Asked,
+    ) -> Result<(), Refusal> {
         if self.handed_over_bytes + body.len() > HANDED_OVER_BYTES_MAX {
             return Err(IntakeError::Overloaded.into());
         }
         self.handed_over_bytes += body.len();
-        self.large_bodies.push((id, body.to_vec()));
+        self.large_bodies.push((id, LargeBody { bytes: body.to_vec(), coding }));
         if let Some(held) = self.connection(id) {
             held.asked = Some(Box::new(asked));
         }
@@ -52,13 +71,17 @@ impl Exchange {
     }
 
     /// A large body has come back as a batch, or as what is wrong with it.
-    pub fn decoded(&mut self, id: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, MetricsError>) {
+    pub fn decoded(&mut self, id: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, IntakeError>) {
         self.handed_over_bytes -= body_bytes;
         if self.connection(id).is_none_or(|held| held.asked.is_none()) {
             return;
         }
-        let checked = decoded.map_err(IntakeError::Body).and_then(|large| {
+        let waiting_bytes: usize = self.large.iter().map(|(_, large, _)| large.plain_bytes).sum();
+        let checked = decoded.and_then(|large| {
             check_times(&large.batch, large.is_batch, &self.bounds)?;
+            if waiting_bytes + large.plain_bytes > WAITING_BYTES_MAX {
+                return Err(IntakeError::Overloaded);
+            }
             Ok(large)
         });
         match checked {

@@ -210,15 +210,3 @@ fn timestamps_in_other_units_are_refused_with_the_unit() {
         assert!(error.contains(&format!("looks like {unit}, milliseconds are expected")), "{error}");
     }
 }
-
-#[test]
-fn a_content_encoding_that_is_not_taken_is_refused_by_name() {
-    let dir = tempdir().unwrap();
-    let server = Server::start(dir.path(), &[]);
-    let mut client = server.client();
-    let answer = client
-        .try_request("POST", "/metrics", "Content-Encoding: br\r\n", r#"{"name":"a","value":1}"#)
-        .unwrap();
-    assert_eq!(answer.status, 415);
-    assert_eq!(client.get("/query?name=a").body, "[]");
-}
