@@ -55,6 +55,15 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
 
 const READ: &str = "GET, HEAD, OPTIONS";
 
+/// Whether pages of any origin may see the answer: those of reads, refused ones too, and what a browser asks
+/// before a read. A path that also takes writes gives no leave in advance: it would cover them.
+pub fn any_origin(method: Method, route: &Result<Route, Refusal>) -> bool {
+    match (method, route) {
+        (Method::Options, Ok(Route::Options(methods))) => *methods == READ,
+        _ => matches!(method, Method::Get | Method::Head),
+    }
+}
+
 /// A request that is not carried out, as its client hears of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -294,6 +303,23 @@ mod tests {
         assert_eq!(route(Method::Post, "/query").unwrap_err().status, 405);
         assert_eq!(route(Method::Head, "/health"), Ok(Route::Health));
         assert_eq!(route(Method::Options, "/health"), Ok(Route::Options(READ)));
+    }
+
+    #[test]
+    fn reads_are_for_any_origin_and_writes_are_not() {
+        for (method, path, expected) in [
+            (Method::Get, "/query", true),
+            (Method::Head, "/metrics", true),
+            (Method::Get, "/nowhere", true),
+            (Method::Options, "/query", true),
+            (Method::Options, "/metrics", false),
+            (Method::Options, "*", false),
+            (Method::Post, "/metrics", false),
+            (Method::Post, "/query", false),
+            (Method::Delete, "/query", false),
+        ] {
+            assert_eq!(any_origin(method, &route(method, path)), expected, "{method:?} {path}");
+        }
     }
 
     #[test]

@@ -315,7 +315,9 @@ impl Exchange {
             connection = http::Connection::Close;
         }
         let mut log = self.log_entry(&request);
-        let (payload, level) = match api::route(request.method, request.path) {
+        let route = api::route(request.method, request.path);
+        let any_origin = api::any_origin(request.method, &route);
+        let (payload, level) = match route {
             Ok(Route::Ingest) => match self.terms(&request) {
                 Ok(terms) => match self.ingest(id, request.body, &terms) {
                     Some(decided) => decided,
@@ -356,7 +358,8 @@ impl Exchange {
             Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
         };
         let frame = self.intake.open_frame();
-        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos: self.now.nanos, log };
+        let arrived_nanos = self.now.nanos;
+        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
         let closes = reply.closes();
         self.replies.push(Pending { reply, level, frame });
         if closes {
@@ -522,7 +525,8 @@ impl Exchange {
             Ok(answer) => Payload::Body { status: 200, content_type: "application/json", bytes: answer.body },
             Err(error) => Payload::Refused(error.into()),
         };
-        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log };
+        let any_origin = true;
+        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
         let closes = reply.closes();
         self.push_at_once(reply);
         if closes {
@@ -531,8 +535,8 @@ impl Exchange {
     }
 
     fn reply(&mut self, id: ConnId, head_only: bool, connection: http::Connection, payload: Payload) {
-        let arrived_nanos = self.now.nanos;
-        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log: None };
+        let (any_origin, arrived_nanos, log) = (false, self.now.nanos, None);
+        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
         self.push_at_once(reply);
     }
 

@@ -32,6 +32,8 @@ pub struct Reply {
     pub connection: Connection,
     /// The answer.
     pub payload: Payload,
+    /// Whether pages of any origin may see it.
+    pub any_origin: bool,
     /// When its request was taken in, in monotonic nanoseconds.
     pub arrived_nanos: u64,
     /// The request's part of its line in the access log.
@@ -72,6 +74,14 @@ pub struct Renderer {
 }
 
 const JSON: &str = "application/json";
+const ANY_ORIGIN: (&str, &str) = ("Access-Control-Allow-Origin", "*");
+/// What a browser asks with OPTIONS before a read that is not simple, and may remember for a day.
+const READS_ALLOWED: [(&str, &str); 4] = [
+    ANY_ORIGIN,
+    ("Access-Control-Allow-Methods", "GET, HEAD"),
+    ("Access-Control-Allow-Headers", "*"),
+    ("Access-Control-Max-Age", "86400"),
+];
 const SINGLE_BODY: &[u8] = br#"{"status":"accepted"}"#;
 
 impl Renderer {
@@ -139,13 +149,15 @@ impl Renderer {
             }
             Payload::Continue => out.extend_from_slice(http::CONTINUE),
             Payload::Body { status, content_type, bytes } => {
-                let extra = [("Access-Control-Allow-Origin", "*"), ("Retry-After", "1")];
+                let extra = [ANY_ORIGIN, ("Retry-After", "1")];
                 let extra = if *status == 503 { &extra } else { &extra[..1] };
                 let head = self.head(*status, content_type, extra, reply.connection);
                 self.encode(head, bytes, reply.head_only, out);
             }
             Payload::Allow(methods) => {
-                let extra = [("Allow", *methods)];
+                let allowed = if reply.any_origin { &READS_ALLOWED[..] } else { &[] };
+                let extra: Vec<(&str, &str)> =
+                    [("Allow", *methods)].into_iter().chain(allowed.iter().copied()).collect();
                 self.head(204, "", &extra, reply.connection).encode(b"", out);
             }
             Payload::Refused(refusal) => {
@@ -154,7 +166,9 @@ impl Renderer {
                 let retry = seconds.as_deref().map(|seconds| ("Retry-After", seconds));
                 // RFC 9110 §15.5.16: what could have been sent instead.
                 let codings = (refusal.status == 415).then_some(("Accept-Encoding", ContentCoding::NAMES));
-                let extra: Vec<(&str, &str)> = allow.into_iter().chain(retry).chain(codings).collect();
+                let origin = reply.any_origin.then_some(ANY_ORIGIN);
+                let extra: Vec<(&str, &str)> =
+                    origin.into_iter().chain(allow).chain(retry).chain(codings).collect();
                 let connection = if reply.closes() { Connection::Close } else { reply.connection };
                 let head = self.head(refusal.status, JSON, &extra, connection);
                 self.encode(head, &refusal.body(), reply.head_only, out);

@@ -141,7 +141,8 @@ impl Exchange {
         let level = terms.map_or(Durability::Memory, |terms| terms.level);
         let (payload, level) = self.payload_of(accepted, level);
         let frame = self.intake.open_frame();
-        let reply = Reply { conn: id, head_only, connection, payload, arrived_nanos, log };
+        let any_origin = false;
+        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
         let closes = reply.closes();
         self.replies.push(Pending { reply, level, frame });
         if closes {

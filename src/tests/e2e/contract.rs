@@ -309,10 +309,51 @@ fn head_works_wherever_get_does_and_options_names_the_methods() {
     assert_eq!((refused.status, refused.body.as_str()), (404, ""));
     let options = client.try_request("OPTIONS", "/metrics", "", "").unwrap();
     assert_eq!(options.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
-    // A write says nothing to pages of other origins.
-    let written = client.post("/metrics", r#"{"name":"a","value":1}"#);
-    assert_eq!(written.header("access-control-allow-origin"), None);
     assert_eq!(client.try_request("OPTIONS", "*", "", "").unwrap().status, 204);
+}
+
+/// Pages of any origin may read, and learn why a read is refused; a write says nothing to them.
+#[test]
+fn every_read_is_for_any_origin_also_when_it_is_refused() {
+    const ORIGIN: &str = "access-control-allow-origin";
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "query.memory_bytes_max=1MiB"]);
+    let mut client = server.client();
+    let batch = format!("[{}]", vec![r#"{"name":"many","value":1.25}"#; 30_000].join(","));
+    server.accept(&batch);
+    server.accept(&batch);
+    for (target, status) in [
+        ("/query?name=a", 200),
+        ("/metrics", 200),
+        ("/query", 400),
+        ("/query?name=a&start=x", 400),
+        ("/query?name=%zz", 400),
+        ("/percentile?name=a&percentile=101", 400),
+        ("/query?name=many", 422),
+        ("/nowhere", 404),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = client.try_request(method, target, "", "").unwrap();
+            assert_eq!((answer.status, answer.header(ORIGIN)), (status, Some("*")), "{method} {target}");
+        }
+    }
+    for (method, target, body) in [
+        ("POST", "/metrics", r#"{"name":"a","value":1}"#),
+        ("POST", "/metrics", "no"),
+        ("POST", "/query", ""),
+        ("DELETE", "/query", ""),
+        ("OPTIONS", "/metrics", ""),
+    ] {
+        let answer = client.try_request(method, target, "", body).unwrap();
+        assert_eq!(answer.header(ORIGIN), None, "{method} {target}");
+    }
+    // What a browser asks before a read with headers of its own.
+    let asked =
+        "Origin: null\r\nAccess-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: x-a\r\n";
+    let leave = client.try_request("OPTIONS", "/query", asked, "").unwrap();
+    assert_eq!((leave.status, leave.header(ORIGIN)), (204, Some("*")));
+    assert_eq!(leave.header("access-control-allow-methods"), Some("GET, HEAD"));
+    assert_eq!(leave.header("access-control-allow-headers"), Some("*"));
 }
 
 /// Method: every level as the server's default, and every level asked for by one request of each server.
