@@ -1,7 +1,7 @@
 //! `GET /metrics`: the server's own metrics in the Prometheus text exposition format 0.0.4, prefix `ringwatch_`,
 //! base units; one series per shard, so that a sum is the reader's choice.
 
-use crate::shared::{Counter, LATENCY_QUANTILES, ShardCounters, Shared};
+use crate::shared::{Counter, LATENCY_QUANTILES, ShardCounters, Shared, queue_depth_of};
 use std::fmt::Write as _;
 
 /// Of the text form.
@@ -44,7 +44,7 @@ const METRICS: &[Metric] = &[
     counter("journal_failures_total", "Writes and syncs of the journal that failed.", |s| {
         &s.front.journal_failures
     }),
-    counter("store_samples_applied_total", "Samples that executors have taken from their rings.", |s| {
+    counter("store_samples_applied_total", "Samples that executors have taken from their queues.", |s| {
         &s.store.samples_applied
     }),
     counter(
@@ -57,9 +57,6 @@ const METRICS: &[Metric] = &[
     }),
     counter("store_samples_replayed_total", "Samples read back from the journal at start.", |s| {
         &s.store.samples_replayed
-    }),
-    gauge("store_queue_samples_peak", "Most samples that an executor found waiting at once.", |s| {
-        &s.store.drain_samples_peak
     }),
     gauge("store_series", "Series in the memtable.", |s| &s.store.series),
     gauge("store_memtable_bytes", "Memory of the memtable.", |s| &s.store.memtable_bytes),
@@ -108,9 +105,25 @@ pub fn text(shared: &Shared) -> String {
         line(&mut page, latency, format_args!("_sum{{shard=\"{shard}\"}} {sum}"));
         line(&mut page, latency, format_args!("_count{{shard=\"{shard}\"}} {}", front.latency_count.get()));
     }
-    head(&mut page, "queue_samples", "gauge", "Samples accepted and not yet in the store.");
-    line(&mut page, "queue_samples", format_args!(" {}", shared.queue_depth()));
+    queue_of(&shared.shards, &mut page);
     page
+}
+
+/// Depth, peak and total of each shard's queue, as `--stats-interval` prints them for all (SPEC §2.5).
+fn queue_of(shards: &[ShardCounters], page: &mut String) {
+    let depth = |shard| queue_depth_of(shards, shard);
+    // A depth that no drain has found yet counts, too.
+    let peak = |shard: usize| shards[shard].store.drain_samples_peak.get().max(depth(shard));
+    let total = |shard: usize| shards[shard].store.samples_applied.get();
+    let mut series = |name: &str, kind: &str, help: &str, number: &dyn Fn(usize) -> u64| {
+        head(page, name, kind, help);
+        for shard in 0..shards.len() {
+            line(page, name, format_args!("{{shard=\"{shard}\"}} {}", number(shard)));
+        }
+    };
+    series("queue_samples", "gauge", "Samples accepted for the shard and not yet in its store.", &depth);
+    series("queue_samples_peak", "gauge", "Most samples that waited for the shard at once.", &peak);
+    series("queue_samples_processed_total", "counter", "Samples that left the shard's queue.", &total);
 }
 
 fn head(page: &mut String, name: &str, kind: &str, help: &str) {

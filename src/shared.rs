@@ -48,7 +48,7 @@ impl Shared {
         Shared {
             memory_bytes_max: config.memory_bytes_max.unwrap_or_else(machine),
             next_segment: AtomicU64::new(manifest.next_segment),
-            shards: (0..loop_bells.len()).map(|_| ShardCounters::default()).collect(),
+            shards: (0..loop_bells.len()).map(|_| ShardCounters::new(loop_bells.len())).collect(),
             config,
             data_dir,
             run: manifest.run,
@@ -120,6 +120,14 @@ impl Shared {
     }
 }
 
+/// Samples that all loops accepted for the executor of one shard, and that it has not yet stored.
+pub fn queue_depth_of(shards: &[ShardCounters], owner: usize) -> u64 {
+    // Applied first, as above.
+    let applied = shards[owner].store.samples_applied.get();
+    let accepted: u64 = shards.iter().map(|shard| shard.front.samples_by_owner.of(owner).get()).sum();
+    accepted.saturating_sub(applied)
+}
+
 /// A number with one writer and any readers.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -150,12 +158,51 @@ pub struct ShardCounters {
     pub store: StoreCounters,
 }
 
+impl ShardCounters {
+    /// Nothing counted yet, in a process of so many shards.
+    pub fn new(shards: usize) -> ShardCounters {
+        let samples_by_owner = CountersByOwner::new(shards);
+        ShardCounters {
+            front: FrontCounters { samples_by_owner, ..FrontCounters::default() },
+            store: StoreCounters::default(),
+        }
+    }
+}
+
+/// One loop's counters by the shard that owns what is counted, on cache lines that no other loop writes.
+#[derive(Debug, Default)]
+pub struct CountersByOwner(Vec<CounterLine>);
+
+const COUNTERS_PER_LINE: usize = 16;
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct CounterLine([Counter; COUNTERS_PER_LINE]);
+
+const _: () = assert!(size_of::<CounterLine>() == 128, "a line holds as many counters as fit");
+
+impl CountersByOwner {
+    fn new(shards: usize) -> CountersByOwner {
+        CountersByOwner((0..shards.div_ceil(COUNTERS_PER_LINE)).map(|_| CounterLine::default()).collect())
+    }
+
+    /// The counter of one owner.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn of(&self, owner: usize) -> &Counter {
+        &self.0[owner / COUNTERS_PER_LINE].0[owner % COUNTERS_PER_LINE]
+    }
+}
+
 /// What an I/O loop counts.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct FrontCounters {
     pub requests: Counter,
     pub samples_accepted: Counter,
+    /// The same, by the shard that owns their series.
+    pub samples_by_owner: CountersByOwner,
     pub bodies_accepted: Counter,
     pub validation_errors: Counter,
     pub overload_refusals: Counter,
@@ -195,4 +242,27 @@ pub struct StoreCounters {
     pub queries: Counter,
     pub query_failures: Counter,
     pub alerts_firing: Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Method: two loops accept for each of 20 executors, more than one line of counters holds; each executor
+    /// has stored a part.
+    #[test]
+    fn the_depth_of_a_shard_is_what_all_loops_accepted_for_it_and_it_has_not_stored() {
+        const SHARDS: usize = 20;
+        let shards: Vec<ShardCounters> = (0..SHARDS).map(|_| ShardCounters::new(SHARDS)).collect();
+        for owner in 0..SHARDS {
+            shards[0].front.samples_by_owner.of(owner).add(100);
+            shards[7].front.samples_by_owner.of(owner).add(owner as u64);
+            shards[owner].store.samples_applied.add(90);
+        }
+        for owner in 0..SHARDS {
+            assert_eq!(queue_depth_of(&shards, owner), 10 + owner as u64);
+        }
+        shards[3].store.samples_applied.add(1_000);
+        assert_eq!(queue_depth_of(&shards, 3), 0, "what is counted late makes no depth");
+    }
 }

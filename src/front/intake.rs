@@ -241,6 +241,7 @@ impl Intake {
         let mut samples = 0;
         for (owner, share) in self.sealed.drain(..) {
             samples += share.len() as u64;
+            counters.samples_by_owner.of(owner).add(share.len() as u64);
             let pushed = self.outbox.to(owner).push(ToStore::Share(share));
             debug_assert!(pushed.is_ok(), "the place was claimed before the frame was written");
             published_to(owner);

@@ -159,10 +159,19 @@ fn our_own_metrics_are_valid_exposition_text_and_count_what_happened() {
         ("ringwatch_store_samples_applied_total", 4.0),
         ("ringwatch_store_series", 2.0),
         ("ringwatch_queue_samples", 0.0),
+        ("ringwatch_queue_samples_processed_total", 4.0),
         ("ringwatch_http_requests_total", 5.0),
     ] {
         assert_eq!(sums.get(name), Some(&sum), "{name}");
     }
+    // Each shard tells its own three numbers.
+    for name in ["queue_samples", "queue_samples_peak", "queue_samples_processed_total"] {
+        for shard in 0..2 {
+            let line = format!("ringwatch_{name}{{shard=\"{shard}\"}} ");
+            assert_eq!(answer.body.lines().filter(|l| l.starts_with(&line)).count(), 1, "{line}");
+        }
+    }
+    assert!((1.0..=4.0).contains(&sums["ringwatch_queue_samples_peak"]));
     assert!(sums["ringwatch_journal_bytes_total"] > 0.0 && sums["ringwatch_journal_syncs_total"] > 0.0);
 
     let json = client.try_request("GET", "/metrics", "Accept: application/json\r\n", "").unwrap();
