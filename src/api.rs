@@ -17,6 +17,8 @@ pub enum Route {
     Ingest,
     /// `GET /query`, `GET /percentile`.
     Query(Endpoint),
+    /// `GET /alerts`.
+    Alerts,
     /// `GET /metrics`: our own.
     OwnMetrics,
     /// `GET /health`.
@@ -37,6 +39,7 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         "/metrics" => ("GET, HEAD, POST, OPTIONS", Some(Route::OwnMetrics), Some(Route::Ingest)),
         "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
         "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
+        "/alerts" => (READ, Some(Route::Alerts), None),
         "/health" => (READ, Some(Route::Health), None),
         "/-/healthy" => (READ, Some(Route::Alive), None),
         "/-/ready" => (READ, Some(Route::Ready), None),
@@ -287,6 +290,7 @@ pub const INDEX: &str = "ringwatch\n\n\
     POST /metrics                {\"name\":\"cpu_usage\",\"value\":85}\n\
     GET  /query                  ?name=cpu_usage&start=0&end=…&min_value=…&max_value=…&match={host=\"a\"}&limit=…\n\
     GET  /percentile             ?name=cpu_usage&percentile=99\n\
+    GET  /alerts                 ?state=firing\n\
     GET  /health                 is it well, how much is queued\n\
     GET  /metrics                its own metrics, for Prometheus\n\
     GET  /-/ready, /-/healthy    for load balancers\n";

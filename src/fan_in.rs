@@ -1,16 +1,33 @@
-//! One query over all shards: the executor that a client's loop belongs to asks every executor, itself
-//! included, and merges one partial from each.
+//! One question over all shards: the executor that a client's loop belongs to asks every executor, itself
+//! included, and merges one part from each.
 //!
 //! Always: every question gets exactly one answer, a merged one or the first error; the number of questions
 //! that are out is bounded by the loops (`query.concurrency` each).
-//! Not here: how a shard gathers its partial (`service/select.rs`), how partials merge (`query`).
+//! Not here: how a shard gathers its partial (`service/select.rs`), how partials merge (`query`, `alerts.rs`).
 
+use crate::alerts::{AlertsQuery, Standing};
 use crate::front::Now;
 use query::{Answer, Partial, Query, RowsRenderer};
 use shard::net::ConnId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What a client may ask of all executors.
+pub enum Inquiry {
+    /// Samples, or a percentile of them.
+    Samples(Query),
+    /// Where the rules stand.
+    Alerts(AlertsQuery),
+}
+
+/// What one executor answers to an [`Inquiry`] of the same kind.
+pub enum Part {
+    /// Its samples.
+    Samples(Partial),
+    /// The rules it owns.
+    Alerts(Vec<Standing>),
+}
 
 /// A whole answer, ready to be sent.
 pub struct QueryAnswer {
@@ -38,8 +55,8 @@ pub struct Gather {
     /// The loop, and the client on it.
     pub to: (usize, ConnId),
     /// What was asked.
-    pub query: Arc<Query>,
-    partials: Vec<Option<Partial>>,
+    pub inquiry: Arc<Inquiry>,
+    parts: Vec<Option<Part>>,
     error: Option<QueryError>,
     missing: usize,
 }
@@ -52,20 +69,20 @@ pub struct FanIn {
 }
 
 impl FanIn {
-    /// Notes a question to `shards` executors; its ticket goes with it and comes back with each partial.
-    pub fn begin(&mut self, to: (usize, ConnId), query: Arc<Query>, shards: usize) -> u64 {
+    /// Notes a question to `shards` executors; its ticket goes with it and comes back with each part.
+    pub fn begin(&mut self, to: (usize, ConnId), inquiry: Arc<Inquiry>, shards: usize) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let partials = (0..shards).map(|_| None).collect();
-        self.gathers.insert(ticket, Gather { to, query, partials, error: None, missing: shards });
+        let parts = (0..shards).map(|_| None).collect();
+        self.gathers.insert(ticket, Gather { to, inquiry, parts, error: None, missing: shards });
         ticket
     }
 
     /// Takes one executor's share; gives the whole back when it was the last.
-    pub fn take(&mut self, ticket: u64, from: usize, partial: Result<Partial, QueryError>) -> Option<Gather> {
+    pub fn take(&mut self, ticket: u64, from: usize, part: Result<Part, QueryError>) -> Option<Gather> {
         let gather = self.gathers.get_mut(&ticket)?;
-        match partial {
-            Ok(partial) => gather.partials[from] = Some(partial),
+        match part {
+            Ok(part) => gather.parts[from] = Some(part),
             Err(error) => {
                 gather.error.get_or_insert(error);
             }
@@ -84,8 +101,20 @@ impl Gather {
         if let Some(error) = self.error {
             return Err(error);
         }
+        let mut partials = Vec::new();
+        let mut standings = Vec::new();
+        for part in self.parts.into_iter().flatten() {
+            match part {
+                Part::Samples(partial) => partials.push(partial),
+                Part::Alerts(owned) => standings.extend(owned),
+            }
+        }
         let mut body = Vec::new();
-        match self.query.merge(self.partials.into_iter().flatten().collect()) {
+        let query = match &*self.inquiry {
+            Inquiry::Samples(query) => query,
+            Inquiry::Alerts(alerts) => return Ok(QueryAnswer { body: alerts.render(standings) }),
+        };
+        match query.merge(partials) {
             Answer::Percentile(answer) => answer.render(&mut body),
             Answer::Rows(rows) => {
                 let mut renderer = RowsRenderer::new(rows);

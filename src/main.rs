@@ -14,6 +14,7 @@ mod shared;
 
 mod message;
 
+mod alerts;
 mod api;
 mod front;
 mod own_metrics;

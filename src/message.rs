@@ -4,12 +4,11 @@
 //! themselves ([`ToPeer`]). Iterators, borrows and files of an executor stay at home.
 
 use crate::api::IntakeError;
-use crate::fan_in::{QueryAnswer, QueryError};
+use crate::fan_in::{Inquiry, Part, QueryAnswer, QueryError};
 use crate::front::{LargeBatch, LargeBody};
 use crate::service::Switch;
 use alert::WindowPart;
 use model::{Share, Stamp};
-use query::{Partial, Query};
 use shard::file::LoopFile;
 use shard::net::ConnId;
 use std::io;
@@ -21,7 +20,7 @@ pub enum ToStore {
     /// One turn's samples of series that the executor owns.
     Share(Box<Share>),
     /// A question of a client on that loop; the executor asks its peers and answers once.
-    Query { conn: ConnId, query: Box<Query>, stamp: Stamp },
+    Query { conn: ConnId, query: Box<Inquiry>, stamp: Stamp },
     /// A large body, to come back decoded.
     Decode { conn: ConnId, body: LargeBody, stamp: Stamp },
     /// Answer to [`ToLoop::AskPosition`]: synced up to here, and everything before has been published.
@@ -63,9 +62,9 @@ pub enum ToLoop {
 /// From an executor to an executor, itself included.
 pub enum ToPeer {
     /// Answer with a [`ToPeer::Partial`] of the same ticket.
-    Ask { ticket: u64, from: usize, query: Arc<Query> },
+    Ask { ticket: u64, from: usize, inquiry: Arc<Inquiry> },
     /// One shard's share of an answer.
-    Partial { ticket: u64, from: usize, partial: Result<Partial, QueryError> },
+    Partial { ticket: u64, from: usize, partial: Result<Part, QueryError> },
     /// One shard's count and sum for a rule, as of a moment.
     RulePart { rule: usize, from: usize, part: WindowPart },
     /// To executor 0, which keeps the manifest: name this segment and these positions.

@@ -19,7 +19,7 @@ pub use rules::Rules;
 
 use crate::adapt::ShardDisk;
 use crate::api::IntakeError;
-use crate::fan_in::{FanIn, QueryError};
+use crate::fan_in::{FanIn, Inquiry, QueryError};
 use crate::front::{LargeBatch, LargeBody, Now};
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::shared::{Shared, StoreCounters};
@@ -91,7 +91,7 @@ pub struct Service {
 
 /// What a drain found that takes longer than a drain may.
 enum Job {
-    Ask { ticket: u64, from: usize, query: Arc<query::Query> },
+    Ask { ticket: u64, from: usize, inquiry: Arc<Inquiry> },
     Answer { gather: Box<crate::fan_in::Gather> },
     Decode { from: usize, conn: ConnId, body: LargeBody },
     PrepareJournal { from: usize, next: NextFile },
@@ -233,12 +233,12 @@ impl Service {
     }
 
     /// Sends one client's question to every executor, this one included.
-    fn ask_all(&mut self, to: (usize, ConnId), query: query::Query, jobs: &mut Vec<Job>) {
-        let query = Arc::new(query);
+    fn ask_all(&mut self, to: (usize, ConnId), inquiry: Inquiry, jobs: &mut Vec<Job>) {
+        let inquiry = Arc::new(inquiry);
         let shards = self.shared.shard_count();
-        let ticket = self.fan_in.begin(to, query.clone(), shards);
+        let ticket = self.fan_in.begin(to, inquiry.clone(), shards);
         for executor in 0..shards {
-            let ask = ToPeer::Ask { ticket, from: self.index, query: query.clone() };
+            let ask = ToPeer::Ask { ticket, from: self.index, inquiry: inquiry.clone() };
             // Places for every query that all loops may have out at once are there (see `launch.rs`).
             if self.peers.to(executor).push(ask).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
@@ -253,7 +253,7 @@ impl Service {
 
     fn take_from_peer(&mut self, message: ToPeer, now: Now, jobs: &mut Vec<Job>) {
         match message {
-            ToPeer::Ask { ticket, from, query } => jobs.push(Job::Ask { ticket, from, query }),
+            ToPeer::Ask { ticket, from, inquiry } => jobs.push(Job::Ask { ticket, from, inquiry }),
             ToPeer::Partial { ticket, from, partial } => {
                 if let Some(gather) = self.fan_in.take(ticket, from, partial) {
                     jobs.push(Job::Answer { gather: Box::new(gather) });
@@ -298,8 +298,8 @@ impl Service {
 fn start(shard: &Shard, job: Job) {
     let shard = shard.clone();
     match job {
-        Job::Ask { ticket, from, query } => {
-            executor::spawn_local(TaskClass::Query, select::answer(shard, ticket, from, query)).detach();
+        Job::Ask { ticket, from, inquiry } => {
+            executor::spawn_local(TaskClass::Query, select::answer(shard, ticket, from, inquiry)).detach();
         }
         Job::Answer { gather } => {
             executor::spawn_local(TaskClass::Query, select::finish(shard, gather)).detach();

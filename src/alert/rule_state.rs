@@ -9,12 +9,16 @@ pub struct RuleState {
     /// Absent until a shard's first report: a part alone may say the opposite of the whole.
     parts: Vec<Option<WindowPart>>,
     state: State,
+    /// Of all shards' windows, as of the last step; nothing where they held no sample.
+    average: Option<f64>,
+    /// When it last ceased to fire, as far as this process knows.
+    resolved_ms: Option<i64>,
 }
 
 impl RuleState {
     /// A rule of which no shard has reported anything, in the state in which it was left.
     pub fn new(rule: WindowRule, shards: usize, state: State) -> RuleState {
-        RuleState { rule, parts: vec![None; shards], state }
+        RuleState { rule, parts: vec![None; shards], state, average: None, resolved_ms: None }
     }
 
     /// The rule.
@@ -25,6 +29,21 @@ impl RuleState {
     /// Where it stands.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// When it came to stand there, in milliseconds since 1970. Of a firing rule it is kept over restarts; of an
+    /// inactive one it is when it resolved, and nothing if that was before this process.
+    pub fn since_ms(&self) -> Option<i64> {
+        match self.state {
+            State::Firing { since_ms, .. } => Some(since_ms),
+            State::Inactive => self.resolved_ms,
+        }
+    }
+
+    /// The average that was last held against the threshold; nothing while the window is empty, or before every
+    /// shard has reported once.
+    pub fn average(&self) -> Option<f64> {
+        self.average
     }
 
     /// The shard's latest part, in place of its last. A shard reports when a sample changed its window, and
@@ -45,6 +64,10 @@ impl RuleState {
         }
         let (state, event) = step(&self.rule, self.state, whole, now_ms);
         self.state = state;
+        self.average = whole.average();
+        if let Some(Event::Resolved { .. }) = event {
+            self.resolved_ms = Some(now_ms);
+        }
         event
     }
 
@@ -123,6 +146,24 @@ mod tests {
         // 40 × 95 and n × 50 average to 80 at n = 20, which no longer holds: the 20th at 29,500 ms.
         let resolved = "✅ [ALERT RESOLVED] cpu_usage returned to normal (avg: 80.0)";
         assert_eq!(timeline.lines[1..], [(29_500, resolved.to_owned())]);
+    }
+
+    #[test]
+    fn where_it_stands_since_when_and_by_which_average_can_be_asked() {
+        let mut timeline = Timeline::of_cpu_usage();
+        assert_eq!((timeline.rule.average(), timeline.rule.since_ms()), (None, None));
+        timeline.sample(500, 50.0);
+        assert_eq!((timeline.rule.average(), timeline.rule.since_ms()), (Some(50.0), None));
+        timeline.sample(1_000, 150.0);
+        timeline.sample(1_500, 85.0);
+        assert_eq!((timeline.rule.average(), timeline.rule.since_ms()), (Some(95.0), Some(1_000)));
+        timeline.sample(2_000, 5.0);
+        assert_eq!((timeline.rule.average(), timeline.rule.since_ms()), (Some(72.5), Some(2_000)));
+        timeline.pass_until(200_000);
+        assert_eq!((timeline.rule.average(), timeline.rule.since_ms()), (None, Some(2_000)));
+        let left = State::Firing { since_ms: -5, empty_since_ms: None };
+        let restored = RuleState::new(timeline.rule.rule().clone(), 2, left);
+        assert_eq!((restored.average(), restored.since_ms()), (None, Some(-5)));
     }
 
     /// A restart: one shard's part alone would fire, or resolve, what the whole does not.

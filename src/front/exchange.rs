@@ -14,9 +14,10 @@ use super::connection::{Asked, Connection, Unfinished};
 use super::intake::Intake;
 use super::reply::{LogEntry, Payload, Reply};
 use super::withheld::Pending;
+use crate::alerts::AlertsQuery;
 use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
-use crate::fan_in::{QueryAnswer, QueryError};
+use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::Shared;
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, Request};
@@ -55,7 +56,7 @@ pub struct Exchange {
     /// This turn's answers, in order of their requests.
     pub replies: Vec<Pending<Reply>>,
     /// This turn's questions, to be sent once the turn's samples are published.
-    pub questions: Vec<(ConnId, Box<Query>)>,
+    pub questions: Vec<(ConnId, Box<Inquiry>)>,
     /// This turn's large bodies, to be sent to the executor.
     pub large_bodies: Vec<(ConnId, LargeBody)>,
     /// Connections whose reading is to be paused.
@@ -335,9 +336,9 @@ impl Exchange {
                 },
                 Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
             },
-            Ok(Route::Query(endpoint)) => match self.question(endpoint, &request) {
-                Ok(query) => {
-                    self.questions.push((id, Box::new(query)));
+            Ok(route @ (Route::Query(_) | Route::Alerts)) => match self.inquiry(route, &request) {
+                Ok(inquiry) => {
+                    self.questions.push((id, Box::new(inquiry)));
                     self.asked += 1;
                     let arrived_nanos = self.now.nanos;
                     if let Some(held) = self.connection(id) {
@@ -461,7 +462,7 @@ impl Exchange {
         }
     }
 
-    fn question(&self, endpoint: query::Endpoint, request: &Request<'_>) -> Result<Query, Refusal> {
+    fn inquiry(&self, route: Route, request: &Request<'_>) -> Result<Inquiry, Refusal> {
         if !self.is_ready {
             return Err(QueryError::Starting.into());
         }
@@ -473,7 +474,12 @@ impl Exchange {
         for pair in http::parameters(request.query) {
             pairs.push(pair.map_err(Refusal::from)?);
         }
-        Query::from_parameters(endpoint, pairs.into_iter()).map_err(Refusal::from)
+        let pairs = pairs.into_iter();
+        let inquiry = match route {
+            Route::Query(endpoint) => Inquiry::Samples(Query::from_parameters(endpoint, pairs)?),
+            _ => Inquiry::Alerts(AlertsQuery::from_parameters(pairs)?),
+        };
+        Ok(inquiry)
     }
 
     fn read(&self, route: Route, request: &Request<'_>) -> Payload {

@@ -11,6 +11,7 @@
 
 use super::{Shard, rule_file, send_to_peer};
 use crate::adapt::ShardDisk;
+use crate::alerts::{Standing, StateName};
 use crate::front::Now;
 use crate::log;
 use crate::message::ToPeer;
@@ -162,6 +163,23 @@ impl Rules {
         let moves = self.rules.iter().filter_map(|share| share.moves_at_ms);
         let deadlines = self.rules.iter().filter_map(|share| share.state.as_ref()?.deadline_ms());
         moves.chain(deadlines).min()
+    }
+
+    /// Where the rules stand that this shard owns.
+    pub fn standings(&self) -> Vec<Standing> {
+        let owned =
+            self.rules.iter().enumerate().filter_map(|(index, share)| Some((index, share.state.as_ref()?)));
+        let standing = |(index, state): (usize, &RuleState)| Standing {
+            index,
+            rule: state.rule().name().to_owned(),
+            state: match state.state() {
+                State::Inactive => StateName::Inactive,
+                State::Firing { .. } => StateName::Firing,
+            },
+            value: state.average(),
+            since_ms: state.since_ms(),
+        };
+        owned.map(standing).collect()
     }
 
     /// Whether a state has changed that nobody is keeping yet.

@@ -1,7 +1,7 @@
 //! One shard's share of a query, and the answer once all shares are in.
 
 use super::{Shard, send_to_loop, send_to_peer};
-use crate::fan_in::{Deadline, Gather, QueryError};
+use crate::fan_in::{Deadline, Gather, Inquiry, Part, QueryError};
 use crate::front::Now;
 use crate::message::{ToLoop, ToPeer};
 use model::Timestamp;
@@ -13,8 +13,11 @@ use std::sync::Arc;
 const SAMPLES_PER_STEP: usize = 4096;
 
 /// Answers one executor's question with this shard's share.
-pub async fn answer(shard: Shard, ticket: u64, to: usize, query: Arc<Query>) {
-    let partial = gather(&shard, &query).await;
+pub async fn answer(shard: Shard, ticket: u64, to: usize, inquiry: Arc<Inquiry>) {
+    let partial = match &*inquiry {
+        Inquiry::Samples(query) => gather(&shard, query).await.map(Part::Samples),
+        Inquiry::Alerts(_) => Ok(Part::Alerts(shard.borrow().rules.standings())),
+    };
     let from = shard.borrow().index;
     send_to_peer(&shard, to, ToPeer::Partial { ticket, from, partial }).await;
 }

@@ -98,6 +98,75 @@ fn all_label_sets_of_both_shards_count_and_nothing_is_repeated_while_it_holds() 
     assert_eq!(lines.iter().filter(|line| line.contains("cpu_usage")).count(), 2, "{lines:?}");
 }
 
+/// Where the rules stand, by any shard's answer.
+/// Method: `since` is compared with the clock around the change; after a kill it must be the same text.
+#[test]
+fn alerts_are_told_with_state_value_and_since_also_after_a_restart() {
+    let dir = tempdir().unwrap();
+    let mut server = Server::start(dir.path(), &["--set", "shards=2"]);
+    let quiet = |rule: &str| {
+        format!(
+            r#"{{"rule":"{rule}","state":"inactive","value":null,"labels":{{}},"since":null,"acknowledged_by":null}}"#
+        )
+    };
+    let (cpu, memory, errors) = (quiet("cpu_usage"), quiet("memory_usage"), quiet("error_rate"));
+    let mut clients = [server.client(), server.client(), server.client(), server.client()];
+    for client in &mut clients {
+        assert_eq!(
+            client.get("/alerts").told(),
+            (200, &*format!(r#"{{"alerts":[{cpu},{memory},{errors}]}}"#))
+        );
+        assert_eq!(client.get("/alerts?state=firing").told(), (200, r#"{"alerts":[]}"#));
+    }
+    let head = clients[0].try_request("HEAD", "/alerts", "", "").unwrap();
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    let wrong = clients[0].get("/alerts?state=burning");
+    assert_eq!((wrong.status, wrong.json()["error"].as_str()), (400, Some("invalid parameter: state")));
+    assert_eq!(wrong.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(clients[0].post("/alerts", "{}").status, 405);
+
+    let before = rfc3339(now_ms());
+    server.accept(&batch("cpu_usage", 85.5, 10));
+    wait_for(&server, "[ALERT] cpu_usage");
+    let after = rfc3339(now_ms());
+    let firing = server.get("/alerts?state=firing").json();
+    let since = firing["alerts"][0]["since"].as_str().unwrap().to_owned();
+    assert!((before..=after).contains(&since), "{since}");
+    let told = format!(
+        r#"{{"rule":"cpu_usage","state":"firing","value":85.5,"labels":{{}},"since":"{since}","acknowledged_by":null}}"#
+    );
+    for client in &mut clients {
+        assert_eq!(client.get("/alerts?state=firing").body, format!(r#"{{"alerts":[{told}]}}"#));
+        assert_eq!(client.get("/alerts?state=inactive").body, format!(r#"{{"alerts":[{memory},{errors}]}}"#));
+    }
+    // The state is kept a moment after it is told.
+    let states = dir.path().join("alerts");
+    crate::server::poll(|| is_kept(&states).then_some(()));
+    server.kill();
+
+    let server = Server::start(dir.path(), &["--set", "shards=2"]);
+    // The value is there again once every shard has reported.
+    crate::server::poll(|| {
+        (server.get("/alerts?state=firing").body == format!(r#"{{"alerts":[{told}]}}"#)).then_some(())
+    });
+    server.accept(&batch("cpu_usage", 14.5, 10));
+    wait_for(&server, "[ALERT RESOLVED] cpu_usage");
+    let resolved = server.get("/alerts").json()["alerts"][0].clone();
+    assert_eq!((resolved["state"].as_str(), resolved["value"].as_f64()), (Some("inactive"), Some(50.0)));
+    assert!(resolved["since"].as_str().unwrap() > since.as_str(), "{resolved}");
+}
+
+fn rfc3339(unix_ms: i64) -> String {
+    format!("{:.3}", jiff::Timestamp::from_millisecond(unix_ms).unwrap())
+}
+
+/// Whether the state of a firing rule lies on disk.
+fn is_kept(states: &std::path::Path) -> bool {
+    std::fs::read_dir(states).is_ok_and(|names| {
+        names.flatten().any(|entry| entry.path().extension().is_some_and(|end| end == "state"))
+    })
+}
+
 /// Method: samples that were 28 seconds old when they came leave the 30 s window after two. On a busy machine they may
 /// have left it before they were looked at, which another alert, fired behind them, shows: then a new server gets
 /// new ones.
@@ -152,12 +221,7 @@ fn a_restart_repeats_nothing_and_forgets_nothing() {
     server.accept(&batch("error_rate", 4.9, 10));
     // The state is kept a moment after it is told; a crash in between may tell it again.
     let states = dir.path().join("alerts");
-    let is_kept = || {
-        std::fs::read_dir(&states).is_ok_and(|names| {
-            names.flatten().any(|entry| entry.path().extension().is_some_and(|end| end == "state"))
-        })
-    };
-    crate::server::poll(|| is_kept().then_some(()));
+    crate::server::poll(|| is_kept(&states).then_some(()));
     server.kill();
 
     let server = Server::start(dir.path(), &[]);

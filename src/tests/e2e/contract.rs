@@ -292,7 +292,8 @@ fn head_works_wherever_get_does_and_options_names_the_methods() {
     let server = Server::start(dir.path(), &[]);
     server.accept(r#"{"name":"a","value":1,"labels":{"host":"web1"}}"#);
     let mut client = server.client();
-    for target in ["/query?name=a", "/percentile?name=a", "/health", "/-/healthy", "/-/ready", "/"] {
+    for target in ["/query?name=a", "/percentile?name=a", "/alerts", "/health", "/-/healthy", "/-/ready", "/"]
+    {
         let asked = client.get(target);
         let head = client.try_request("HEAD", target, "", "").unwrap();
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{target}");
