@@ -272,6 +272,7 @@ impl From<QueryError> for Refusal {
                 retry_after: Some(1),
                 ..Refusal::new(503, "too many queries")
             },
+            QueryError::Matchers(error) => ParameterError::Matchers(error).into(),
             QueryError::Storage(cause) => Refusal {
                 detail: Some(cause),
                 retry_after: Some(5),

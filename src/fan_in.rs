@@ -7,6 +7,7 @@
 
 use crate::alerts::{AlertsQuery, Standing};
 use crate::front::Now;
+use model::MatcherError;
 use query::{Answer, Partial, Query, RowsRenderer};
 use shard::net::ConnId;
 use std::collections::HashMap;
@@ -44,6 +45,8 @@ pub enum QueryError {
     TimedOut { seconds: u64 },
     /// As many as `query.concurrency` allows are running.
     TooMany { concurrency: usize },
+    /// Its regular expressions, which are compiled only where series are selected.
+    Matchers(MatcherError),
     /// A file could not be read, or is damaged.
     Storage(String),
     /// The journals are still being replayed.

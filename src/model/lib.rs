@@ -28,4 +28,4 @@ mod share;
 pub use share::{SeriesNumber, Share, Stamp};
 
 mod matcher;
-pub use matcher::{Matcher, MatcherError, parse_matchers};
+pub use matcher::{Condition, Matcher, MatcherError, Pattern, parse_matchers};

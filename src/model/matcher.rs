@@ -1,8 +1,13 @@
-//! Conditions on labels, as in `{host="web1",zone!="b"}`.
+//! Conditions on labels, as in `{host=~"web[0-9]+",zone!="b"}`.
 //!
-//! Equality and inequality only; regular expressions come with the query engine's own parser.
+//! Read next: `matcher/pattern.rs` for regular expressions.
+
+mod pattern;
+pub use pattern::Pattern;
 
 use crate::LabelSetRef;
+use pattern::{PATTERNS_BYTES_MAX, PatternError};
+use std::borrow::Cow;
 use std::fmt;
 
 /// One condition on one label; an absent label has the value `""`.
@@ -10,16 +15,42 @@ use std::fmt;
 pub struct Matcher {
     /// The label; `__name__` is the metric name.
     pub label: String,
-    /// The value to compare with.
-    pub value: String,
-    /// Whether equal values match, or different ones.
-    pub equal: bool,
+    /// What its value must be.
+    pub condition: Condition,
+}
+
+/// What a value must be, or must not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `=`
+    Equal(String),
+    /// `!=`
+    NotEqual(String),
+    /// `=~`
+    Matches(Pattern),
+    /// `!~`
+    NotMatches(Pattern),
 }
 
 impl Matcher {
     /// Whether a label set meets the condition.
     pub fn matches(&self, labels: LabelSetRef<'_>) -> bool {
-        (labels.get(&self.label) == self.value) == self.equal
+        let value = labels.get(&self.label);
+        match &self.condition {
+            Condition::Equal(wanted) => value == wanted,
+            Condition::NotEqual(unwanted) => value != unwanted,
+            Condition::Matches(pattern) => pattern.matches(value),
+            Condition::NotMatches(pattern) => !pattern.matches(value),
+        }
+    }
+
+    /// The one value that the label must have, where the condition names one: only series that have the label with
+    /// it can match.
+    pub fn required_value(&self) -> Option<&str> {
+        match &self.condition {
+            Condition::Equal(value) if !value.is_empty() => Some(value),
+            _ => None,
+        }
     }
 }
 
@@ -29,7 +60,7 @@ pub struct MatcherError {
     /// Byte offset in the text.
     pub offset: usize,
     /// What should have stood there.
-    pub expected: &'static str,
+    pub expected: Cow<'static, str>,
 }
 
 impl fmt::Display for MatcherError {
@@ -40,27 +71,40 @@ impl fmt::Display for MatcherError {
 
 impl std::error::Error for MatcherError {}
 
-/// Reads `{name="value",other!="value"}`; label names may be quoted, values take `\\`, `\"` and `\n`.
+/// Reads `{name="value",other!="value",third=~"a|b",fourth!~".*"}`; label names may be quoted, values take `\\`,
+/// `\"` and `\n`. Compiles regular expressions, which may take milliseconds.
 pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, MatcherError> {
     let mut reader = Reader { text, offset: 0 };
     let mut matchers = Vec::new();
+    let mut pattern_bytes = 0;
     reader.expect("{", "'{'")?;
     while !reader.take("}") {
         let label = if reader.at("\"") { reader.quoted()? } else { reader.bare_name()? };
-        let equal = if reader.take("!=") {
-            false
-        } else {
-            reader.expect("=", "'=' or '!='")?;
-            if reader.at("~") {
-                return reader.fail("a quoted value: regular expressions are not taken here");
-            }
-            true
-        };
+        let sign = ["=~", "!~", "!=", "="].into_iter().find(|sign| reader.take(sign));
+        let Some(sign) = sign else { return reader.fail("'=', '!=', '=~' or '!~'") };
         if !reader.at("\"") {
             return reader.fail("a value in double quotes");
         }
+        let offset = reader.offset;
         let value = reader.quoted()?;
-        matchers.push(Matcher { label, value, equal });
+        let condition = match sign {
+            "=" => Condition::Equal(value),
+            "!=" => Condition::NotEqual(value),
+            _ => {
+                pattern_bytes += value.len();
+                let pattern = if pattern_bytes > PATTERNS_BYTES_MAX {
+                    Err(PatternError(format!("all together are longer than {PATTERNS_BYTES_MAX} bytes")))
+                } else {
+                    Pattern::new(&value)
+                };
+                let pattern = pattern.map_err(|PatternError(reason)| MatcherError {
+                    offset,
+                    expected: format!("a regular expression ({reason})").into(),
+                })?;
+                if sign == "=~" { Condition::Matches(pattern) } else { Condition::NotMatches(pattern) }
+            }
+        };
+        matchers.push(Matcher { label, condition });
         if !reader.take(",") && !reader.at("}") {
             return reader.fail("',' or '}'");
         }
@@ -79,7 +123,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fail<T>(&self, expected: &'static str) -> Result<T, MatcherError> {
-        Err(MatcherError { offset: self.offset, expected })
+        Err(MatcherError { offset: self.offset, expected: expected.into() })
     }
 
     fn rest(&self) -> &str {
@@ -159,6 +203,14 @@ mod tests {
             (r#"{host="other"}"#, false),
             (r#"{host!="we\"b"}"#, false),
             (r#"{__name__="cpu"}"#, true),
+            (r#"{host=~"we.b"}"#, true),
+            (r#"{host=~"we"}"#, false),
+            (r#"{host!~"we"}"#, true),
+            (r#"{host !~ ".*"}"#, false),
+            (r#"{host=~"x|we\"b","the zone"=~"\\pL"}"#, true),
+            (r#"{absent=~".*"}"#, true),
+            (r#"{absent=~".+"}"#, false),
+            (r#"{absent!~".+"}"#, true),
         ] {
             let matchers = parse_matchers(text).unwrap();
             assert_eq!(matchers.iter().all(|m| m.matches(set.as_ref())), expected, "{text}");
@@ -169,15 +221,32 @@ mod tests {
     fn a_wrong_list_names_the_offset_and_what_was_expected() {
         for (text, offset, expected) in [
             ("", 0, "'{'"),
-            ("{host}", 5, "'=' or '!='"),
+            ("{host}", 5, "'=', '!=', '=~' or '!~'"),
             ("{host=web}", 6, "a value in double quotes"),
             (r#"{host="web"#, 10, "a closing quote"),
             (r#"{host="a" b="c"}"#, 10, "',' or '}'"),
             (r#"{} x"#, 3, "the end"),
-            (r#"{host=~"a"}"#, 6, "a quoted value: regular expressions are not taken here"),
+            ("{host=~a}", 7, "a value in double quotes"),
+            (r#"{host=~"a("}"#, 7, "a regular expression (unclosed group)"),
+            (r#"{a!~"a", host!~"*"}"#, 15, "a regular expression (repetition operator missing expression)"),
             (r#"{="a"}"#, 1, "a label name"),
         ] {
-            assert_eq!(parse_matchers(text), Err(MatcherError { offset, expected }), "{text}");
+            assert_eq!(
+                parse_matchers(text),
+                Err(MatcherError { offset, expected: expected.into() }),
+                "{text}"
+            );
         }
+    }
+
+    #[test]
+    fn regular_expressions_are_bounded_together() {
+        let list = |each: usize| {
+            let half = "a".repeat(each);
+            parse_matchers(&format!(r#"{{a=~"{half}",b!~"{half}"}}"#))
+        };
+        assert!(list(PATTERNS_BYTES_MAX / 2).is_ok());
+        let refused = list(PATTERNS_BYTES_MAX / 2 + 1).unwrap_err();
+        assert_eq!(refused.expected, "a regular expression (all together are longer than 4096 bytes)");
     }
 }

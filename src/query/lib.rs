@@ -9,7 +9,7 @@
 //! Read next: `parameters.rs` for what can be asked, `rows.rs` for a shard's share, `merge.rs` for the whole.
 
 mod selector;
-pub use selector::Selector;
+pub use selector::{LabelConditions, Selector};
 
 mod parameters;
 pub use parameters::{Endpoint, ParameterError, Query, Question};

@@ -96,14 +96,14 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Selector;
+    use crate::{LabelConditions, Selector};
     use model::LabelSet;
     use proptest::prelude::*;
 
     fn query(question: Question) -> Query {
         let selector = Selector {
             name: "cpu".into(),
-            matchers: Vec::new(),
+            conditions: LabelConditions::default(),
             start_ms: 0,
             end_ms: i64::MAX,
             min_value: None,

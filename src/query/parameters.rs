@@ -1,7 +1,7 @@
 //! The question, read from the parameters of `GET /query` and `GET /percentile`.
 
-use crate::{Percentile, Selector};
-use model::{MatcherError, parse_matchers};
+use crate::{LabelConditions, Percentile, Selector};
+use model::MatcherError;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -89,7 +89,7 @@ impl Query {
         let mut end = None;
         let mut min_value = None;
         let mut max_value = None;
-        let mut matchers = None;
+        let mut conditions = None;
         let mut limit = None;
         let mut percentile = None;
         let mut prom_ql = false;
@@ -101,7 +101,7 @@ impl Query {
                 "end" => &mut end,
                 "min_value" => &mut min_value,
                 "max_value" => &mut max_value,
-                "match" => &mut matchers,
+                "match" => &mut conditions,
                 "limit" => &mut limit,
                 "percentile" => &mut percentile,
                 "query" => {
@@ -120,9 +120,9 @@ impl Query {
         };
         let selector = Selector {
             name,
-            matchers: match matchers {
-                Some(text) => parse_matchers(&text).map_err(ParameterError::Matchers)?,
-                None => Vec::new(),
+            conditions: match conditions {
+                Some(text) => LabelConditions::read(text.into_owned()).map_err(ParameterError::Matchers)?,
+                None => LabelConditions::default(),
             },
             start_ms: milliseconds("start", start)?.unwrap_or(0),
             end_ms: milliseconds("end", end)?.unwrap_or(i64::MAX),
@@ -181,7 +181,7 @@ mod tests {
         let query = parse(Endpoint::Query, "name=cpu").unwrap();
         assert_eq!((query.selector.start_ms, query.selector.end_ms), (0, i64::MAX));
         assert_eq!((query.selector.min_value, query.selector.max_value), (None, None));
-        assert!(query.selector.matchers.is_empty());
+        assert_eq!(query.selector.conditions, LabelConditions::default());
         assert_eq!(query.question, Question::Rows { limit: None });
         let query = parse(Endpoint::Percentile, "name=cpu").unwrap();
         assert_eq!(query.question, Question::Percentile(Percentile::new(50.0).unwrap()));
@@ -193,7 +193,7 @@ mod tests {
         let query = parse(Endpoint::Query, text).unwrap();
         let expected = Selector {
             name: "a b".into(),
-            matchers: parse_matchers(r#"{h="w"}"#).unwrap(),
+            conditions: LabelConditions::Read(model::parse_matchers(r#"{h="w"}"#).unwrap()),
             start_ms: -5,
             end_ms: 7,
             min_value: Some(1000.0),

@@ -1,6 +1,7 @@
 //! Which samples a query is about.
 
-use model::{LabelSetRef, Matcher, Timestamp};
+use model::{Matcher, MatcherError, Timestamp, parse_matchers};
+use std::borrow::Cow;
 
 /// Conditions on series, on time and on value; a sample must meet all of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -8,7 +9,7 @@ pub struct Selector {
     /// The metric name.
     pub name: String,
     /// Conditions on labels.
-    pub matchers: Vec<Matcher>,
+    pub conditions: LabelConditions,
     /// First millisecond since 1970, included.
     pub start_ms: i64,
     /// Last millisecond since 1970, included; `i64::MAX` is no limit.
@@ -19,6 +20,32 @@ pub struct Selector {
     pub max_value: Option<f64>,
 }
 
+/// Conditions on labels, read as far as the reader has time for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LabelConditions {
+    /// Ready.
+    Read(Vec<Matcher>),
+    /// With regular expressions, perhaps: compiling them is left to whoever selects.
+    Text(String),
+}
+
+impl Default for LabelConditions {
+    fn default() -> LabelConditions {
+        LabelConditions::Read(Vec::new())
+    }
+}
+
+impl LabelConditions {
+    /// Reads what can be read in no time.
+    pub(crate) fn read(text: String) -> Result<LabelConditions, MatcherError> {
+        if text.contains('~') {
+            Ok(LabelConditions::Text(text))
+        } else {
+            parse_matchers(&text).map(Self::Read)
+        }
+    }
+}
+
 impl Selector {
     /// First and last timestamp, both included: the whole of the first and of the last millisecond.
     /// The first is later than the last when the range is empty.
@@ -26,9 +53,12 @@ impl Selector {
         (Timestamp::first_of_milli(self.start_ms), Timestamp::last_of_milli(self.end_ms))
     }
 
-    /// Whether a series is asked for.
-    pub fn selects(&self, labels: LabelSetRef<'_>) -> bool {
-        labels.name() == self.name && self.matchers.iter().all(|matcher| matcher.matches(labels))
+    /// The conditions on labels, compiled. Takes milliseconds where they hold regular expressions.
+    pub fn matchers(&self) -> Result<Cow<'_, [Matcher]>, MatcherError> {
+        match &self.conditions {
+            LabelConditions::Read(matchers) => Ok(Cow::Borrowed(matchers)),
+            LabelConditions::Text(text) => parse_matchers(text).map(Cow::Owned),
+        }
     }
 
     /// Whether a value is asked for. NaN lies in no range, but passes where no range is given.
@@ -40,12 +70,11 @@ impl Selector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{LabelSet, parse_matchers};
 
     fn selector() -> Selector {
         Selector {
             name: "cpu".into(),
-            matchers: parse_matchers(r#"{host="a",zone!="b"}"#).unwrap(),
+            conditions: LabelConditions::default(),
             start_ms: 10,
             end_ms: 20,
             min_value: None,
@@ -54,16 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_selected_by_name_and_every_matcher() {
-        for (name, labels, expected) in [
-            ("cpu", &[("host", "a")][..], true),
-            ("cpu", &[("host", "a"), ("zone", "c")], true),
-            ("cpu", &[("host", "a"), ("zone", "b")], false),
-            ("cpu", &[], false),
-            ("mem", &[("host", "a")], false),
-        ] {
-            let set = LabelSet::new(name, labels).unwrap();
-            assert_eq!(selector().selects(set.as_ref()), expected, "{set:?}");
+    fn conditions_are_read_at_once_unless_they_may_take_long() {
+        let read = LabelConditions::read(r#"{host="a",zone!="b"}"#.into());
+        assert!(matches!(&read, Ok(LabelConditions::Read(matchers)) if matchers.len() == 2));
+        assert!(LabelConditions::read("{host}".into()).is_err());
+        for (text, expected) in
+            [(r#"{host=~"a|b"}"#, true), (r#"{host="~"}"#, true), (r#"{host=~"("}"#, false)]
+        {
+            let conditions = LabelConditions::read(text.into()).unwrap();
+            let selector = Selector { conditions, ..selector() };
+            assert_eq!(selector.matchers().is_ok_and(|matchers| matchers.len() == 1), expected, "{text}");
         }
     }
 

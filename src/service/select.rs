@@ -23,6 +23,7 @@ pub async fn answer(shard: Shard, ticket: u64, to: usize, inquiry: Arc<Inquiry>)
 }
 
 async fn gather(shard: &Shard, query: &Query) -> Result<Partial, QueryError> {
+    let matchers = query.selector.matchers().map_err(QueryError::Matchers)?;
     let (mut selection, deadline, bytes_max) = {
         let mut service = shard.borrow_mut();
         let now = Now::read();
@@ -37,8 +38,7 @@ async fn gather(shard: &Shard, query: &Query) -> Result<Partial, QueryError> {
         let bytes_max = config.query_memory_bytes_max / service.shared.shard_count();
         let (start, end) = query.selector.bounds();
         let oldest = config.oldest_ms(now.unix_ms).map_or(Timestamp::MIN, Timestamp::first_of_milli);
-        let selection =
-            service.store.select(&query.selector.name, &query.selector.matchers, start, end, oldest);
+        let selection = service.store.select(&query.selector.name, &matchers, start, end, oldest);
         (selection, deadline, bytes_max)
     };
     let too_large =

@@ -313,6 +313,42 @@ fn head_works_wherever_get_does_and_options_names_the_methods() {
     assert_eq!(client.try_request("OPTIONS", "*", "", "").unwrap().status, 204);
 }
 
+/// Regular expressions match whole values; one that cannot be compiled is the client's to mend, on any shard.
+#[test]
+fn labels_are_picked_by_regular_expressions() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "shards=2"]);
+    let mut client = server.client();
+    for (value, host) in [(1, "web1"), (2, "web2"), (3, "web22"), (4, "db1")] {
+        let body = format!(r#"{{"name":"a","value":{value},"labels":{{"host":"{host}"}}}}"#);
+        assert_eq!(client.post("/metrics", &body).told(), ACCEPTED);
+    }
+    server.accept(r#"{"name":"a","value":5}"#);
+    let encoded = |list: &str| -> String { list.bytes().map(|byte| format!("%{byte:02x}")).collect() };
+    for (list, expected) in [
+        (r#"{host=~"web[0-9]"}"#, &[1.0, 2.0][..]),
+        (r#"{host=~"web.*|db1"}"#, &[1.0, 2.0, 3.0, 4.0]),
+        (r#"{host!~"web.*"}"#, &[4.0, 5.0]),
+        (r#"{host=~""}"#, &[5.0]),
+        (r#"{host=~"web.+",host!="web2"}"#, &[1.0, 3.0]),
+        (r#"{host=~"eb"}"#, &[]),
+    ] {
+        let answer = client.get(&format!("/query?name=a&match={}", encoded(list)));
+        assert_eq!(values(&answer), expected, "{list}");
+    }
+    for (list, detail) in [
+        (r#"{host=~"("}"#, "expected a regular expression (unclosed group) at offset 7"),
+        (
+            r#"{host=~"(a{999}){999}"}"#,
+            "expected a regular expression (it needs more than 262144 bytes once compiled) at offset 7",
+        ),
+    ] {
+        let answer = client.get(&format!("/percentile?name=a&match={}", encoded(list)));
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (400, Some("invalid parameter: match")));
+        assert_eq!(answer.json()["detail"], detail);
+    }
+}
+
 /// Pages of any origin may read, and learn why a read is refused; a write says nothing to them.
 #[test]
 fn every_read_is_for_any_origin_also_when_it_is_refused() {

@@ -10,8 +10,9 @@ impl Memtable {
     /// The shortest list that an equality names is walked, so one series among many of its name costs
     /// as much as one alone.
     pub fn select(&self, name: &str, matchers: &[Matcher]) -> Vec<SeriesId> {
-        let equalities = matchers.iter().filter(|matcher| matcher.equal && !matcher.value.is_empty());
-        let lists = equalities.map(|matcher| self.postings.list(&matcher.label, &matcher.value));
+        let lists = matchers
+            .iter()
+            .filter_map(|matcher| Some(self.postings.list(&matcher.label, matcher.required_value()?)));
         let by_name = self.postings.list("__name__", name);
         let shortest = lists.fold(by_name, |a, b| if b.len() < a.len() { b } else { a });
         let mut matching: Vec<(u64, SeriesId)> = Vec::new();

@@ -1,5 +1,5 @@
 use super::*;
-use model::{Matcher, Sample, Timestamp};
+use model::{Condition, Matcher, Sample, Timestamp};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
@@ -108,7 +108,10 @@ proptest! {
         }
         let label = |n: u8| ["host", "zone", "absent"][usize::from(n)].to_owned();
         let matchers: Vec<Matcher> = conditions.into_iter()
-            .map(|(l, v, equal)| Matcher { label: label(l), value: value(v), equal }).collect();
+            .map(|(l, v, equal)| {
+                let condition = if equal { Condition::Equal(value(v)) } else { Condition::NotEqual(value(v)) };
+                Matcher { label: label(l), condition }
+            }).collect();
         let selected: Vec<LabelSet> = table.select("m1", &matchers).into_iter()
             .map(|id| LabelSet::clone(table.labels(id).unwrap())).collect();
         let expected: Vec<LabelSet> = arrived.into_iter()

@@ -3,7 +3,7 @@ use super::*;
 use crate::chunk::Chunk;
 use crate::disk::{Disk, DiskFile, SimDisk, ready};
 use crate::memtable::{Frozen, Memtable, SeriesSlice};
-use model::{LabelSet, Matcher, MetricKind, Sample, Timestamp};
+use model::{Condition, LabelSet, Matcher, MetricKind, Sample, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ fn a_rare_name_is_found_by_reading_one_block() {
     let mut warnings = Vec::new();
     assert_eq!(ready(reader.find("rare", &[], ALL, |_| true, &mut warnings)).len(), 1);
     assert_eq!(disk.calls(crate::disk::Call::Read) - reads, 1);
-    let matcher = Matcher { label: "n".into(), value: "17".into(), equal: true };
+    let matcher = Matcher { label: "n".into(), condition: Condition::Equal("17".into()) };
     let found = ready(reader.find("often", std::slice::from_ref(&matcher), ALL, |_| true, &mut warnings));
     assert_eq!(found.len(), 1);
     assert!(disk.calls(crate::disk::Call::Read) - reads > 2, "several blocks of {BLOCK_BYTES_TARGET} bytes");

@@ -1,7 +1,7 @@
 use super::*;
 use crate::disk::{Call, SimDisk, Times, ready};
 use crate::segment::SEGMENTS_FOLDER;
-use model::{LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
+use model::{Condition, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -324,7 +324,7 @@ fn series_come_in_order_of_arrival() {
         order.push(series.labels.as_ref().clone());
     }
     assert_eq!(order, [9, 5, 3, 8].map(set));
-    let matchers = [Matcher { label: "n".into(), value: "3".into(), equal: true }];
+    let matchers = [Matcher { label: "n".into(), condition: Condition::Equal("3".into()) }];
     let one = drain(store.select("cpu", &matchers, Timestamp::MIN, Timestamp::MAX, Timestamp::MIN));
     assert_eq!(one.into_keys().collect::<Vec<_>>(), [set(3)]);
 }
