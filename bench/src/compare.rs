@@ -7,14 +7,14 @@
 use crate::figures::{Figures, median};
 use crate::load::Live;
 use crate::measure::Subjects;
-use crate::peer::{Peer, nginx, ringwatch, ringwatch::Ringwatch};
+use crate::peer::{Peer, nginx, ringwatch::Ringwatch};
 use crate::plan::{CONNECTIONS_MAX, Durability, Plan, SERIES_MAX, parse_duration};
+use crate::setup::Setup;
 use crate::table::{Table, figure, percent, thousands};
 use crate::trial::{self, Check, closed_loop};
-use crate::{Verdict, default_core, record};
+use crate::{Verdict, record};
 use clap::Args;
 use serde::Serialize;
-use shard::topology::CoreId;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,24 +44,14 @@ pub(crate) struct CompareArguments {
     /// Label sets per connection; 0 for one series without labels
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=SERIES_MAX as i64))]
     series: u32,
-    /// The release binary (default: beside this one)
-    #[arg(long, value_name = "FILE")]
-    ringwatch: Option<PathBuf>,
     /// Where its data goes while it runs (default: the system's folder for temporary files)
     #[arg(long, value_name = "FOLDER")]
     data_parent: Option<PathBuf>,
     /// Further settings for it
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Core for the servers
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// Core for the generator (default: the last one allowed)
-    #[arg(long)]
-    core: Option<usize>,
-    /// Append all rounds, machine, date, commit and command as one line
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    setup: Setup,
 }
 
 /// One side of a comparison in one round.
@@ -83,13 +73,11 @@ struct Side<'p> {
 
 /// Runs all rounds and prints a table per connection count.
 pub(crate) fn run(arguments: CompareArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
-    let core = arguments.core.or_else(default_core);
-    if core == Some(arguments.server_core) {
-        return Err("generator and server would share a core: choose another --core or --server-core".into());
-    }
-    let server_core = CoreId(arguments.server_core);
+    let core = arguments.setup.generator_core();
+    arguments.setup.cores_apart()?;
+    let server_core = arguments.setup.server_core();
     let ours = Ringwatch {
-        binary: arguments.ringwatch.clone().unwrap_or_else(ringwatch::default_binary),
+        binary: arguments.setup.binary(),
         core: Some(server_core),
         durability: Some(arguments.durability),
         data_parent: arguments.data_parent.clone(),
@@ -138,7 +126,7 @@ pub(crate) fn run(arguments: CompareArguments, live: &Live) -> Result<Verdict, B
         println!("\n{connections} connections\n{}", summary(&names, &of_these));
         rounds.extend(of_these);
     }
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.setup.json {
         record::append(file, &rounds)?;
     }
     let is_saturating = arguments.levels.is_empty();
@@ -148,7 +136,7 @@ pub(crate) fn run(arguments: CompareArguments, live: &Live) -> Result<Verdict, B
 fn plan(arguments: &CompareArguments, side: &Side<'_>, connections: u32, core: Option<usize>) -> Plan {
     let subjects = Subjects {
         pids: vec![side.peer.pid()],
-        server_cores: vec![arguments.server_core],
+        server_cores: vec![arguments.setup.server_core().0],
         generator_core: core,
     };
     Plan {
@@ -193,12 +181,15 @@ fn summary(names: &[&'static str], rounds: &[Round]) -> String {
         ]);
     }
     let mut text = table.to_string();
+    text.push_str(
+        "Ratios, the first named over the second: above 1 means more CPU per request, and more requests/s.\n",
+    );
     for (at, name) in names.iter().enumerate() {
         for other in &names[at + 1..] {
             let costs = ratios(rounds, name, other, |f| f.server_cpu_us_per_request.filter(|_| f.counts()));
-            let rates = ratios(rounds, other, name, |f| Some(f.requests_per_s));
+            let rates = ratios(rounds, name, other, |f| Some(f.requests_per_s));
             text.push_str(&format!("CPU per request {name} / {other}: {}\n", with_median(&costs)));
-            text.push_str(&format!("requests/s {other} / {name}: {}\n", with_median(&rates)));
+            text.push_str(&format!("requests/s {name} / {other}: {}\n", with_median(&rates)));
         }
     }
     text

@@ -3,14 +3,13 @@
 use crate::figures::Figures;
 use crate::load::Live;
 use crate::measure::Subjects;
-use crate::peer::ringwatch::{self, Ringwatch};
+use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{CONNECTIONS_MAX, Durability, Offer, Plan, Target, parse_duration};
+use crate::setup::Setup;
 use crate::trial::{self, Check, closed_loop};
-use crate::{Verdict, default_core, record, report};
+use crate::{Verdict, record, report};
 use clap::Args;
-use shard::topology::CoreId;
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// What can be chosen.
@@ -28,18 +27,8 @@ pub(crate) struct IdleArguments {
     /// Resident bytes of the server per idle connection that are allowed
     #[arg(long, default_value_t = 2048)]
     bytes_max: u32,
-    /// The release binary (default: beside this one)
-    #[arg(long, value_name = "FILE")]
-    ringwatch: Option<PathBuf>,
-    /// Core for the server that is started
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// Core for the generator (default: the last one allowed)
-    #[arg(long)]
-    core: Option<usize>,
-    /// Append figures, machine, date, commit and command as one line
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    setup: Setup,
 }
 
 /// Runs it, and fails unless every connection is answered with 202 and none costs too much.
@@ -48,8 +37,8 @@ pub(crate) fn run(arguments: IdleArguments, live: &Live) -> Result<Verdict, Box<
         Some(text) => (None, Target::parse(text)?),
         None => {
             let ours = Ringwatch {
-                binary: arguments.ringwatch.clone().unwrap_or_else(ringwatch::default_binary),
-                core: Some(CoreId(arguments.server_core)),
+                binary: arguments.setup.binary(),
+                core: Some(arguments.setup.server_core()),
                 durability: Some(Durability::Written),
                 data_parent: None,
                 sets: Vec::new(),
@@ -62,7 +51,7 @@ pub(crate) fn run(arguments: IdleArguments, live: &Live) -> Result<Verdict, Box<
     let subjects = Subjects {
         pids: peer.iter().map(|peer| peer.pid()).collect(),
         server_cores: Vec::new(),
-        generator_core: arguments.core.or_else(default_core),
+        generator_core: arguments.setup.generator_core(),
     };
     let plan = Plan {
         offer: Offer::Once,
@@ -72,7 +61,7 @@ pub(crate) fn run(arguments: IdleArguments, live: &Live) -> Result<Verdict, Box<
     };
     let figures = trial::run(&Plan { target, ..plan.clone() }, live, Check::Stored)?;
     print!("{}", report::text(&plan, &figures));
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.setup.json {
         record::append(file, &figures)?;
     }
     let faults = faults(&figures, arguments.connections, arguments.bytes_max);

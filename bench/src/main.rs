@@ -21,6 +21,7 @@ mod metrics_page;
 mod trial;
 
 mod peer;
+mod setup;
 
 mod compare;
 mod first_result;
@@ -113,9 +114,4 @@ fn stop_on_signal(live: &Arc<Live>) {
         signals.wait();
         std::process::exit(1);
     });
-}
-
-/// The generator's core when none is named: the last one allowed.
-fn default_core() -> Option<usize> {
-    shard::topology::discover().ok()?.allowed.last().map(|core| core.0)
 }

@@ -12,15 +12,15 @@ use crate::load::{self, Live};
 use crate::measure::{Subjects, process};
 use crate::metrics_page::MetricsPage;
 use crate::peer::Peer;
-use crate::peer::ringwatch::{self, Ringwatch};
+use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{BATCH_MAX, CONNECTIONS_MAX, Durability, Offer, Plan, SERIES_MAX};
+use crate::setup::Setup;
 use crate::table::{Table, figure, thousands};
 use crate::trial::closed_loop;
-use crate::{Verdict, default_core, record};
+use crate::{Verdict, record};
 use clap::Args;
 use serde::Serialize;
 use shard::clock;
-use shard::topology::CoreId;
 use std::error::Error;
 use std::fs;
 use std::io::IsTerminal;
@@ -51,24 +51,14 @@ pub(crate) struct ReplayArguments {
     /// Label sets per connection
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=SERIES_MAX as i64))]
     series: u32,
-    /// The release binary (default: beside this one)
-    #[arg(long, value_name = "FILE")]
-    ringwatch: Option<PathBuf>,
     /// Where its data goes while it runs
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     data_parent: PathBuf,
     /// Further settings for it
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Core for the server
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// Core for the generator (default: the last one allowed)
-    #[arg(long)]
-    core: Option<usize>,
-    /// Append all rounds, machine, date, commit and command as one line
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    setup: Setup,
 }
 
 /// What came of it.
@@ -122,16 +112,14 @@ const BANNER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Fills, kills and starts, and fails when a sample is missing or the median round is too slow.
 pub(crate) fn run(arguments: ReplayArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
-    let core = arguments.core.or_else(default_core);
-    if core == Some(arguments.server_core) {
-        return Err("generator and server would share a core: choose another --core or --server-core".into());
-    }
+    let core = arguments.setup.generator_core();
+    arguments.setup.cores_apart()?;
     let memory_bytes = MEMORY_BYTES_MIN.max(arguments.samples * MEMORY_BYTES_PER_SAMPLE);
     let settings =
         ["storage.flush_interval=1d".to_owned(), format!("memory_bytes_max={}MiB", memory_bytes >> 20)];
     let ours = Ringwatch {
-        binary: arguments.ringwatch.clone().unwrap_or_else(ringwatch::default_binary),
-        core: Some(CoreId(arguments.server_core)),
+        binary: arguments.setup.binary(),
+        core: Some(arguments.setup.server_core()),
         durability: Some(Durability::Written),
         data_parent: Some(arguments.data_parent.clone()),
         sets: settings.into_iter().chain(arguments.sets.iter().cloned()).collect(),
@@ -182,7 +170,7 @@ pub(crate) fn run(arguments: ReplayArguments, live: &Live) -> Result<Verdict, Bo
         rounds,
     };
     print!("{}", table(&replays));
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.setup.json {
         record::append(file, &replays)?;
     }
     let is_too_slow = replays.samples_per_s.is_none_or(|rate| rate < arguments.at_least);
@@ -193,8 +181,11 @@ pub(crate) fn run(arguments: ReplayArguments, live: &Live) -> Result<Verdict, Bo
 }
 
 fn plan(arguments: &ReplayArguments, peer: &Peer, core: Option<usize>) -> Plan {
-    let subjects =
-        Subjects { pids: vec![peer.pid()], server_cores: vec![arguments.server_core], generator_core: core };
+    let subjects = Subjects {
+        pids: vec![peer.pid()],
+        server_cores: vec![arguments.setup.server_core().0],
+        generator_core: core,
+    };
     Plan {
         offer: Offer::Accepted { requests: arguments.samples.div_ceil(u64::from(arguments.batch)) },
         warmup: Duration::ZERO,

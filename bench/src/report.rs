@@ -79,8 +79,39 @@ fn is_expected(status: u16) -> bool {
     matches!(status, 200..=299 | 429 | 503 | 507)
 }
 
+/// Whether so many arrivals were not sent that the figures are those of another, lower rate: 0.1 % and more.
+pub(crate) fn is_rate_missed(figures: &Figures) -> bool {
+    is_missed(figures.arrivals_unsent, figures.statuses.values().sum())
+}
+
+fn is_missed(unsent: u64, answered: u64) -> bool {
+    unsent > 0 && unsent.saturating_mul(1_000) >= unsent.saturating_add(answered)
+}
+
 /// Whether the run as such failed, whatever its figures.
 pub(crate) fn is_failure(figures: &Figures) -> bool {
     let accepted = figures.statuses.iter().any(|(status, count)| (200..300).contains(status) && *count > 0);
-    figures.levels_missed > 0 || !accepted || figures.statuses.keys().any(|status| !is_expected(*status))
+    is_rate_missed(figures)
+        || figures.levels_missed > 0
+        || !accepted
+        || figures.statuses.keys().any(|status| !is_expected(*status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_arrival_in_a_thousand_that_was_not_sent_is_one_too_many() {
+        for (unsent, answered, expected) in [
+            (0, 0, false),
+            (0, 1_000, false),
+            (1, 1_000, false),
+            (1, 999, true),
+            (5, 0, true),
+            (u64::MAX, 1, true),
+        ] {
+            assert_eq!(is_missed(unsent, answered), expected, "{unsent} of {answered}");
+        }
+    }
 }

@@ -5,8 +5,9 @@ use crate::measure::Subjects;
 use crate::plan::{
     BATCH_MAX, CONNECTIONS_MAX, Durability, Offer, Plan, RATE_MAX, SERIES_MAX, Target, parse_duration,
 };
+use crate::setup::default_core;
 use crate::trial::{self, Check, TrialError, metric_name};
-use crate::{Verdict, default_core, record, report};
+use crate::{Verdict, record, report};
 use clap::Args;
 use std::error::Error;
 use std::io::IsTerminal;
@@ -102,6 +103,12 @@ pub(crate) fn run(arguments: RunArguments, live: &Live) -> Result<Verdict, Box<d
     print!("{}", report::text(&plan, &figures));
     for warning in report::warnings(&figures) {
         println!("warning: {warning}");
+    }
+    if report::is_rate_missed(&figures) {
+        println!(
+            "rate FAILED: {} arrivals were not sent, more than one in a thousand",
+            figures.arrivals_unsent
+        );
     }
     match &check_failed {
         Some(cause) => println!("check FAILED: {cause}"),

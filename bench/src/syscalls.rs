@@ -7,17 +7,16 @@ use crate::load::{self, Live, Outcome};
 use crate::measure::{Subjects, process};
 use crate::metrics_page::MetricsPage;
 use crate::peer::Peer;
-use crate::peer::ringwatch::{self, Ringwatch};
+use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{CONNECTIONS_MAX, Durability, Plan, parse_duration};
+use crate::setup::Setup;
 use crate::table::{Table, figure, percent};
 use crate::trial::closed_loop;
-use crate::{Verdict, default_core, record};
+use crate::{Verdict, record};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use shard::topology::CoreId;
 use std::collections::VecDeque;
 use std::error::Error;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -62,18 +61,8 @@ pub(crate) struct SyscallsArguments {
     /// Level of durability
     #[arg(long, value_enum, default_value = "written")]
     durability: Durability,
-    /// The release binary (default: beside this one)
-    #[arg(long, value_name = "FILE")]
-    ringwatch: Option<PathBuf>,
-    /// Core for the server
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// Core for the generator (default: the last one allowed)
-    #[arg(long)]
-    core: Option<usize>,
-    /// Append what each way found, machine, date, commit and command as one line
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    setup: Setup,
 }
 
 /// What one way found.
@@ -105,8 +94,8 @@ const ATTACH_PATIENCE: Duration = Duration::from_secs(3);
 /// Counts, and fails when a way finds more than allowed or none works.
 pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
     let peer = Ringwatch {
-        binary: arguments.ringwatch.clone().unwrap_or_else(ringwatch::default_binary),
-        core: Some(CoreId(arguments.server_core)),
+        binary: arguments.setup.binary(),
+        core: Some(arguments.setup.server_core()),
         durability: Some(arguments.durability),
         data_parent: None,
         sets: Vec::new(),
@@ -118,8 +107,8 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
     while let Some(by) = ways.pop_front() {
         let subjects = Subjects {
             pids: vec![peer.pid()],
-            server_cores: vec![arguments.server_core],
-            generator_core: arguments.core.or_else(default_core),
+            server_cores: vec![arguments.setup.server_core().0],
+            generator_core: arguments.setup.generator_core(),
         };
         let plan = Plan {
             warmup: Duration::from_secs(1),
@@ -156,7 +145,7 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
     if findings.is_empty() {
         return Err("no way to count worked here".into());
     }
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.setup.json {
         record::append(file, &findings)?;
     }
     let is_exceeded = findings.iter().any(|finding| finding.calls_per_request > arguments.at_most);
