@@ -9,6 +9,7 @@
 
 mod connection;
 mod exchange;
+mod gate;
 mod intake;
 mod wal;
 
@@ -21,6 +22,8 @@ mod withheld;
 mod tests;
 
 pub use exchange::{LargeBatch, LargeBody, Now};
+pub use gate::BATCHES_PENDING_MAX;
+pub use intake::RING_PLACES_KEPT;
 pub use reply::Reply;
 pub use wal::Wal;
 
@@ -30,6 +33,7 @@ use crate::fan_in::QueryError;
 use crate::message::{ToLoop, ToStore};
 use crate::shared::{LATENCY_QUANTILES, Shared};
 use exchange::Exchange;
+use gate::BATCHES_PENDING_LOW;
 use hdrhistogram::Histogram;
 use intake::Intake;
 use reply::Renderer;
@@ -149,6 +153,7 @@ impl Front {
                 }
             }
             self.look_again();
+            self.let_in();
             if let Some(conn) = self.exchange.take_large() {
                 self.resume(conn);
             }
@@ -170,12 +175,15 @@ impl Front {
     fn wait(&mut self) -> io::Result<()> {
         let nearest =
             self.handover_at.iter().flatten().copied().chain(self.file_retry_at).chain(self.next_sync_at());
+        let nearest = nearest.chain(self.exchange.gate.refuses_at());
         let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000)).min();
         let nearest = nearest.map_or(self.second_at, |at| at.min(self.second_at));
         let bell = &self.shared.loop_bells[self.index];
         bell.prepare_sleep();
         let wait = if !self.inbox.is_empty()
             || self.exchange.has_large()
+            || self.exchange.has_held()
+            || self.exchange.gate_would_open()
             || !self.exchange.look_again.is_empty()
             || (self.shared.is_stopping() && self.stopping_since.is_none())
         {
@@ -245,6 +253,16 @@ impl Front {
         self.exchange.look_again.extend(had);
     }
 
+    /// Goes on with samples that waited for the executors, longest first, as far as one turn goes.
+    fn let_in(&mut self) {
+        while !self.exchange.is_full()
+            && let Some(conn) = self.exchange.let_in()
+        {
+            self.resume(conn);
+        }
+        self.exchange.all_let_in();
+    }
+
     /// Closes the connections whose clients will send no more and are owed nothing. Requests that came before
     /// the end and are held back, behind a query or unread answers, are looked at first; half a request never
     /// becomes a whole one. Only when all events of the turn are taken: `Drained` may be among them.
@@ -303,6 +321,7 @@ impl Front {
         exchange.intake.publish(counters, |owner| {
             handovers[owner].get_or_insert(handover_at);
         });
+        self.exchange.step_gate();
         self.send_questions();
         self.send_replies();
         self.ask_for_files();
@@ -392,7 +411,7 @@ impl Front {
         let now = self.exchange.now.nanos;
         let outbox = &mut self.exchange.intake.outbox;
         for (owner, at) in self.handover_at.iter_mut().enumerate() {
-            if at.is_some_and(|at| at <= now) || (at.is_some() && outbox.half_full(owner)) {
+            if at.is_some_and(|at| at <= now) || (at.is_some() && outbox.holds(owner, BATCHES_PENDING_LOW)) {
                 *at = None;
                 outbox.ring_bell(owner);
             }

@@ -17,7 +17,7 @@ pub use error::LaunchError;
 use store_start::StoreStart;
 
 use crate::config::Config;
-use crate::front::{Front, FrontParts, Wal};
+use crate::front::{BATCHES_PENDING_MAX, Front, FrontParts, RING_PLACES_KEPT, Wal};
 use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::reshard::{self};
@@ -43,12 +43,12 @@ use storage::journal::{self, JournalLimits, Recovered, Writer, recover};
 use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest};
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
 
-/// Batches that may wait for one executor, over the rings of all loops: at one batch a turn and 10,000 turns a
-/// second, half a second in which a query does not yield. Rings grow with the square of the shards, so each has
-/// its part of this, within bounds.
-const STORE_PLACES: usize = 16 * 1024;
-const STORE_RING_PLACES_MIN: usize = 256;
-const STORE_RING_PLACES_MAX: usize = 8 * 1024;
+/// Values that may wait in a ring from a loop to an executor, besides queries: the loop takes no samples from
+/// [`BATCHES_PENDING_MAX`] on, and leaves some places to questions and to the journal; the rest is for large bodies
+/// and for a turn that goes on in a new file. Rings grow with the square of the shards, so they are no larger.
+const STORE_RING_PLACES: usize = 192;
+const _: () =
+    assert!(BATCHES_PENDING_MAX + RING_PLACES_KEPT < STORE_RING_PLACES, "a turn needs more than one");
 /// Answers, spent shares and requests that may wait for one loop.
 const LOOP_RING_PLACES: usize = 2048;
 /// Bytes glommio may keep for file operations, per executor; they count as locked memory.
@@ -310,7 +310,7 @@ fn lay_meshes(shared: &Shared) -> Vec<Ends> {
     let shards = shared.shard_count();
     // Both an ask and a partial of every query that may be out, and room for rules and switches.
     let peer_places = 2 * shared.config.query_concurrency * shards + 64;
-    let store_ring_places = (STORE_PLACES / shards).clamp(STORE_RING_PLACES_MIN, STORE_RING_PLACES_MAX);
+    let store_ring_places = STORE_RING_PLACES + shared.config.query_concurrency;
     let (to_store, from_loops) = mesh(shards, &shared.store_bells, store_ring_places);
     let (to_loop, from_stores) = mesh(shards, &shared.loop_bells, LOOP_RING_PLACES);
     let (to_peer, from_peers) = mesh(shards, &shared.store_bells, peer_places);

@@ -27,6 +27,8 @@ pub enum ToStore {
     Position { position: JournalPosition, stamp: Stamp },
     /// The loop will need this journal file soon.
     PrepareJournal { next: NextFile, stamp: Stamp },
+    /// The loop takes no samples until the executor has come as far as this; then its bell is to be rung.
+    WakeLoop { stamp: Stamp },
     /// The loop has stopped with its journal synced so far; nothing follows.
     Stopped { position: JournalPosition, stamp: Stamp },
 }
@@ -40,6 +42,7 @@ impl ToStore {
             | ToStore::Decode { stamp, .. }
             | ToStore::Position { stamp, .. }
             | ToStore::PrepareJournal { stamp, .. }
+            | ToStore::WakeLoop { stamp }
             | ToStore::Stopped { stamp, .. } => *stamp,
         }
     }

@@ -27,6 +27,9 @@ const METRICS: &[Metric] = &[
         &s.front.overload_refusals
     }),
     counter("http_timeouts_total", "Requests that came too slowly.", |s| &s.front.timeouts),
+    counter("loop_pauses_total", "Times that samples waited for an executor to catch up.", |s| {
+        &s.front.pauses
+    }),
     gauge("http_connections", "Open connections.", |s| &s.front.connections),
     counter("http_connections_total", "Connections accepted.", |s| &s.front.connections_accepted),
     counter("loop_enters_total", "System calls of the I/O loop's ring.", |s| &s.front.enters),
@@ -87,6 +90,17 @@ pub fn text(shared: &Shared) -> String {
             let value = (metric.of)(counters).get();
             line(&mut page, metric.name, format_args!("{{shard=\"{shard}\"}} {value}"));
         }
+    }
+    let paused = "loop_paused_seconds_total";
+    head(
+        &mut page,
+        paused,
+        "counter",
+        "How long samples waited for executors to catch up, refusals not counted.",
+    );
+    for (shard, counters) in shared.shards.iter().enumerate() {
+        let seconds = counters.front.paused_nanos.get() as f64 / 1e9;
+        line(&mut page, paused, format_args!("{{shard=\"{shard}\"}} {seconds}"));
     }
     let latency = "http_request_duration_seconds";
     head(

@@ -180,6 +180,9 @@ impl Service {
                     }
                 }
                 ToStore::PrepareJournal { next, .. } => jobs.push(Job::PrepareJournal { from, next }),
+                ToStore::WakeLoop { .. } => {
+                    self.shared.loop_bells[from].ring();
+                }
                 ToStore::Stopped { position, .. } => {
                     self.stopped_at[from] = Some(position);
                     self.flush.loop_stopped();

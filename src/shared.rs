@@ -207,6 +207,8 @@ pub struct FrontCounters {
     pub validation_errors: Counter,
     pub overload_refusals: Counter,
     pub timeouts: Counter,
+    pub pauses: Counter,
+    pub paused_nanos: Counter,
     pub connections: Counter,
     pub connections_accepted: Counter,
     pub enters: Counter,

@@ -79,14 +79,15 @@ impl<T> Outbox<T> {
         self.bells[receiver].ring()
     }
 
-    /// Whether at least half the places to `receiver` are in use, staged values included: time to wake it.
+    /// Whether at least `values` places to `receiver` are in use, staged values included. Looks at the receiver's
+    /// cache line only if the last look does not say no.
     ///
     /// # Panics
     /// If there is no such receiver.
-    pub fn half_full(&mut self, receiver: usize) -> bool {
+    pub fn holds(&mut self, receiver: usize, values: usize) -> bool {
         let producer = &mut self.producers[receiver];
-        let half = producer.capacity() / 2;
-        !producer.has_free(half + 1)
+        let free_below = (producer.capacity() + 1).saturating_sub(values);
+        !producer.has_free(free_below)
     }
 }
 
@@ -100,14 +101,6 @@ impl<T> Inbox<T> {
     /// Senders of the mesh.
     pub fn senders(&self) -> usize {
         self.consumers.len()
-    }
-
-    /// The ring from `sender`.
-    ///
-    /// # Panics
-    /// If there is no such sender, which is a mistake of the caller.
-    pub fn from(&mut self, sender: usize) -> &mut Consumer<T> {
-        &mut self.consumers[sender]
     }
 
     /// Whether nothing published is left in any ring, as of now; a sleeper's last look.
@@ -183,7 +176,7 @@ mod tests {
         assert_eq!(below_seven, [(0, 1), (2, 2), (2, 3), (0, 5), (2, 5), (0, 6)]);
         assert_eq!(inbox.pop_earliest(|stamp| *stamp, &7), None);
         assert_eq!(inbox.pop_earliest(|stamp| *stamp, &8), Some((2, 7)));
-        assert_eq!(inbox.from(0).peek(), Some(&30));
+        assert_eq!(inbox.pop(), Some((0, 30)), "it stayed");
     }
 
     /// One call does all three steps, behind what was staged; without a place it does none of them.
@@ -211,16 +204,20 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_places_in_use_is_half_full() {
+    fn a_ring_says_whether_it_holds_so_many_values() {
         let (mut outboxes, mut inboxes) = mesh(1, &bells(1), 4);
         let outbox = &mut outboxes[0];
         outbox.to(0).push(0).unwrap();
-        assert!(!outbox.half_full(0));
+        assert!(outbox.holds(0, 1) && !outbox.holds(0, 2));
         outbox.to(0).push(1).unwrap();
-        assert!(outbox.half_full(0), "a staged value counts");
+        assert!(outbox.holds(0, 2), "a staged value counts");
         outbox.publish_all();
         assert_eq!(inboxes[0].pop(), Some((0, 0)));
-        assert!(!outboxes[0].half_full(0));
+        assert!(outboxes[0].holds(0, 1) && !outboxes[0].holds(0, 2));
+        for value in 2..5 {
+            outboxes[0].to(0).push(value).unwrap();
+        }
+        assert!(outboxes[0].holds(0, 4) && !outboxes[0].holds(0, 5), "full, and never more than that");
     }
 
     /// The ends move into their threads, and the receiver's one bell serves all its senders.

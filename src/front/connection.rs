@@ -26,6 +26,8 @@ pub struct Connection {
     pub withheld: u16,
     /// A query or a large body is out; what follows on the connection waits for its answer.
     pub asked: Option<Box<Asked>>,
+    /// It stands in the line of those whose samples wait for the executors.
+    pub held: bool,
     /// The client has sent its last byte; the connection ends when nothing is owed.
     pub ended: bool,
     /// The last answer is on its way; nothing more is read.
@@ -76,14 +78,15 @@ impl Connection {
             active_s: now_s,
             withheld: 0,
             asked: None,
+            held: false,
             ended: false,
             closing: false,
             paused: false,
         }
     }
 
-    /// Whether its next request has to wait for the answer to an earlier one.
+    /// Whether its next request has to wait, for the answer to an earlier one or for the executors.
     pub fn waits(&self) -> bool {
-        self.asked.is_some() || self.closing || self.withheld >= WITHHELD_ANSWERS_MAX
+        self.asked.is_some() || self.held || self.closing || self.withheld >= WITHHELD_ANSWERS_MAX
     }
 }

@@ -3,14 +3,17 @@
 //!
 //! Always: per connection, answers leave in the order of the requests. So an answer that waits for the
 //! journal holds back those behind it, and a query holds back the parsing of what follows it.
-//! Read next: `exchange/large.rs` for bodies that take several turns.
+//! Read next: `exchange/large.rs` for bodies that take several turns, `exchange/held.rs` for those that wait for
+//! the executors.
 //! Not here: when a reply may go (`front.rs`), how it looks (`reply.rs`), how a body is taken (`intake.rs`).
 
+mod held;
 mod large;
 
 pub use large::{LargeBatch, LargeBody};
 
 use super::connection::{Asked, Connection, Unfinished};
+use super::gate::Gate;
 use super::intake::Intake;
 use super::reply::{LogEntry, Payload, Reply};
 use super::withheld::Pending;
@@ -20,6 +23,7 @@ use crate::config::Durability;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::Shared;
+use held::may_carry_samples;
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, Request};
 use ingest::TimeBounds;
 use large::LARGE_BODY_BYTES;
@@ -74,6 +78,12 @@ pub struct Exchange {
     /// Large batches that are being taken, with the rows that have been.
     large: VecDeque<(ConnId, Box<LargeBatch>, usize)>,
     handed_over_bytes: usize,
+    /// Whether samples are taken just now.
+    pub gate: Gate,
+    /// Connections whose next request has samples and waits for that, longest first.
+    held: VecDeque<ConnId>,
+    /// One of them has its turn.
+    letting_in: bool,
     shared: Arc<Shared>,
     index: usize,
     /// Bytes of messages that are not whole, and of requests that wait, on all connections.
@@ -128,6 +138,9 @@ impl Exchange {
             large_bodies: Vec::new(),
             large: VecDeque::new(),
             handed_over_bytes: 0,
+            gate: Gate::default(),
+            held: VecDeque::new(),
+            letting_in: false,
             pauses: Vec::new(),
             look_again: Vec::new(),
             asked: 0,
@@ -155,6 +168,7 @@ impl Exchange {
             oldest: config.oldest_ms(now.unix_ms),
             newest: now.unix_ms + config.ingest_future_max.as_millis() as i64,
         };
+        self.step_gate();
     }
 
     /// A connection was accepted.
@@ -270,6 +284,10 @@ impl Exchange {
     fn converse(&mut self, id: ConnId, bytes: &mut [u8], unfinished: &mut Unfinished) -> usize {
         let mut used = 0;
         while used < bytes.len() {
+            if self.holds_back() && may_carry_samples(&bytes[used..]) {
+                self.hold(id);
+                break;
+            }
             let decoded = unfinished.decoder.decode(&mut bytes[used..], &self.limits);
             match decoded {
                 Ok(Decoded::Request { request, consumed }) => {
@@ -319,6 +337,9 @@ impl Exchange {
         let route = api::route(request.method, request.path);
         let any_origin = api::any_origin(request.method, &route);
         let (payload, level) = match route {
+            Ok(Route::Ingest) if self.gate == Gate::Refusing => {
+                self.payload_of(Err(IntakeError::Overloaded), Durability::Memory)
+            }
             Ok(Route::Ingest) => match self.terms(&request) {
                 Ok(terms) => match self.ingest(id, request.body, &terms) {
                     Some(decided) => decided,

@@ -17,7 +17,7 @@ impl Front {
         let lingered = self.stopping_since.is_some_and(|since| now - since > LINGER_NANOS);
         let mut owing = false;
         for connection in self.exchange.open_connections() {
-            let owed = connection.withheld > 0 || connection.asked.is_some();
+            let owed = connection.withheld > 0 || connection.asked.is_some() || connection.held;
             owing |= owed;
             if !owed && !connection.closing {
                 self.idle.push(connection.id);

@@ -23,7 +23,7 @@ const SPARE_SHARES_MAX: usize = 64;
 const SPARE_SHARE_SAMPLES_MAX: usize = 64 * 1024;
 
 /// Places of a ring that samples leave to questions and to the journal's own messages.
-const RING_PLACES_KEPT: usize = 64;
+pub const RING_PLACES_KEPT: usize = 64;
 
 /// What a body became.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Goal: a loop whose journal fails answers every request once, in order, and goes on with the next file.
+//! Goal: a loop whose journal fails answers every request once, in order, and goes on with the next file; a loop
+//! whose executor falls behind lets samples wait, and nothing else, and refuses them in the end.
 //! Method: a true loop on its thread, with true sockets; the test plays its executor. The journal's first file is a
 //! device of the kernel: `/dev/full` refuses every write, `/dev/null` takes them and refuses every sync.
 
@@ -81,6 +82,30 @@ impl Rig {
                 None => std::thread::yield_now(),
             }
         }
+    }
+
+    /// Takes everything that lies in the ring, as an executor does; says whether the loop asked to be woken.
+    fn catch_up(&mut self) -> bool {
+        let mut asked = false;
+        while let Some((_, message)) = self.inbox.pop() {
+            asked |= matches!(message, ToStore::WakeLoop { .. });
+        }
+        if asked {
+            self.shared.loop_bells[0].ring();
+        }
+        asked
+    }
+
+    /// Posts one body after the other, each a turn of its own, until the loop takes no more.
+    fn fill(&self, client: &mut Client) {
+        for _ in 0..BATCHES_PENDING_MAX {
+            client.send(post("written", BODY)).unwrap();
+            assert_eq!(client.answer().status, 202, "below the bound nothing is refused");
+        }
+    }
+
+    fn counters(&self) -> &crate::shared::FrontCounters {
+        &self.shared.shards[0].front
     }
 
     /// Gives the loop the file that it asks for, a true one; returns the samples handed over before it asked.
@@ -202,4 +227,82 @@ fn a_large_body_is_refused_as_a_whole_when_rows_of_it_are_lost() {
     rig.give_file();
     client.send(post("written", BODY)).unwrap();
     assert_eq!(client.answer().status, 202);
+}
+
+/// Method: the executor takes nothing. As many turns as may be pending are accepted; the samples after them wait,
+/// other requests do not, and since no room comes the samples are refused.
+#[test]
+fn samples_beyond_the_bound_wait_and_are_refused_when_no_room_comes() {
+    let mut rig = Rig::start(None);
+    let (mut sender, mut reader) = (rig.client(), rig.client());
+    rig.fill(&mut sender);
+    let held = [post("written", BODY), get("/-/healthy"), post("written", BODY)];
+    sender.send(held.concat()).unwrap();
+    reader.send(get("/-/healthy") + &get("/health") + &post("written", BODY)).unwrap();
+    assert_eq!(statuses(&mut reader, 2), [200, 200]);
+    assert_come_back(&reader.answer(), 503);
+    assert_come_back(&sender.answer(), 503);
+    assert_eq!(sender.answer().body, "ringwatch is up\n", "order within a connection");
+    assert_come_back(&sender.answer(), 503);
+    assert_eq!(rig.counters().pauses.get(), 1);
+    assert_eq!(rig.counters().overload_refusals.get(), 3);
+    assert!(
+        rig.counters().paused_nanos.get() >= gate::PAUSE_NANOS_MAX,
+        "they were refused only after the pause"
+    );
+
+    assert!(rig.catch_up());
+    sender.send(post("written", BODY)).unwrap();
+    assert_eq!(sender.answer().status, 202);
+}
+
+/// Method: samples are sent to a loop that waits for its executor, which then takes everything. Should the test
+/// be kept from its processor for the whole pause, the samples were refused: then it tries again.
+#[test]
+fn samples_that_waited_are_taken_in_their_order_when_the_executor_has_caught_up() {
+    let mut rig = Rig::start(None);
+    let mut sender = rig.client();
+    let mut first = rig.client();
+    let mut second = rig.client();
+    for _ in 0..100 {
+        rig.fill(&mut sender);
+        let pauses = rig.counters().pauses.get();
+        first.send(post("written", BODY).repeat(3)).unwrap();
+        second.send(post("written", BODY)).unwrap();
+        // Once this is answered the loop has seen the others.
+        sender.send(get("/-/healthy")).unwrap();
+        assert_eq!(sender.answer().status, 200);
+        while !rig.catch_up() {
+            std::thread::yield_now();
+        }
+        let told = [statuses(&mut first, 3), statuses(&mut second, 1)].concat();
+        rig.catch_up();
+        assert_eq!(rig.counters().pauses.get(), pauses);
+        if told == [202; 4] {
+            return;
+        }
+        assert!(told.iter().all(|status| [202, 503].contains(status)), "{told:?}");
+    }
+    panic!("the loop was never woken in time");
+}
+
+/// More than fits a connection's share is not read: the rest stays with the kernel, and all of it is answered.
+#[test]
+fn what_waits_is_bounded_and_every_request_is_answered() {
+    const REQUESTS: usize = 4_000;
+    let mut rig = Rig::start(None);
+    let mut sender = rig.client();
+    rig.fill(&mut sender);
+    let mut client = rig.client();
+    let requests = post("memory", BODY).repeat(REQUESTS);
+    let writer = std::thread::spawn(move || {
+        client.send(requests).unwrap();
+        statuses(&mut client, REQUESTS)
+    });
+    while !writer.is_finished() {
+        rig.catch_up();
+        std::thread::yield_now();
+    }
+    let told = writer.join().unwrap();
+    assert!(told.iter().all(|status| [202, 503].contains(status)));
 }

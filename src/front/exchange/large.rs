@@ -11,6 +11,7 @@ use super::{Exchange, text_of};
 use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
 use crate::front::connection::Asked;
+use crate::front::gate::Gate;
 use crate::front::intake::{Client, check_times};
 use crate::front::reply::Reply;
 use crate::front::withheld::Pending;
@@ -101,6 +102,9 @@ impl Exchange {
     /// A batch that is refused midway (the disk is full, or a ring stays full for seconds) keeps what was taken, as
     /// SPEC §2.1 says of a 503.
     pub fn take_large(&mut self) -> Option<ConnId> {
+        if self.gate.is_shut() {
+            return None;
+        }
         let (id, large, taken) = self.large.pop_front()?;
         let slot = self.connections.get_mut(id.index()).and_then(Option::as_mut)?;
         if slot.id != id {
@@ -118,7 +122,10 @@ impl Exchange {
             None => Client::Peer(&peer_text[..peer_len], &mut slot.memo),
         };
         let end = large.batch.len().min(taken + LARGE_ROWS_PER_TURN);
-        let result = self.intake.take_rows(&large.batch, taken..end, client, self.now);
+        let result = match self.gate {
+            Gate::Open => self.intake.take_rows(&large.batch, taken..end, client, self.now),
+            Gate::Shut { .. } | Gate::Refusing => Err(IntakeError::Overloaded),
+        };
         match result {
             Ok(()) if end < large.batch.len() => {
                 self.large.push_front((id, large, end));
@@ -162,8 +169,13 @@ impl Exchange {
         }
     }
 
-    /// Whether rows of large batches are still to be taken.
+    /// Whether the next rows of a large batch can be taken at once, or the batch be refused; one that is half taken
+    /// waits for the executors.
     pub fn has_large(&self) -> bool {
-        !self.large.is_empty()
+        match self.gate {
+            Gate::Open => !self.large.is_empty(),
+            Gate::Shut { .. } => false,
+            Gate::Refusing => self.large.front().is_some_and(|(_, _, taken)| *taken == 0),
+        }
     }
 }

@@ -1,0 +1,100 @@
+//! Whether samples may come in just now: the choice alone, without rings and clocks.
+//!
+//! ```text
+//! Open      → Shut        an executor has BATCHES_PENDING_MAX values before it
+//! Shut      → Open        every executor is down to BATCHES_PENDING_LOW
+//! Shut      → Refusing    that took longer than PAUSE_NANOS_MAX
+//! Refusing  → Open        every executor is down to BATCHES_PENDING_LOW
+//! ```
+//!
+//! While it is shut the loop leaves requests with samples where they lie, and turns on for everything else; with
+//! nothing else to do it sleeps, and so the executor, which shares its core, gets that. An executor that has come to
+//! the end of its ring rings the loop's bell (`ToStore::WakeLoop`).
+//! Not here: who waits (`exchange/held.rs`).
+
+/// Values in a loop's ring to one executor with which the loop stops taking samples. At saturation a turn takes some
+/// 150 µs and makes one batch for each owner: these are 10 ms of work, and an executor is woken after half of them.
+pub const BATCHES_PENDING_MAX: usize = 64;
+/// How far down it goes on; also with how many values an executor is woken before its time.
+pub const BATCHES_PENDING_LOW: usize = BATCHES_PENDING_MAX / 2;
+/// How long a request waits for that at most, in nanoseconds, before it is refused.
+pub const PAUSE_NANOS_MAX: u64 = 20_000_000;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// Samples are taken.
+    #[default]
+    Open,
+    /// They wait, since that monotonic nanosecond.
+    Shut { since_nanos: u64 },
+    /// They are refused.
+    Refusing,
+}
+
+impl Gate {
+    /// Whether samples wait.
+    pub fn is_shut(self) -> bool {
+        matches!(self, Gate::Shut { .. })
+    }
+
+    /// When waiting turns into refusing, in monotonic nanoseconds.
+    pub fn refuses_at(self) -> Option<u64> {
+        match self {
+            Gate::Shut { since_nanos } => Some(since_nanos + PAUSE_NANOS_MAX),
+            Gate::Open | Gate::Refusing => None,
+        }
+    }
+
+    /// What it is from now on. `holds(n)` says whether any executor has at least `n` values before it.
+    #[must_use]
+    pub fn next(self, now_nanos: u64, mut holds: impl FnMut(usize) -> bool) -> Gate {
+        match self {
+            Gate::Open if holds(BATCHES_PENDING_MAX) => Gate::Shut { since_nanos: now_nanos },
+            Gate::Open => Gate::Open,
+            Gate::Shut { .. } | Gate::Refusing if !holds(BATCHES_PENDING_LOW + 1) => Gate::Open,
+            Gate::Shut { since_nanos } if now_nanos.saturating_sub(since_nanos) < PAUSE_NANOS_MAX => self,
+            Gate::Shut { .. } | Gate::Refusing => Gate::Refusing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(gate: Gate, now_nanos: u64, pending: usize) -> Gate {
+        gate.next(now_nanos, |values| pending >= values)
+    }
+
+    #[test]
+    fn below_the_bound_it_stays_open_and_at_the_bound_it_shuts() {
+        assert_eq!(after(Gate::Open, 5, BATCHES_PENDING_MAX - 1), Gate::Open);
+        assert_eq!(after(Gate::Open, 5, BATCHES_PENDING_MAX), Gate::Shut { since_nanos: 5 });
+    }
+
+    #[test]
+    fn it_opens_again_well_below_the_bound_so_that_it_does_not_flutter() {
+        let shut = Gate::Shut { since_nanos: 5 };
+        assert_eq!(after(shut, 6, BATCHES_PENDING_MAX - 1), shut);
+        assert_eq!(after(shut, 6, BATCHES_PENDING_LOW + 1), shut);
+        assert_eq!(after(shut, 6, BATCHES_PENDING_LOW), Gate::Open);
+    }
+
+    #[test]
+    fn it_refuses_after_twenty_milliseconds_until_there_is_room() {
+        let shut = Gate::Shut { since_nanos: 5 };
+        let at = shut.refuses_at().unwrap();
+        assert_eq!(after(shut, at - 1, BATCHES_PENDING_MAX), shut);
+        assert_eq!(after(shut, at, BATCHES_PENDING_MAX), Gate::Refusing);
+        assert_eq!(after(Gate::Refusing, at + 1, BATCHES_PENDING_MAX), Gate::Refusing);
+        assert_eq!(after(Gate::Refusing, at + 1, BATCHES_PENDING_LOW), Gate::Open);
+    }
+
+    /// A loop that was itself kept from its core looks at the rings before it refuses.
+    #[test]
+    fn room_counts_also_when_it_is_seen_late() {
+        let shut = Gate::Shut { since_nanos: 5 };
+        assert_eq!(after(shut, shut.refuses_at().unwrap() * 2, BATCHES_PENDING_LOW), Gate::Open);
+    }
+}
