@@ -1,19 +1,24 @@
 //! `--access-log`: one line per request, `[2025-09-17 13:45:23] POST /metrics - 202 Accepted - 3ms`.
 //!
-//! Lines of a turn go out in one write. Off costs nothing: then there is no [`AccessLog`].
+//! Lines of a turn go to the console together. Off costs nothing: then there is no [`AccessLog`].
 
+use crate::console::{Console, Lines};
 use crate::front::Reply;
-use std::io::Write as _;
 
-/// The lines of one loop that are not printed yet.
-#[derive(Default)]
+/// The lines of one loop that are not told yet.
 pub struct AccessLog {
+    console: Console,
     lines: String,
     second: String,
     second_of_ms: i64,
 }
 
 impl AccessLog {
+    /// A log that tells its lines there.
+    pub fn new(console: Console) -> AccessLog {
+        AccessLog { console, lines: String::new(), second: String::new(), second_of_ms: 0 }
+    }
+
     /// Adds the line of an answered request.
     pub fn line(&mut self, reply: &Reply, status: u16, now_ms: i64, now_nanos: u64) {
         let Some(log) = &reply.log else { return };
@@ -28,11 +33,10 @@ impl AccessLog {
         self.lines += &format!("[{}] {} - {status} {reason} - {millis}ms\n", self.second, log.request);
     }
 
-    /// Prints what has come together.
+    /// Tells what has come together.
     pub fn flush(&mut self) {
         if !self.lines.is_empty() {
-            // A closed standard output is no reason to stop serving.
-            let _ = std::io::stdout().lock().write_all(self.lines.as_bytes());
+            self.console.tell(Lines::Requests, &self.lines);
             self.lines.clear();
         }
     }

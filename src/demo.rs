@@ -9,6 +9,7 @@ mod client;
 mod readings;
 
 use crate::config::{Config, Sources};
+use crate::console::FLUSH_PATIENCE;
 use crate::launch::{self, Server};
 use crate::log;
 use clap::Args;
@@ -66,7 +67,10 @@ pub fn run(arguments: DemoArguments) -> Outcome<()> {
         feeder.stop();
     }
     server.shared.stop();
-    server.wait_until_stopped()?;
+    let console = server.shared.console.clone();
+    let stopped = server.wait_until_stopped();
+    console.finish(FLUSH_PATIENCE);
+    stopped?;
     result
 }
 

@@ -121,7 +121,7 @@ impl Front {
             inbox,
             exchange: Exchange::new(shared.clone(), index, intake),
             renderer: Renderer::new(now.unix_ms),
-            access_log: shared.config.access_log.then(AccessLog::default),
+            access_log: shared.config.access_log.then(|| AccessLog::new(shared.console.clone())),
             withheld: Withheld::new(),
             sync_began_nanos: 0,
             sync_let_go: 0,

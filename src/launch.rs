@@ -17,6 +17,7 @@ pub use error::LaunchError;
 use store_start::StoreStart;
 
 use crate::config::Config;
+use crate::console::{Console, FLUSH_PATIENCE, Lines};
 use crate::front::{BATCHES_PENDING_MAX, Front, FrontParts, RING_PLACES_KEPT, Wal};
 use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
@@ -88,6 +89,7 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
     let stats_interval = config.stats_interval;
     let server = start(config)?;
     let shared = server.shared.clone();
+    let console = shared.console.clone();
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -109,7 +111,7 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
         .map_err(LaunchError::Os)?;
     let replay_time = server.wait_until_ready()?;
     if !server.shared.is_stopping() {
-        log::say(format_args!("{}", server.banner(replay_time)));
+        console.tell(Lines::Notices, &server.banner(replay_time));
     }
     if let Some(interval) = stats_interval {
         let shared = server.shared.clone();
@@ -118,7 +120,9 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
             .spawn(move || print_stats(&shared, interval))
             .map_err(LaunchError::Os)?;
     }
-    server.wait_until_stopped()?;
+    let stopped = server.wait_until_stopped();
+    console.finish(FLUSH_PATIENCE);
+    stopped?;
     log::info("stopped");
     Ok(())
 }
@@ -126,7 +130,7 @@ pub fn serve(config: Config) -> Result<(), LaunchError> {
 fn print_stats(shared: &Shared, interval: Duration) {
     loop {
         std::thread::sleep(interval);
-        log::say(format_args!("{}\n", stats_line(shared)));
+        shared.console.tell(Lines::Notices, &format!("{}\n", stats_line(shared)));
     }
 }
 
@@ -190,8 +194,9 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     let bells = |_| Bell::new().map_err(LaunchError::Os);
     let loop_bells: Vec<Bell> = (0..shards).map(bells).collect::<Result<_, _>>()?;
     let store_bells: Vec<Bell> = (0..shards).map(bells).collect::<Result<_, _>>()?;
+    let console = Console::start().map_err(LaunchError::Os)?;
     let (failed, failures) = channel();
-    let shared = Arc::new(Shared::new(config, data_dir, &manifest, loop_bells, store_bells));
+    let shared = Arc::new(Shared::new(config, data_dir, console, &manifest, loop_bells, store_bells));
     let mut server = Server {
         shared,
         address,

@@ -1,11 +1,11 @@
 //! Diagnostics: one line per event on standard error, with the time of day.
 //!
-//! What a user asked to see (alerts, access log, statistics, the banner) goes to standard output instead.
+//! What a running server shows its user (alerts, access log, statistics, the banner) goes to `console.rs` instead.
 
 use std::fmt::Display;
 use std::io::Write as _;
 
-/// What a user asked to see, on standard output. A standard output that is gone is no reason to stop serving.
+/// What a command prints, on standard output, waiting for its reader. A standard output that is gone is no reason to stop serving.
 pub fn say(text: std::fmt::Arguments<'_>) {
     let _ = std::io::stdout().lock().write_fmt(text);
 }

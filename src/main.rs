@@ -26,6 +26,7 @@ mod service;
 mod demo;
 
 mod access_log;
+mod console;
 mod log;
 
 use clap::{Args, Parser, Subcommand};

@@ -119,6 +119,9 @@ pub fn text(shared: &Shared) -> String {
         line(&mut page, latency, format_args!("_sum{{shard=\"{shard}\"}} {sum}"));
         line(&mut page, latency, format_args!("_count{{shard=\"{shard}\"}} {}", front.latency_count.get()));
     }
+    let dropped = "console_lines_dropped_total";
+    head(&mut page, dropped, "counter", "Lines left out because standard output was not read.");
+    line(&mut page, dropped, format_args!(" {}", shared.console.lines_dropped()));
     queue_of(&shared.shards, &mut page);
     page
 }

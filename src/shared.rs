@@ -4,6 +4,7 @@
 //! shard's counters, which lie on cache lines of their own.
 
 use crate::config::Config;
+use crate::console::Console;
 use shard::bell::Bell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +23,8 @@ pub struct Shared {
     pub run: u64,
     /// To be divided among memtables, queries and buffers.
     pub memory_bytes_max: u64,
+    /// Where lines for a user go.
+    pub console: Console,
     /// Counters by shard.
     pub shards: Vec<ShardCounters>,
     /// Wakes each loop.
@@ -40,6 +43,7 @@ impl Shared {
     pub fn new(
         config: Config,
         data_dir: PathBuf,
+        console: Console,
         manifest: &Manifest,
         loop_bells: Vec<Bell>,
         store_bells: Vec<Bell>,
@@ -51,6 +55,7 @@ impl Shared {
             shards: (0..loop_bells.len()).map(|_| ShardCounters::new(loop_bells.len())).collect(),
             config,
             data_dir,
+            console,
             run: manifest.run,
             loop_bells,
             store_bells,

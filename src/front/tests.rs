@@ -9,6 +9,7 @@ mod client;
 
 use super::*;
 use crate::config::{Config, Sources};
+use crate::console::Console;
 use client::{Answer, Client};
 use shard::bell::Bell;
 use shard::file::LoopFile;
@@ -41,7 +42,8 @@ impl Rig {
         let config = Config::load(&Sources::default()).unwrap();
         let bells = || vec![Bell::new().unwrap()];
         let manifest = Manifest::new(1);
-        let shared = Arc::new(Shared::new(config, dir.path().into(), &manifest, bells(), bells()));
+        let shared =
+            Arc::new(Shared::new(config, dir.path().into(), Console::default(), &manifest, bells(), bells()));
         shared.executor_is_ready();
         let (mut to_store, mut from_loops) = mesh(1, &shared.store_bells, 256);
         let (mut to_loop, mut from_stores) = mesh(1, &shared.loop_bells, 256);

@@ -12,6 +12,7 @@
 use super::{Shard, rule_file, send_to_peer};
 use crate::adapt::ShardDisk;
 use crate::alerts::{Standing, StateName};
+use crate::console::{Console, Lines};
 use crate::front::Now;
 use crate::log;
 use crate::message::ToPeer;
@@ -30,6 +31,7 @@ const REPORT_AFTER: Duration = Duration::from_millis(50);
 /// All rules, as one shard sees them.
 pub struct Rules {
     rules: Vec<RuleShare>,
+    console: Console,
     future_ms: i64,
     index: usize,
     shards: usize,
@@ -68,7 +70,8 @@ impl Rules {
                 rule: rule.clone(),
             }
         });
-        Rules { rules: rules.collect(), future_ms, index, shards, is_saving: false }
+        let console = shared.console.clone();
+        Rules { rules: rules.collect(), console, future_ms, index, shards, is_saving: false }
     }
 
     /// Takes up where the process was left: windows from the store, states from their files.
@@ -137,7 +140,7 @@ impl Rules {
         for share in &mut self.rules {
             let Some(state) = &mut share.state else { continue };
             if let Some(event) = state.evaluate(now_ms) {
-                log::say(format_args!("{}\n", event.console_line(state.rule())));
+                self.console.tell(Lines::Notices, &format!("{}\n", event.console_line(state.rule())));
                 share.is_unsaved = true;
             }
             firing += u64::from(!matches!(state.state(), State::Inactive));

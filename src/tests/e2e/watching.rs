@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::server::{Server, bare_command, command, poll, signal, wait_child};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use tempfile::tempdir;
@@ -230,4 +231,47 @@ fn what_waits_in_the_queue_is_told_by_health_and_drains() {
     client.post("/metrics", &format!("[{}]", metrics.join(",")));
     poll(|| (client.get("/health").body == r#"{"status":"healthy","queue_size":0}"#).then_some(()));
     assert_eq!(client.get("/percentile?name=a").body, r#"{"p50":1,"count":10000}"#);
+}
+
+/// Method: more lines than the pipe and the queue hold, for a reader that stalls, for ever or until they are sent.
+#[test]
+fn a_standard_output_that_nobody_reads_stops_nothing_and_what_is_left_out_is_told() {
+    const REQUESTS: usize = 600;
+    for stalls_for_ever in [true, false] {
+        let dir = tempdir().unwrap();
+        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let listen = format!("listen={free}");
+        let arguments = ["--set", "shards=1", "--set", &listen, "--access-log"];
+        let mut spawning = command(dir.path(), &arguments);
+        let mut child = spawning.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut client = poll(|| {
+            let mut client = Client::try_connect(free).ok()?;
+            (client.get("/-/ready").status == 200).then_some(client)
+        });
+        let target = format!("/-/healthy?{}", "x".repeat(4_000));
+        for _ in 0..REQUESTS {
+            assert_eq!(client.get(&target).status, 200);
+        }
+        let page = client.get("/metrics").body;
+        let dropped =
+            page.lines().find_map(|line| line.strip_prefix("ringwatch_console_lines_dropped_total "));
+        let dropped: usize = dropped.expect("it is among the metrics").parse().unwrap();
+        assert!((REQUESTS / 2..REQUESTS).contains(&dropped), "{dropped}");
+
+        let mut output = child.stdout.take().unwrap();
+        let reader = (!stalls_for_ever).then(|| std::thread::spawn(move || io::read_to_string(&mut output)));
+        signal(child.id(), "TERM");
+        let ended = poll(|| child.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0), "the end waits for nobody");
+        if let Some(reader) = reader {
+            let printed = reader.join().unwrap().unwrap();
+            // Lines of the ready, of the metrics and perhaps of requests that were let through after those.
+            assert!(printed.matches("GET /-/healthy?x").count() >= REQUESTS - dropped);
+            let reported = io::read_to_string(child.stderr.take().unwrap()).unwrap();
+            let told = reported.split_once("standard output was not read: ").expect(&reported).1;
+            let told: usize = told.split(' ').next().unwrap().parse().unwrap();
+            // The line of the question for metrics may be one of them.
+            assert!((dropped..=dropped + 1).contains(&told), "{told} of {dropped}");
+        }
+    }
 }
