@@ -212,7 +212,7 @@ impl Front {
             Event::EndOfStream { conn } => self.half_closed(conn),
             Event::Closed { conn, .. } => self.exchange.closed(conn),
             Event::Synced { result, .. } => self.synced(result),
-            Event::AcceptFailed { .. } | Event::Woken | Event::TimerFired => {}
+            Event::AcceptFailed { .. } | Event::Woken => {}
             Event::Connected { .. } | Event::ConnectFailed { .. } => {}
         }
     }

@@ -156,8 +156,6 @@ pub enum Event {
     },
     /// The descriptor given to `wake_on` was written to.
     Woken,
-    /// The timer's time has come.
-    TimerFired,
     /// A `sync_data` ended.
     Synced {
         /// As given.
@@ -323,7 +321,6 @@ pub struct Net {
     listening: bool,
     /// Set when the listener is to be closed once its accepts' cancellation is submitted.
     listener_ending: bool,
-    timer: Option<Instant>,
     now: Instant,
     syncs: usize,
     fault: Option<io::Error>,
@@ -372,7 +369,6 @@ impl Net {
             accepts_held: false,
             listening: false,
             listener_ending: false,
-            timer: None,
             now: Instant::now(),
             syncs: 0,
             fault: None,
@@ -422,17 +418,6 @@ impl Net {
     /// The moment of the last turn's return from the kernel: a clock that costs nothing to read.
     pub fn now(&self) -> Instant {
         self.now
-    }
-
-    /// Sets the one timer, in place of an earlier setting: `TimerFired` comes with the first turn that ends at or
-    /// after `at`, and a waiting turn ends for it.
-    pub fn set_timer(&mut self, at: Instant) {
-        self.timer = Some(at);
-    }
-
-    /// Takes the timer's setting back.
-    pub fn clear_timer(&mut self) {
-        self.timer = None;
     }
 
     /// From now on every write of eight bytes to `fd` (an eventfd) ends a waiting turn with `Woken`. The ring reads
@@ -526,7 +511,7 @@ impl Net {
             Wait::Until(at) => Some(at),
             Wait::No | Wait::Block => None,
         };
-        match [until, self.timer, self.sweep_at, self.accept_again_at].into_iter().flatten().min() {
+        match [until, self.sweep_at, self.accept_again_at].into_iter().flatten().min() {
             None => Patience::Forever,
             Some(at) => match at.checked_duration_since(Instant::now()) {
                 Some(time) if !time.is_zero() => Patience::For(time),
@@ -536,10 +521,6 @@ impl Net {
     }
 
     fn pass_deadlines(&mut self) {
-        if self.timer.is_some_and(|at| at <= self.now) {
-            self.timer = None;
-            self.events.push_back(Event::TimerFired);
-        }
         if self.sweep_at.is_some_and(|at| at <= self.now) {
             self.sweep();
         }

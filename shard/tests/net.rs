@@ -653,19 +653,13 @@ fn a_taken_port_is_noticed() {
     assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
 }
 
-/// The timer ends a waiting turn, not early, and once.
+/// A waiting turn ends at the moment it was given, not early, with nothing to tell.
 #[test]
-fn the_timer_fires_once_and_can_be_set_anew() {
+fn a_wait_ends_at_its_moment() {
     let mut net = Net::new(config()).unwrap();
-    net.set_timer(Instant::now() + Duration::from_secs(3600));
     let at = Instant::now() + Duration::from_millis(10);
-    net.set_timer(at);
-    net.turn(Wait::Block).unwrap();
-    assert!(matches!(net.next_event(), Some(Event::TimerFired)));
+    net.turn(Wait::Until(at)).unwrap();
     assert!(net.now() >= at);
-    net.set_timer(Instant::now());
-    net.clear_timer();
-    net.turn(Wait::No).unwrap();
     assert!(net.next_event().is_none());
 }
 

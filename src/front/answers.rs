@@ -12,6 +12,9 @@ use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
 use std::io;
 
+/// A body from this size on goes to the socket as it is: that costs a completion, and no copy.
+const OWNED_BODY_BYTES_MIN: usize = 64 * 1024;
+
 impl Front {
     /// Lets the turn's answers go that may; the others wait for the journal.
     pub(super) fn send_replies(&mut self) {
@@ -40,9 +43,16 @@ impl Front {
         }
     }
 
-    fn send(&mut self, reply: Reply) {
+    fn send(&mut self, mut reply: Reply) {
         let conn = reply.conn;
+        // Of a large one the head alone is copied.
+        let body_goes_apart = !reply.head_only
+            && matches!(&reply.payload, Payload::Body { bytes, .. } if bytes.len() >= OWNED_BODY_BYTES_MIN);
+        reply.head_only |= body_goes_apart;
         self.net.send_with(conn, |out| self.renderer.render(&reply, out));
+        if body_goes_apart && let Payload::Body { bytes, .. } = &mut reply.payload {
+            self.net.send_owned(conn, std::mem::take(bytes));
+        }
         if self.exchange.connection(conn).is_some_and(|connection| connection.ended) {
             self.ended.push(conn);
         }

@@ -10,7 +10,9 @@ mod client;
 use super::*;
 use crate::config::{Config, Sources};
 use crate::console::Console;
+use crate::fan_in::QueryAnswer;
 use client::{Answer, Client};
+use http::Method;
 use shard::bell::Bell;
 use shard::file::LoopFile;
 use shard::mesh::mesh;
@@ -307,4 +309,29 @@ fn what_waits_is_bounded_and_every_request_is_answered() {
     }
     let told = writer.join().unwrap();
     assert!(told.iter().all(|status| [202, 503].contains(status)));
+}
+
+/// A large answer goes to the socket as it is, in its place among small ones; to a `HEAD` its length alone.
+#[test]
+fn a_large_answer_comes_whole_and_in_order() {
+    let mut rig = Rig::start(None);
+    let mut client = rig.client();
+    let large: Vec<u8> = (0..3_000_000).map(|at| b'a' + (at % 23) as u8).collect();
+    let question = get("/query?name=a");
+    let pipeline =
+        [get("/-/healthy"), question.clone(), question.replace("GET", "HEAD"), question, get("/nowhere")];
+    client.send(pipeline.concat()).unwrap();
+    assert_eq!(client.answer().body, "ringwatch is up\n");
+    for method in [Method::Get, Method::Head, Method::Get] {
+        let ToStore::Query { conn, .. } = rig.message() else { panic!("a query goes to the executor") };
+        let answer = Ok(QueryAnswer { body: large.clone() });
+        assert!(rig.loops.send(0, ToLoop::Answer { conn, answer }).is_ok());
+        let answer = client.answer_to(method).unwrap();
+        if method == Method::Head {
+            assert_eq!(answer.header("content-length"), Some("3000000"));
+        } else {
+            assert!(answer.body.as_bytes() == large);
+        }
+    }
+    assert_eq!(client.answer().status, 404);
 }

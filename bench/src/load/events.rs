@@ -46,12 +46,11 @@ impl Load<'_> {
                         self.reconnect_later(client);
                     }
                 }
-                // None of these was asked for: no listener, no bell, no timer, no file, no slow send to wait for.
+                // None of these was asked for: no listener, no bell, no file, no slow send to wait for.
                 Event::Accepted { .. }
                 | Event::AcceptFailed { .. }
                 | Event::Drained { .. }
                 | Event::Woken
-                | Event::TimerFired
                 | Event::Synced { .. } => {}
             }
         }
