@@ -1,7 +1,7 @@
 //! The public face: path → route, and the only table from an error to an HTTP status.
 //!
 //! Always: a refusal carries a JSON body whose `error` is as SPEC §1 words it, `Allow` with a 405, and
-//! `Retry-After` with every 503 and 507.
+//! `Retry-After` with every 429, 503 and 507.
 //! Not here: how a request is carried out (`front/exchange.rs`), what a body means (`ingest`, `query`).
 
 use crate::fan_in::QueryError;
@@ -172,6 +172,10 @@ pub enum IntakeError {
     Stopping,
     /// A ring, or the journal until its next file is ready, is full.
     Overloaded,
+    /// Memory holds no more of these samples, or of their series; why.
+    MemoryFull(String),
+    /// A series would be one more than `storage.series_max`.
+    SeriesLimit { max: u64 },
     /// It is larger than any journal file.
     TooLarge,
     /// The disk has no room for another journal file.
@@ -206,6 +210,13 @@ impl From<IntakeError> for Refusal {
             IntakeError::Starting => come_back(503, "starting: the journal is being replayed", 1),
             IntakeError::Stopping => Refusal { close: true, ..come_back(503, "shutting down", 5) },
             IntakeError::Overloaded => come_back(503, "Server overloaded, try again later", 1),
+            IntakeError::MemoryFull(cause) => {
+                Refusal { detail: Some(cause), ..come_back(503, "memory is full", 5) }
+            }
+            IntakeError::SeriesLimit { max } => Refusal {
+                detail: Some(format!("storage.series_max = {max}; series that are known go on")),
+                ..come_back(429, "series limit reached", 60)
+            },
             IntakeError::TooLarge => Refusal::new(413, "body too large"),
             IntakeError::DiskFull => Refusal {
                 detail: Some(

@@ -72,6 +72,8 @@ pub struct Config {
     pub storage_flush_interval: Duration,
     pub storage_journal_file_bytes: u64,
     pub storage_on_damage: OnDamage,
+    /// No limit when zero.
+    pub storage_series_max: u64,
     pub query_memory_bytes_max: usize,
     pub query_timeout: Duration,
     pub query_concurrency: usize,
@@ -173,6 +175,7 @@ impl Config {
             storage_flush_interval: Duration::ZERO,
             storage_journal_file_bytes: 0,
             storage_on_damage: OnDamage::Stop,
+            storage_series_max: 0,
             query_memory_bytes_max: 0,
             query_timeout: Duration::ZERO,
             query_concurrency: 0,

@@ -7,6 +7,7 @@
 //! Read next: `front/exchange.rs` for requests, `front/intake.rs` for a body's way, `front/wal.rs` for the journal,
 //! `front/answers.rs` and `front/withheld.rs` for the way out and for what a failing journal changes.
 
+mod admission;
 mod connection;
 mod exchange;
 mod gate;
@@ -290,6 +291,12 @@ impl Front {
                 }
                 ToLoop::Spent(share) => self.exchange.intake.recycle(share),
                 ToLoop::AskPosition { executor } => self.position_asks.push((executor, None)),
+                ToLoop::RenewDictionary { dictionary } => {
+                    self.exchange.intake.wal.writer.ask_new_dictionary(dictionary);
+                }
+                ToLoop::Admission { executor, admission } => {
+                    self.exchange.intake.admissions.set(executor, admission);
+                }
                 ToLoop::JournalFile(prepared) => {
                     self.file_retry_at =
                         prepared.is_err().then(|| self.exchange.now.nanos + FILE_RETRY_NANOS);

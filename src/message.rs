@@ -6,7 +6,7 @@
 use crate::api::IntakeError;
 use crate::fan_in::{Inquiry, Part, QueryAnswer, QueryError};
 use crate::front::{LargeBatch, LargeBody};
-use crate::service::Switch;
+use crate::service::{Admission, Switch};
 use alert::WindowPart;
 use model::{Share, Stamp};
 use shard::file::LoopFile;
@@ -25,6 +25,8 @@ pub enum ToStore {
     Decode { conn: ConnId, body: LargeBody, stamp: Stamp },
     /// Answer to [`ToLoop::AskPosition`]: synced up to here, and everything before has been published.
     Position { position: JournalPosition, stamp: Stamp },
+    /// The loop numbers its series by this dictionary now: earlier numbers mean nothing any more.
+    Dictionary { dictionary: u64, stamp: Stamp },
     /// The loop will need this journal file soon.
     PrepareJournal { next: NextFile, stamp: Stamp },
     /// The loop takes no samples until the executor has come as far as this; then its bell is to be rung.
@@ -41,6 +43,7 @@ impl ToStore {
             ToStore::Query { stamp, .. }
             | ToStore::Decode { stamp, .. }
             | ToStore::Position { stamp, .. }
+            | ToStore::Dictionary { stamp, .. }
             | ToStore::PrepareJournal { stamp, .. }
             | ToStore::WakeLoop { stamp }
             | ToStore::Stopped { stamp, .. } => *stamp,
@@ -58,6 +61,10 @@ pub enum ToLoop {
     Spent(Box<Share>),
     /// The executor is about to flush: sync, then say how far the journal is.
     AskPosition { executor: usize },
+    /// The executor would forget series that only this dictionary names: begin a new one.
+    RenewDictionary { dictionary: u64 },
+    /// What that executor takes from now on.
+    Admission { executor: usize, admission: Admission },
     /// The prepared journal file, or why there is none.
     JournalFile(io::Result<(PreparedFile, LoopFile)>),
 }

@@ -26,6 +26,12 @@ const METRICS: &[Metric] = &[
     counter("ingest_overload_refusals_total", "Bodies refused for want of room, disk or readiness.", |s| {
         &s.front.overload_refusals
     }),
+    counter("ingest_memory_refusals_total", "Bodies refused for want of memory.", |s| {
+        &s.front.memory_refusals
+    }),
+    counter("ingest_series_refusals_total", "Bodies refused because storage.series_max was reached.", |s| {
+        &s.front.series_refusals
+    }),
     counter("http_timeouts_total", "Requests that came too slowly.", |s| &s.front.timeouts),
     counter("loop_pauses_total", "Times that samples waited for an executor to catch up.", |s| {
         &s.front.pauses
@@ -62,7 +68,9 @@ const METRICS: &[Metric] = &[
         &s.store.samples_replayed
     }),
     gauge("store_series", "Series in the memtable.", |s| &s.store.series),
-    gauge("store_memtable_bytes", "Memory of the memtable.", |s| &s.store.memtable_bytes),
+    gauge("store_memtable_bytes", "Memory of samples, tables of series and indexes of segments.", |s| {
+        &s.store.memtable_bytes
+    }),
     gauge("store_segments", "Segments read by this shard.", |s| &s.store.segments),
     counter("store_flushes_total", "Memtables written to a segment.", |s| &s.store.flushes),
     counter("store_flush_failures_total", "Flushes that failed and will be tried again.", |s| {

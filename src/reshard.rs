@@ -15,8 +15,8 @@ use storage::manifest::Manifest;
 use storage::segment::SegmentError;
 use storage::store::{Store, StoreOptions};
 
-/// Samples of one old shard in memory before they are flushed.
-const MEMTABLE_BYTES_MAX: usize = 512 << 20;
+/// Samples and series of one old shard in memory; samples are flushed at half of it.
+const MEMORY_BYTES_MAX: usize = 512 << 20;
 
 /// Why the move failed; nothing was switched.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ fn flush_shard(
     new: &mut Manifest,
 ) -> Result<(), ReshardError> {
     let shards = usize::from(old.shards);
-    let options = StoreOptions { memtable_bytes_max: MEMTABLE_BYTES_MAX };
+    let options = StoreOptions { memory_bytes_max: MEMORY_BYTES_MAX };
     let mut store = Store::new(disk.clone(), shard, shards, options, Box::new(|_| 0));
     let from: &[JournalPosition] = &old.positions[shard];
     let mut replay = Replay::open(disk, journals, from).map_err(ReshardError::Replay)?;

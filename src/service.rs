@@ -5,14 +5,16 @@
 //! answered before it began; work that takes long runs as a task of its own class and yields.
 //! Not here: sockets and journals (`front.rs`), how chunks are kept (`storage`).
 //! Read next: `service/select.rs` for a query's share, `service/rules.rs` for alerts, `service/flush.rs` for
-//! the way to a segment, `service/keeper.rs` for the manifest.
+//! the way to a segment, `service/keeper.rs` for the manifest, `service/admission.rs` for the bound of memory.
 
+mod admission;
 mod flush;
 mod keeper;
 mod rule_file;
 mod rules;
 mod select;
 
+pub use admission::{Admission, Admitted};
 pub use flush::prepare;
 pub use keeper::{Keeper, Switch};
 pub use rules::Rules;
@@ -23,6 +25,7 @@ use crate::fan_in::{FanIn, Inquiry, QueryError};
 use crate::front::{LargeBatch, LargeBody, Now};
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::shared::{Shared, StoreCounters};
+use admission::Gate;
 use flush::Flush;
 use ingest::{MetricsDecoder, Shape};
 use model::{Batch, Sample, Share, Stamp};
@@ -35,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::journal::{JournalPosition, NextFile};
 use storage::memtable::Appended;
-use storage::store::Store;
+use storage::store::{Memory, Store};
 
 /// Messages taken from the rings before other tasks get their turn.
 const DRAIN_MESSAGES_MAX: usize = 256;
@@ -77,6 +80,7 @@ pub struct Service {
     rules: Rules,
     fan_in: FanIn,
     flush: Flush,
+    gate: Gate,
     keeper: Option<Keeper>,
     inbox: Inbox<ToStore>,
     loops: Outbox<ToLoop>,
@@ -111,6 +115,7 @@ impl Service {
         let shards = parts.shared.shard_count();
         let shard: Shard = Rc::new(RefCell::new(Service {
             flush: Flush::new(parts.applied),
+            gate: Gate::new(shards),
             shared: parts.shared,
             index: parts.index,
             store: parts.store,
@@ -129,6 +134,9 @@ impl Service {
         }));
         executor::spawn_local(TaskClass::Store, rules::run_clock(shard.clone(), rules_due)).detach();
         executor::spawn_local(TaskClass::Background, flush::run_clock(shard.clone())).detach();
+        shard.borrow_mut().open_gate();
+        shard.borrow().count_segments();
+        admission::settle(&shard);
         let mut jobs = Vec::new();
         loop {
             let drained = shard.borrow_mut().drain(DRAIN_MESSAGES_MAX, &mut jobs);
@@ -139,6 +147,7 @@ impl Service {
                 return Ok(());
             }
             if drained {
+                admission::settle(&shard);
                 executor::yield_now().await;
             } else {
                 waiter.wait(|| shard.borrow().has_mail()).await?;
@@ -179,6 +188,7 @@ impl Service {
                         jobs.push(Job::Flush);
                     }
                 }
+                ToStore::Dictionary { dictionary, .. } => self.store.begin_dictionary(from, dictionary),
                 ToStore::PrepareJournal { next, .. } => jobs.push(Job::PrepareJournal { from, next }),
                 ToStore::WakeLoop { .. } => {
                     self.shared.loop_bells[from].ring();
@@ -195,10 +205,6 @@ impl Service {
             let peak = &self.counters().drain_samples_peak;
             peak.set(peak.get().max(samples));
             self.counters().samples_applied.add(samples);
-            self.count_store();
-            if self.store.wants_flush() {
-                self.begin_flush();
-            }
         }
         while let Some((_, message)) = self.peer_inbox.pop() {
             taken += 1;
@@ -215,8 +221,15 @@ impl Service {
         let mut observe = |watch: u16, sample: Sample, appended: Appended| {
             changed |= rules.observe(watch, sample, appended, now.unix_ms);
         };
+        let arrivals = self.store.arrivals();
         let unknown = self.store.apply(from, &share, &mut observe);
         debug_assert_eq!(unknown, 0, "a loop defines a series before its first sample");
+        self.shared.applied_bytes[self.index][from].add(share.bytes() as u64);
+        let met = self.store.arrivals() - arrivals;
+        self.count_series(i64::from(share.new_series) - met as i64);
+        if met > 0 {
+            self.note_known(&share);
+        }
         if changed {
             self.rules_due.notify();
         }
@@ -227,12 +240,16 @@ impl Service {
         }
     }
 
-    /// Tells what the store holds.
-    fn count_store(&self) {
+    /// Tells what the store holds in memory.
+    fn count_memory(&self, memory: &Memory) {
         let counters = self.counters();
         counters.series.set(self.store.series_count() as u64);
-        counters.memtable_bytes.set(self.store.memtable_bytes() as u64);
-        counters.segments.set(self.store.segments().count() as u64);
+        counters.memtable_bytes.set(memory.bytes() as u64);
+    }
+
+    /// Tells how many segments there are: after a flush, and when retention took some.
+    fn count_segments(&self) {
+        self.counters().segments.set(self.store.segments().count() as u64);
     }
 
     /// Sends one client's question to every executor, this one included.
@@ -275,7 +292,7 @@ impl Service {
             ToPeer::Switched { result } => self.flush.switched(result),
             ToPeer::Dropped { before_ms } => {
                 self.store.drop_segments_before(before_ms);
-                self.count_store();
+                self.count_segments();
             }
             ToPeer::Finished => self.finished_peers += 1,
         }

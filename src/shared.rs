@@ -3,10 +3,17 @@
 //! Always: one writer per counter; readers add up. Nothing here is on the way of a sample but its own
 //! shard's counters, which lie on cache lines of their own.
 
+mod known_series;
+mod series_limit;
+
+pub use known_series::KnownSeries;
+pub use series_limit::SeriesLimit;
+
 use crate::config::Config;
 use crate::console::Console;
 use shard::bell::Bell;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use storage::manifest::Manifest;
 
@@ -25,6 +32,10 @@ pub struct Shared {
     pub memory_bytes_max: u64,
     /// Where lines for a user go.
     pub console: Console,
+    /// Of `storage.series_max`, unless that is off.
+    pub series_limit: Option<Arc<SeriesLimit>>,
+    /// By executor, by loop: bytes of shares that were taken from the ring and applied.
+    pub applied_bytes: Vec<Vec<Counter>>,
     /// Counters by shard.
     pub shards: Vec<ShardCounters>,
     /// Wakes each loop.
@@ -48,11 +59,15 @@ impl Shared {
         loop_bells: Vec<Bell>,
         store_bells: Vec<Bell>,
     ) -> Shared {
+        let shards = loop_bells.len();
+        let series_limit = config.storage_series_max;
         let machine = || shard::memory::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN) / 4 * 3;
         Shared {
             memory_bytes_max: config.memory_bytes_max.unwrap_or_else(machine),
             next_segment: AtomicU64::new(manifest.next_segment),
-            shards: (0..loop_bells.len()).map(|_| ShardCounters::new(loop_bells.len())).collect(),
+            series_limit: (series_limit > 0).then(|| Arc::new(SeriesLimit::new(series_limit, shards))),
+            applied_bytes: (0..shards).map(|_| (0..shards).map(|_| Counter::default()).collect()).collect(),
+            shards: (0..shards).map(|_| ShardCounters::new(shards)).collect(),
             config,
             data_dir,
             console,
@@ -64,6 +79,23 @@ impl Shared {
             stopping: AtomicBool::new(false),
             skip_flush: AtomicBool::new(false),
         }
+    }
+
+    /// Bytes for samples and series in memory, per executor: half of the budget in all.
+    pub fn store_bytes_max(&self) -> usize {
+        (self.memory_bytes_max / 2) as usize / self.shard_count()
+    }
+
+    /// Bytes of memory for the dictionary of one loop: an eighth of the budget in all.
+    pub fn dictionary_bytes_max(&self) -> usize {
+        (self.memory_bytes_max / 8) as usize / self.shard_count()
+    }
+
+    /// Bytes of shares from one loop that may wait for one executor: an eighth of the budget in all. One turn's
+    /// share comes on top.
+    pub fn ring_bytes_max(&self) -> u64 {
+        let shards = self.shard_count() as u64;
+        (self.memory_bytes_max / 8 / (shards * shards)).max(256 * 1024)
     }
 
     /// An id that no segment of this directory has or had.
@@ -211,6 +243,8 @@ pub struct FrontCounters {
     pub bodies_accepted: Counter,
     pub validation_errors: Counter,
     pub overload_refusals: Counter,
+    pub memory_refusals: Counter,
+    pub series_refusals: Counter,
     pub timeouts: Counter,
     pub pauses: Counter,
     pub paused_nanos: Counter,

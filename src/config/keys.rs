@@ -187,6 +187,13 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "storage.series_max",
+        default: "0",
+        unit: "series, 0 is no limit",
+        reason: "new series beyond it are refused with 429; those in memory go on",
+        set: |c, t| count(t, 0, 1 << 40).map(|v| c.storage_series_max = v as u64),
+    },
+    Key {
         name: "query.memory_bytes_max",
         default: "512MiB",
         unit: "bytes",

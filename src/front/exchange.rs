@@ -476,6 +476,8 @@ impl Exchange {
                     IntakeError::Body(_) | IntakeError::Coding(_) | IntakeError::Time { .. } => {
                         counters.validation_errors.add(1);
                     }
+                    IntakeError::MemoryFull(_) => counters.memory_refusals.add(1),
+                    IntakeError::SeriesLimit { .. } => counters.series_refusals.add(1),
                     _ => counters.overload_refusals.add(1),
                 }
                 (Payload::Refused(error.into()), Durability::Memory)
@@ -530,7 +532,10 @@ impl Exchange {
     fn health(&self) -> (u16, String) {
         let depth = self.shared.queue_depth();
         let unhealthy = |reason: &str| {
-            (503, format!(r#"{{"status":"unhealthy","queue_size":{depth},"reason":"{reason}"}}"#))
+            let mut quoted = Vec::new();
+            query::json::write_text(reason, &mut quoted);
+            let reason = String::from_utf8_lossy(&quoted);
+            (503, format!(r#"{{"status":"unhealthy","queue_size":{depth},"reason":{reason}}}"#))
         };
         if self.shared.is_stopping() {
             unhealthy("shutting down")
@@ -538,6 +543,8 @@ impl Exchange {
             unhealthy("the journal is being replayed")
         } else if self.intake.wal.file_refused.is_some() {
             unhealthy("the disk refuses writes")
+        } else if let Some(cause) = self.intake.admissions.closed() {
+            unhealthy(cause)
         } else {
             (200, format!(r#"{{"status":"healthy","queue_size":{depth}}}"#))
         }

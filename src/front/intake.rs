@@ -6,6 +6,7 @@
 //! large body may be seen before they are written).
 //! The hot path allocates nothing: batch, frame and shares are kept, shares come back emptied.
 
+use super::admission::Admissions;
 use super::exchange::Now;
 use super::wal::Wal;
 use crate::api::IntakeError;
@@ -15,6 +16,7 @@ use ingest::{MetricsDecoder, Shape, TimeBounds};
 use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock};
 use shard::mesh::Outbox;
 use std::ops::Range;
+use std::sync::Arc;
 use storage::journal::{ClientNumber, JournalPosition, Reserve, Sealed, batch_bytes_max};
 
 /// Spent shares kept for reuse; the rest is given back to the allocator.
@@ -62,6 +64,16 @@ pub struct Intake {
     pub wal: Wal,
     /// The loop's rings to the executors.
     pub outbox: Outbox<ToStore>,
+    /// What the owners take.
+    pub admissions: Admissions,
+    shared: Arc<Shared>,
+    loop_index: usize,
+    /// Bytes of shares put into each ring so far.
+    published_bytes: Vec<u64>,
+    /// As of the last publishing: more waits in some ring than may.
+    rings_full: bool,
+    /// By which dictionary each owner was told that the loop numbers its series.
+    told_dictionary: Vec<u64>,
     decoder: MetricsDecoder,
     batch: Batch,
     named: Vec<u8>,
@@ -83,11 +95,17 @@ pub struct Intake {
 
 impl Intake {
     /// The way in of loop `loop_index` of `loops`.
-    pub fn new(shared: &Shared, loop_index: usize, wal: Wal, outbox: Outbox<ToStore>) -> Intake {
+    pub fn new(shared: &Arc<Shared>, loop_index: usize, wal: Wal, outbox: Outbox<ToStore>) -> Intake {
         let loops = shared.shard_count();
         Intake {
             wal,
             outbox,
+            admissions: Admissions::new(loops, shared.series_limit.clone()),
+            shared: shared.clone(),
+            loop_index,
+            published_bytes: vec![0; loops],
+            rings_full: false,
+            told_dictionary: vec![0; loops],
             decoder: MetricsDecoder::default(),
             batch: Batch::default(),
             named: Vec::new(),
@@ -144,6 +162,9 @@ impl Intake {
                 return Err(IntakeError::Overloaded);
             }
         }
+        if self.rings_full && self.waits_too_much() {
+            return Err(IntakeError::Overloaded);
+        }
         let (Client::Named(id) | Client::Peer(id, _)) = &client;
         let needed = batch_bytes_max(rows.len(), batch.label_bytes(rows.clone()), id.len());
         loop {
@@ -157,6 +178,8 @@ impl Intake {
                 Reserve::TooLarge => return Err(IntakeError::TooLarge),
             }
         }
+        // Last, for it spends from the limit of series: from here on nothing refuses the rows.
+        self.admissions.check(&self.wal.writer, batch, rows.clone())?;
 
         let shards = self.open.len();
         let writer = &mut self.wal.writer;
@@ -178,6 +201,7 @@ impl Intake {
             let share = self.open[owner].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
             if numbered.first {
                 share.define(numbered.number, row.kind, row.labels);
+                share.new_series += self.admissions.take_new(owner);
             }
             self.numbered.push((numbered.number, numbered.owner));
         }
@@ -242,12 +266,43 @@ impl Intake {
         for (owner, share) in self.sealed.drain(..) {
             samples += share.len() as u64;
             counters.samples_by_owner.of(owner).add(share.len() as u64);
+            self.published_bytes[owner] += share.bytes() as u64;
             let pushed = self.outbox.to(owner).push(ToStore::Share(share));
             debug_assert!(pushed.is_ok(), "the place was claimed before the frame was written");
             published_to(owner);
         }
         counters.samples_accepted.add(samples);
+        self.tell_dictionary();
         self.outbox.publish_all();
+        self.rings_full = self.waits_too_much();
+    }
+
+    /// Whether more bytes of shares than may wait for some owner.
+    fn waits_too_much(&self) -> bool {
+        let max = self.shared.ring_bytes_max();
+        let applied = self.shared.applied_bytes.iter().map(|of| of[self.loop_index].get());
+        self.published_bytes
+            .iter()
+            .zip(applied)
+            .any(|(published, applied)| published.saturating_sub(applied) > max)
+    }
+
+    /// Begins the new dictionary that owners have asked for, once its file is there, and tells every owner of any
+    /// new one: an owner that gets no sample from here would otherwise keep what the old one names.
+    fn tell_dictionary(&mut self) {
+        self.wal.writer.renew();
+        let (dictionary, stamp) = (self.wal.writer.dictionary(), self.last_stamp);
+        for (owner, told) in self.told_dictionary.iter_mut().enumerate() {
+            // Behind the shares of the old one. Where there is no place the next turn tries again.
+            if *told != dictionary
+                && dictionary != 0
+                && self.outbox.to(owner).push(ToStore::Dictionary { dictionary, stamp }).is_ok()
+            {
+                *told = dictionary;
+                self.outbox.to(owner).publish();
+                self.outbox.ring_bell(owner);
+            }
+        }
     }
 
     /// Nothing behind `last_good` will ever be replayed: the owners shall not see it either. The open frame is
@@ -258,6 +313,7 @@ impl Intake {
         };
         for (owner, share) in std::mem::take(&mut self.sealed) {
             if is_lost(&share) {
+                self.admissions.give_back(share.new_series);
                 self.recycle(share);
             } else {
                 self.sealed.push((owner, share));
@@ -265,6 +321,7 @@ impl Intake {
         }
         for owner in 0..self.open.len() {
             if let Some(share) = self.open[owner].take() {
+                self.admissions.give_back(share.new_series);
                 self.recycle(share);
             }
         }

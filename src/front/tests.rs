@@ -82,6 +82,8 @@ impl Rig {
     fn message(&mut self) -> ToStore {
         loop {
             match self.inbox.pop() {
+                // Every owner is told of every new dictionary.
+                Some((_, ToStore::Dictionary { .. })) => {}
                 Some((_, message)) => return message,
                 None => std::thread::yield_now(),
             }

@@ -46,9 +46,8 @@ impl StoreStart {
         let disk = ShardDisk::new(Directory::new(self.shared.data_dir.clone()));
         let watched = self.rules.clone();
         let watch_of = Box::new(move |labels: model::LabelSetRef<'_>| Rules::watch_of(&watched, labels));
-        let memtable_bytes_max = (self.shared.memory_bytes_max / 2) as usize / shards;
-        let mut store =
-            Store::new(disk.clone(), index, shards, StoreOptions { memtable_bytes_max }, watch_of);
+        let options = StoreOptions { memory_bytes_max: self.shared.store_bytes_max() };
+        let mut store = Store::new(disk.clone(), index, shards, options, watch_of);
         for refused in store.open_segments(&self.manifest.segments).await {
             log::error(format!("shard {index}: a segment is left out: {refused}"));
         }
@@ -121,9 +120,12 @@ impl StoreStart {
         if lost > 0 {
             log::error(format!("{lost} samples are lost: the names of their series lie in a damaged range"));
         }
-        counters.series.set(store.series_count() as u64);
-        counters.memtable_bytes.set(store.memtable_bytes() as u64);
-        counters.segments.set(store.segments().count() as u64);
+        // What the journals named and no sample above the positions came for need not stay.
+        store.end_dictionaries();
+        store.forget_idle();
+        if let Some(limit) = &self.shared.series_limit {
+            limit.give(-(store.series_count() as i64));
+        }
         Ok(())
     }
 }

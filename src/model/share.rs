@@ -30,6 +30,8 @@ pub struct Share {
     pub dictionary: u64,
     /// Where the journal stood after the turn's frame: everything before is journaled.
     pub journal_end: u64,
+    /// Of the definitions, those for which the loop spent from the limit of series.
+    pub new_series: u32,
     defined_labels: Vec<u8>,
     defined: Vec<Definition>,
     numbers: Vec<SeriesNumber>,
@@ -47,6 +49,7 @@ struct Definition {
 impl Share {
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
+        self.new_series = 0;
         self.defined_labels.clear();
         self.defined.clear();
         self.numbers.clear();
@@ -57,6 +60,13 @@ impl Share {
     /// Samples in the share.
     pub fn len(&self) -> usize {
         self.values.len()
+    }
+
+    /// Bytes that it keeps waiting in a ring.
+    pub fn bytes(&self) -> usize {
+        self.defined_labels.len()
+            + self.defined.len() * size_of::<Definition>()
+            + self.len() * (size_of::<SeriesNumber>() + size_of::<Sample>())
     }
 
     /// Whether there is neither sample nor definition.

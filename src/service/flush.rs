@@ -14,12 +14,12 @@
 //! A failed flush leaves everything as it was and is tried again, with the positions of its own freeze.
 
 use super::keeper::Switch;
-use super::{Service, Shard, send_to_loop, send_to_peer};
+use super::{Service, Shard, admission, send_to_loop, send_to_peer};
 use crate::adapt::ShardDisk;
 use crate::front::Now;
 use crate::log;
 use crate::message::{ToLoop, ToPeer};
-use shard::executor::{self, LocalEvent};
+use shard::executor::{self, LocalEvent, TaskClass};
 use shard::file::LoopFile;
 use std::io;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ use std::time::Duration;
 use storage::journal::{self, JournalPosition, NextFile, PreparedFile};
 
 /// After a failed flush.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Where a flush stands.
 pub struct Flush {
@@ -147,19 +147,37 @@ pub async fn run_clock(shard: Shard) {
 /// Writes the segment and has it named; positions are known.
 pub async fn run(shard: Shard) {
     let result = write_and_switch(&shard).await;
-    let mut service = shard.borrow_mut();
-    service.flush.state = State::Resting;
-    match result {
-        Ok(()) => service.counters().flushes.add(1),
-        Err(error) => {
-            service.store.abort_flush();
-            service.flush.retry_at_nanos = Now::read().nanos + RETRY.as_nanos() as u64;
-            service.counters().flush_failures.add(1);
-            log::error(format!("shard {}: the memtable could not be flushed: {error}", service.index));
+    {
+        let mut service = shard.borrow_mut();
+        service.flush.state = State::Resting;
+        service.gate.flushed(result.as_ref().map(|_| ()).map_err(String::as_str));
+        match result {
+            Ok(()) => service.counters().flushes.add(1),
+            Err(error) => {
+                service.store.abort_flush();
+                service.flush.retry_at_nanos = Now::read().nanos + RETRY.as_nanos() as u64;
+                service.counters().flush_failures.add(1);
+                log::error(format!("shard {}: the memtable could not be flushed: {error}", service.index));
+                executor::spawn_local(TaskClass::Background, retry(shard.clone())).detach();
+            }
+        }
+        service.count_segments();
+        service.flush.moved.notify();
+    }
+    admission::settle(&shard);
+}
+
+/// Tries again by the clock: when the memory is full no drain asks for it any more.
+async fn retry(shard: Shard) {
+    loop {
+        executor::sleep(RETRY).await;
+        let mut service = shard.borrow_mut();
+        service.flush.retry_at_nanos = 0;
+        service.begin_flush();
+        if !service.flush.rests() {
+            return;
         }
     }
-    service.count_store();
-    service.flush.moved.notify();
 }
 
 async fn write_and_switch(shard: &Shard) -> Result<(), String> {
@@ -169,6 +187,8 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         let job = service.store.begin_flush(id);
         if !job.as_ref().is_some_and(|job| job.is_retry()) {
             service.flush.frozen_positions = service.flush.applied.clone();
+            service.gate.froze();
+            service.forgot(job.as_ref().map_or(&[], |job| job.forgotten()));
         }
         let positions = service.flush.frozen_positions.clone();
         (job, positions, service.index, service.disk.clone(), service.flush.moved.clone())

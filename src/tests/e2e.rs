@@ -31,5 +31,7 @@ mod crash;
 mod disk_full;
 #[path = "e2e/http.rs"]
 mod http_wire;
+#[path = "e2e/memory.rs"]
+mod memory;
 #[path = "e2e/watching.rs"]
 mod watching;

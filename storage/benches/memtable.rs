@@ -23,7 +23,7 @@ fn main() {
 }
 
 fn store() -> Store<SimDisk> {
-    Store::new(SimDisk::new(1), 0, 1, StoreOptions { memtable_bytes_max: 1 << 40 }, Box::new(|_| 0))
+    Store::new(SimDisk::new(1), 0, 1, StoreOptions { memory_bytes_max: 1 << 40 }, Box::new(|_| 0))
 }
 
 fn labels(n: usize) -> LabelSet {
@@ -44,7 +44,7 @@ fn define(store: &mut Store<SimDisk>, series: usize) {
 fn in_order(series: usize, total: usize) {
     let mut store = store();
     define(&mut store, series);
-    let table_bytes = store.memtable_bytes();
+    let table_bytes = store.memory().bytes();
     let (mut share, mut next, mut nanos) = (Share::default(), 0usize, 0);
     while next < total {
         share.clear();
@@ -63,7 +63,7 @@ fn in_order(series: usize, total: usize) {
         "{:<34} {:>10.1} {:>12.2} {:>14}",
         format!("{series}, in order"),
         nanos as f64 / next as f64,
-        (store.memtable_bytes() - table_bytes) as f64 / next as f64,
+        (store.memory().bytes() - table_bytes) as f64 / next as f64,
         table_bytes / series
     );
 }
@@ -72,7 +72,7 @@ fn in_order(series: usize, total: usize) {
 fn in_reverse(total: usize) {
     let mut store = store();
     define(&mut store, 1);
-    let table_bytes = store.memtable_bytes();
+    let table_bytes = store.memory().bytes();
     let (mut share, mut nanos) = (Share::default(), 0);
     for turn in (0..total / SHARE_SAMPLES).rev() {
         share.clear();
@@ -91,7 +91,7 @@ fn in_reverse(total: usize) {
         "{:<34} {:>10.1} {:>12.2} {:>14}",
         "1, backwards",
         nanos as f64 / stored as f64,
-        (store.memtable_bytes() - table_bytes) as f64 / stored as f64,
+        (store.memory().bytes() - table_bytes) as f64 / stored as f64,
         table_bytes
     );
 }
@@ -134,5 +134,5 @@ fn select_one(series: usize) {
     );
     store.finish_flush(flushed);
     println!("one of {series} series of a name, in a segment: {} us", one(&store));
-    println!("segment index in memory: {} B", store.segment_index_bytes());
+    println!("segment index in memory: {} B", store.memory().segment_indexes);
 }

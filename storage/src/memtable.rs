@@ -24,11 +24,12 @@ use hashbrown::HashTable;
 use model::{LabelSet, LabelSetRef, MetricKind, SeriesHash};
 use postings::Postings;
 use series::SeriesSamples;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-/// A series within one memtable. It is valid until the series is dropped, which a freeze does only to
-/// series that its caller does not keep.
+/// A series within one memtable. It is valid until the series is dropped, which happens only to series
+/// without a sample that the caller does not keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesId(pub u32);
 
@@ -42,14 +43,17 @@ pub struct Memtable {
     by_labels: HashTable<SeriesId>,
     postings: Postings,
     watch_of: WatchOf,
-    /// Dropped ids, each with the cycle in which it was dropped, oldest first.
-    free: VecDeque<(u64, SeriesId)>,
-    /// Freezes so far.
-    cycle: u64,
+    /// Dropped ids, the lowest first: the rows at the end become free and go.
+    free: BinaryHeap<Reverse<SeriesId>>,
     /// Series ever met: orders them by arrival.
     arrivals: u64,
     series_count: usize,
+    /// Series with a sample.
+    active_count: usize,
+    /// Of labels, tables and postings, without the rows.
     series_bytes: usize,
+    /// What the series took that were met since the last freeze.
+    fresh_bytes: usize,
     sample_bytes: usize,
     sample_count: u64,
 }
@@ -68,10 +72,11 @@ struct Series {
 
 /// Freezes without a sample after which a series that nobody keeps is dropped.
 const IDLE_CYCLES_MAX: u8 = 2;
-/// Cycles for which the id of a dropped series is not given to another.
-const ID_REST_CYCLES: u64 = 2;
-/// What a series costs in the tables beside its labels: its row, its place in the hash table, two counts.
-const SERIES_BYTES: usize = size_of::<Option<Series>>() + 8 + 16;
+/// What a series costs beside its row and its labels' text: its place in a hash table that is two thirds full,
+/// the label set and its two counts.
+const SERIES_BYTES: usize = 8 + size_of::<LabelSet>() + 2 * size_of::<usize>();
+/// What an allocation costs beside its bytes, on average.
+const ALLOCATION_BYTES: usize = 16;
 
 impl Memtable {
     /// An empty memtable. `watch_of` tags each series when it is first met.
@@ -81,11 +86,12 @@ impl Memtable {
             by_labels: HashTable::new(),
             postings: Postings::default(),
             watch_of,
-            free: VecDeque::new(),
-            cycle: 0,
+            free: BinaryHeap::new(),
             arrivals: 0,
             series_count: 0,
+            active_count: 0,
             series_bytes: 0,
+            fresh_bytes: 0,
             sample_bytes: 0,
             sample_count: 0,
         }
@@ -118,7 +124,9 @@ impl Memtable {
         });
         self.arrivals += 1;
         self.series_count += 1;
-        self.series_bytes += series_bytes(labels) + self.postings.insert(labels, id);
+        let bytes = series_bytes(labels) + self.postings.insert(labels, id);
+        self.series_bytes += bytes;
+        self.fresh_bytes += bytes + ROW_BYTES;
         let series = &self.series;
         self.by_labels.insert_unique(hash_key(hash), id, |id| {
             series[id.0 as usize].as_ref().map_or(0, |row| hash_key(row.hash))
@@ -127,10 +135,7 @@ impl Memtable {
     }
 
     fn take_id(&mut self) -> Option<SeriesId> {
-        if let Some(&(dropped, id)) = self.free.front()
-            && self.cycle >= dropped + ID_REST_CYCLES
-        {
-            self.free.pop_front();
+        if let Some(Reverse(id)) = self.free.pop() {
             return Some(id);
         }
         let id = u32::try_from(self.series.len()).ok().filter(|&id| id != u32::MAX)?;
@@ -152,6 +157,21 @@ impl Memtable {
         self.series_count
     }
 
+    /// The hashes of the series in the table.
+    pub fn series_hashes(&self) -> impl Iterator<Item = SeriesHash> {
+        self.series.iter().flatten().map(|row| row.hash)
+    }
+
+    /// Series without a sample since the last freeze.
+    pub fn idle_count(&self) -> usize {
+        self.series_count - self.active_count
+    }
+
+    /// Series met since the memtable was made, one that was dropped and came again counted again.
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
     /// Samples since the last freeze.
     pub fn sample_count(&self) -> u64 {
         self.sample_count
@@ -162,14 +182,26 @@ impl Memtable {
         self.sample_bytes
     }
 
-    /// Bytes of memory held: samples, labels, tables and postings, the tables by estimate.
+    /// Bytes of memory that a freeze leaves: rows, labels, tables and postings, the tables by estimate.
+    pub fn table_bytes(&self) -> usize {
+        self.series.len() * ROW_BYTES + self.series_bytes
+    }
+
+    /// Bytes of the table that series took which were met since the last freeze.
+    pub fn fresh_bytes(&self) -> usize {
+        self.fresh_bytes
+    }
+
+    /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.series_bytes + self.sample_bytes
+        self.table_bytes() + self.sample_bytes
     }
 }
 
+const ROW_BYTES: usize = size_of::<Option<Series>>();
+
 fn series_bytes(labels: LabelSetRef<'_>) -> usize {
-    SERIES_BYTES + labels.bytes().len()
+    SERIES_BYTES + labels.bytes().len() + 2 * ALLOCATION_BYTES
 }
 
 /// 64 of the 128 bits; they are spread well already.

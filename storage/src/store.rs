@@ -6,15 +6,18 @@
 //! late arrivals, memtable, frozen part, newer segment, older segment.
 //! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
 //! segments count and what is too old.
-//! Read next: `store/select.rs` for queries, `store/flush.rs` for the way to disk.
+//! Read next: `store/select.rs` for queries, `store/flush.rs` for the way to disk, `store/memory.rs` for what
+//! keeps both within their bound.
 
 mod flush;
+mod memory;
 mod select;
 
 #[cfg(test)]
 mod tests;
 
 pub use flush::{FlushJob, Flushed};
+pub use memory::Memory;
 pub use select::{SelectedSeries, Selection};
 
 use crate::disk::Disk;
@@ -29,9 +32,10 @@ pub const SERIES_NUMBERS_MAX: u32 = 1 << 24;
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Bytes of series and samples in memory, the part on its way to disk included. A flush is wanted
-    /// early enough that the next cycle fits beside it.
-    pub memtable_bytes_max: usize,
+    /// Bytes of memory for samples, the part on its way to disk included, for the tables of series and
+    /// for the indexes of segments. A flush is wanted early enough that the next cycle fits beside it; the
+    /// caller takes in no more once [`Memory`] says so.
+    pub memory_bytes_max: usize,
 }
 
 /// See the head of this file.
@@ -46,6 +50,8 @@ pub struct Store<D: Disk> {
     flushing: bool,
     /// Ids rising: the newest last.
     segments: Vec<Rc<SegmentReader<D>>>,
+    /// What the indexes of `segments` take.
+    segment_index_bytes: usize,
     loops: Vec<Numbers>,
 }
 
@@ -75,6 +81,7 @@ impl<D: Disk> Store<D> {
             frozen: None,
             flushing: false,
             segments: Vec::new(),
+            segment_index_bytes: 0,
             loops: Vec::new(),
         }
     }
@@ -99,6 +106,7 @@ impl<D: Disk> Store<D> {
             }
         }
         self.segments.sort_by_key(|reader| reader.entry().id);
+        self.count_segment_indexes();
         refused
     }
 
@@ -119,14 +127,8 @@ impl<D: Disk> Store<D> {
         share: &Share,
         observe: &mut impl FnMut(u16, Sample, Appended),
     ) -> usize {
-        if self.loops.len() <= loop_index {
-            self.loops.resize_with(loop_index + 1, Numbers::default);
-        }
+        self.begin_dictionary(loop_index, share.dictionary);
         let numbers = &mut self.loops[loop_index];
-        if numbers.dictionary != Some(share.dictionary) {
-            numbers.dictionary = Some(share.dictionary);
-            numbers.series.clear();
-        }
         for (number, kind, labels) in share.definitions() {
             if let Some(id) = self.memtable.intern(labels, kind) {
                 numbers.define(number, id);
@@ -144,6 +146,28 @@ impl<D: Disk> Store<D> {
         unknown
     }
 
+    /// Notes which dictionary a loop numbers its series by; the numbers of the one before mean nothing any more.
+    /// A share says it too; a loop that stays quiet has to say it by itself, or its old series would stay named.
+    pub fn begin_dictionary(&mut self, loop_index: usize, dictionary: u64) {
+        if self.loops.len() <= loop_index {
+            self.loops.resize_with(loop_index + 1, Numbers::default);
+        }
+        let numbers = &mut self.loops[loop_index];
+        if numbers.dictionary != Some(dictionary) {
+            *numbers = Numbers { dictionary: Some(dictionary), series: Vec::new() };
+        }
+    }
+
+    /// No number means anything any more: replay is over, and every loop begins a dictionary of its own.
+    pub fn end_dictionaries(&mut self) {
+        self.loops.clear();
+    }
+
+    /// By which dictionary a loop's series are named here; `None` when none is.
+    pub fn dictionary(&self, loop_index: usize) -> Option<u64> {
+        self.loops.get(loop_index).filter(|numbers| !numbers.series.is_empty())?.dictionary
+    }
+
     /// Lets go of the segments whose last sample is older than that millisecond. The caller takes them out
     /// of the manifest, then removes their files; selections that read them go on.
     pub fn drop_segments_before(&mut self, millis: i64) -> Vec<SegmentEntry> {
@@ -154,6 +178,7 @@ impl<D: Disk> Store<D> {
             .filter(|entry| entry.max_ms < millis)
             .collect();
         self.segments.retain(|reader| reader.entry().max_ms >= millis);
+        self.count_segment_indexes();
         dropped
     }
 
@@ -167,12 +192,9 @@ impl<D: Disk> Store<D> {
         self.memtable.series_count()
     }
 
-    /// Bytes of series and samples in memory, the part on its way to disk included.
-    pub fn memtable_bytes(&self) -> usize {
-        let numbers: usize = self.loops.iter().map(|numbers| numbers.series.capacity()).sum();
-        self.memtable.bytes()
-            + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
-            + numbers * size_of::<SeriesId>()
+    /// Series met so far, one that was forgotten and came again counted again.
+    pub fn arrivals(&self) -> u64 {
+        self.memtable.arrivals()
     }
 
     /// Samples in memory, the part on its way to disk included.
@@ -180,9 +202,8 @@ impl<D: Disk> Store<D> {
         self.memtable.sample_count() + self.frozen.as_ref().map_or(0, |frozen| frozen.sample_count())
     }
 
-    /// Bytes of memory that the indexes of the segments take.
-    pub fn segment_index_bytes(&self) -> usize {
-        self.segments.iter().map(|reader| reader.memory_bytes()).sum()
+    fn count_segment_indexes(&mut self) {
+        self.segment_index_bytes = self.segments.iter().map(|reader| reader.memory_bytes()).sum();
     }
 }
 

@@ -73,6 +73,23 @@ impl Dictionary {
         self.arena.len() as u64
     }
 
+    /// Bytes of memory at most: each table doubles when it is full.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let entries =
+            self.series.len() * (size_of::<Series>() + 1) + self.clients.len() * (size_of::<Client>() + 1);
+        2 * (self.arena.len() + entries)
+    }
+
+    /// Who owns a series that has a number.
+    pub(super) fn owner(&self, labels: LabelSetRef<'_>) -> Option<u16> {
+        let bytes = labels.bytes();
+        let hash = self.hasher.hash_one(bytes);
+        let same = |series: &Series| {
+            series.hash == (hash >> 32) as u32 && spans(&self.arena, series.start, series.len) == bytes
+        };
+        self.series.find(hash, same).map(|series| series.owner)
+    }
+
     /// The number of a series; a new one, or one that changed its kind, is defined in `definitions`.
     #[inline]
     pub(super) fn number(

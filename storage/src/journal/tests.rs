@@ -13,6 +13,7 @@ const LIMITS: JournalLimits = JournalLimits {
     file_bytes_min: 12 * 1024,
     file_bytes_max: 24 * 1024,
     dictionary_entries_max: 1_000,
+    dictionary_bytes_max: 1 << 20,
     buffer_bytes_max: 1 << 20,
 };
 
@@ -577,6 +578,48 @@ fn a_full_dictionary_begins_anew_in_the_next_file() {
     dictionaries.dedup();
     assert_eq!(dictionaries, [1, 2, 3]);
     assert_eq!(replayed(&disk).0, (0..25).map(|i| i * 40).collect::<Vec<_>>());
+}
+
+/// A loop that is asked for a new dictionary begins it at once, also when it accepts nothing more, and when not
+/// even the head of its file was written.
+#[test]
+fn a_new_dictionary_is_begun_when_asked_for() {
+    let disk = SimDisk::new(1);
+    let mut journal = Loop::new(&disk, 1, Resume::default(), 0);
+    for round in 1..6 {
+        journal.prepare().unwrap();
+        assert!(journal.append(3));
+        journal.seal();
+        assert_eq!(journal.writer.dictionary(), round);
+        journal.writer.ask_new_dictionary(round - 1);
+        assert_eq!(journal.writer.needs_file(), None, "it has begun another one since");
+        journal.writer.ask_new_dictionary(round);
+        journal.writer.renew();
+        assert_eq!(journal.writer.dictionary(), round, "the file is not there yet");
+        journal.prepare().unwrap();
+        journal.writer.renew();
+        assert_eq!(journal.writer.dictionary(), round + 1);
+        journal.writer.renew();
+        assert_eq!(journal.writer.dictionary(), round + 1);
+        journal.write().unwrap();
+        journal.sync().unwrap();
+    }
+    assert_eq!(replayed(&disk).0, (0..15).collect::<Vec<_>>());
+}
+
+/// The dictionary is bounded in bytes too: long labels begin the next file before there are many.
+#[test]
+fn a_dictionary_of_long_labels_begins_anew() {
+    let disk = SimDisk::new(1);
+    let limits = JournalLimits { dictionary_bytes_max: 20_000, ..LIMITS };
+    let mut journal = Loop::of(&disk, 1, Resume::default(), 0, limits);
+    for _ in 0..60 {
+        journal.prepare().unwrap();
+        assert!(journal.append(10));
+        journal.turns(1).unwrap();
+        assert!(journal.writer.dictionary_memory_bytes() < 24_000);
+    }
+    assert!(journal.writer.dictionary() > 1);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct JournalLimits {
     pub file_bytes_max: u64,
     /// With as many series, or clients, the next file is begun; one batch may exceed it.
     pub dictionary_entries_max: usize,
+    /// Bytes of memory of the dictionary at which the next file is begun; one batch may exceed it.
+    pub dictionary_bytes_max: usize,
     /// Bytes waiting to be written, the open frame included.
     pub buffer_bytes_max: usize,
 }
@@ -45,6 +47,7 @@ impl Default for JournalLimits {
             file_bytes_min: 64 * 1024 * 1024,
             file_bytes_max: 1024 * 1024 * 1024,
             dictionary_entries_max: 4_000_000,
+            dictionary_bytes_max: 512 * 1024 * 1024,
             buffer_bytes_max: 64 * 1024 * 1024,
         }
     }
@@ -186,6 +189,8 @@ pub struct Writer {
     current: Option<Open>,
     next_offset: u64,
     dictionary: Dictionary,
+    /// A new dictionary, and with it a new file, is to begin as soon as it can.
+    renewing: bool,
     dictionary_bytes_last: u64,
     definitions: Vec<u8>,
     samples: SampleEncoder,
@@ -218,6 +223,7 @@ impl Writer {
             current: None,
             next_offset: resume.next_offset,
             dictionary: Dictionary::new(run ^ u64::from(loop_index) << 48),
+            renewing: false,
             dictionary_bytes_last: 0,
             definitions: Vec::new(),
             samples: SampleEncoder::default(),
@@ -231,13 +237,15 @@ impl Writer {
         }
     }
 
-    /// The file to prepare, said once: when there is none, or the current one or its dictionary is half full.
+    /// The file to prepare, said once: when there is none, when the current one or its dictionary is half full,
+    /// and when a new dictionary is to begin.
     pub fn needs_file(&mut self) -> Option<NextFile> {
         if self.asked_for.is_some() || self.prepared.is_some() || self.next_sequence > SEQUENCE_MAX {
             return None;
         }
         let half_full = self.current.is_none_or(|current| current.sealed.position >= current.bytes / 2)
-            || self.dictionary.entries() >= self.limits.dictionary_entries_max / 2;
+            || self.dictionary_fills(2)
+            || self.renewing;
         if !half_full {
             return None;
         }
@@ -282,8 +290,7 @@ impl Writer {
             return Reserve::Full;
         }
         let fits = self.current.is_some_and(|current| {
-            current.sealed.position + frame_bytes as u64 <= current.bytes
-                && self.dictionary.entries() < self.limits.dictionary_entries_max
+            current.sealed.position + frame_bytes as u64 <= current.bytes && !self.dictionary_fills(1)
         });
         if fits {
             return Reserve::Ready;
@@ -292,6 +299,35 @@ impl Writer {
             return Reserve::SealFirst;
         }
         if self.begin_next_file() { Reserve::Ready } else { Reserve::Full }
+    }
+
+    /// Begins a new dictionary in the next file as soon as it can, unless it has done so since `dictionary`: the
+    /// owners of its series have no room for those that are only named. [`Self::renew`] carries it out.
+    pub fn ask_new_dictionary(&mut self, dictionary: u64) {
+        self.renewing |= self.dictionary() == dictionary;
+    }
+
+    /// Begins the new dictionary that was asked for, if the next file is there. To be called between frames; also
+    /// by a loop that accepts nothing, which is why it does not wait for the next [`Self::reserve`].
+    pub fn renew(&mut self) {
+        if self.renewing && self.open_bytes() == 0 {
+            self.begin_next_file();
+        }
+    }
+
+    fn dictionary_fills(&self, part: usize) -> bool {
+        self.dictionary.entries() >= self.limits.dictionary_entries_max / part
+            || self.dictionary.memory_bytes() >= self.limits.dictionary_bytes_max / part
+    }
+
+    /// Bytes of memory of the current file's dictionary, at most.
+    pub fn dictionary_memory_bytes(&self) -> usize {
+        self.dictionary.memory_bytes()
+    }
+
+    /// Who owns a series, if it has a number in the current file.
+    pub fn owner(&self, labels: LabelSetRef<'_>) -> Option<u16> {
+        self.dictionary.owner(labels)
     }
 
     /// Which dictionary the numbers of the open frame belong to: the current file's sequence number.
@@ -377,11 +413,7 @@ impl Writer {
             None if self.filling.is_empty() => return None,
             None => self.take_filling()?,
         };
-        let Waiting { sequence, position, mut bytes, through } = waiting;
-        if position == 0 {
-            let head = self.head_of_current()?;
-            bytes[..HEAD_BYTES].copy_from_slice(&head.encode());
-        }
+        let Waiting { sequence, position, bytes, through } = waiting;
         self.writing = true;
         self.writing_bytes = bytes.len();
         Some(Write { sequence, position, bytes, through })
@@ -520,6 +552,7 @@ impl Writer {
         }
         self.dictionary_bytes_last = self.dictionary.bytes();
         self.dictionary.clear();
+        self.renewing = false;
         let begin = Mark { position: HEAD_BYTES as u64, next_offset: self.next_offset };
         self.current = Some(Open {
             sequence: next.sequence,
@@ -534,26 +567,25 @@ impl Writer {
 
     fn take_filling(&mut self) -> Option<Waiting> {
         let current = self.current?;
-        let bytes = std::mem::replace(&mut self.filling, self.spare.pop().unwrap_or_default());
-        Some(Waiting {
-            sequence: current.sequence,
-            position: current.sealed.position - bytes.len() as u64,
-            bytes,
-            through: current.sealed,
-        })
+        let mut bytes = std::mem::replace(&mut self.filling, self.spare.pop().unwrap_or_default());
+        let position = current.sealed.position - bytes.len() as u64;
+        if position == 0 {
+            bytes[..HEAD_BYTES].copy_from_slice(&self.head_of(&current).encode());
+        }
+        Some(Waiting { sequence: current.sequence, position, bytes, through: current.sealed })
     }
 
-    /// Made when the file's first bytes go out: everything of the file before was written by then.
-    fn head_of_current(&self) -> Option<FileHead> {
-        let current = self.current?;
-        Some(FileHead {
+    /// Made when the file's first bytes are taken to be written. The file before has no frame to come by then;
+    /// should the write of one fail, these bytes are dropped with it.
+    fn head_of(&self, current: &Open) -> FileHead {
+        FileHead {
             run: self.run,
             loop_index: self.loop_index,
             sequence: current.sequence,
             first_offset: current.written.next_offset,
             file_bytes: current.bytes,
             previous: self.old.back().map_or(self.base, Open::as_previous),
-        })
+        }
     }
 
     /// A write failed: what was written before it stays, and is synced yet.

@@ -42,6 +42,7 @@ impl Memtable {
             return Err(UnknownSeries(id));
         };
         row.idle_cycles = 0;
+        self.active_count += usize::from(row.samples.is_empty());
         let appended = row.samples.append(sample, &mut self.sample_bytes);
         self.sample_count += u64::from(appended == Appended::New);
         Ok((appended, row.watch))

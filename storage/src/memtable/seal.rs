@@ -1,8 +1,9 @@
-//! What a flush takes: the samples of all series, while the table of series stays.
+//! What a flush takes: the samples of all series, while the table of series stays; and what leaves the table.
 
 use super::series::SeriesSamples;
 use super::{IDLE_CYCLES_MAX, Memtable, SeriesId, SeriesSlice, series_bytes};
 use model::{LabelSet, MetricKind, SeriesHash, Timestamp};
+use std::cmp::Reverse;
 use std::rc::Rc;
 
 /// The samples of one cycle, immutable, on their way into a segment and queried meanwhile.
@@ -12,6 +13,7 @@ pub struct Frozen {
     series: Vec<FrozenSeries>,
     bytes: usize,
     sample_count: u64,
+    forgotten: Vec<SeriesHash>,
 }
 
 /// One series of a [`Frozen`]; it has at least one sample.
@@ -24,6 +26,10 @@ pub struct FrozenSeries {
     samples: SeriesSamples,
 }
 
+/// What a series takes until its samples are on disk: its place here, and about 180 bytes of rows and order while
+/// the segment is written.
+pub(super) const FROZEN_SERIES_BYTES: usize = size_of::<FrozenSeries>() + 180;
+
 impl Memtable {
     /// Takes away every sample, of idle series too, so that no quiet series holds a journal back.
     ///
@@ -33,49 +39,82 @@ impl Memtable {
     /// one frozen part at a time.
     pub fn freeze(&mut self, keep: impl Fn(SeriesId) -> bool) -> Frozen {
         let mut frozen = Frozen {
-            series: Vec::with_capacity(self.series_count),
-            bytes: std::mem::take(&mut self.sample_bytes),
+            series: Vec::with_capacity(self.active_count),
+            bytes: std::mem::take(&mut self.sample_bytes) + self.active_count * FROZEN_SERIES_BYTES,
             sample_count: std::mem::take(&mut self.sample_count),
+            forgotten: Vec::new(),
         };
-        self.cycle += 1;
-        let mut dropped: Vec<(SeriesId, Rc<LabelSet>)> = Vec::new();
         for (index, place) in self.series.iter_mut().enumerate() {
-            let id = SeriesId(index as u32);
             let Some(row) = place else { continue };
-            if !row.samples.is_empty() {
-                frozen.series.push(FrozenSeries {
-                    id,
-                    hash: row.hash,
-                    labels: row.labels.clone(),
-                    kind: row.kind,
-                    samples: std::mem::take(&mut row.samples),
-                });
+            if row.samples.is_empty() {
+                row.idle_cycles = row.idle_cycles.saturating_add(1);
                 continue;
             }
-            row.idle_cycles = row.idle_cycles.saturating_add(1);
-            if row.idle_cycles >= IDLE_CYCLES_MAX && !keep(id) {
-                if let Ok(entry) = self.by_labels.find_entry(super::hash_key(row.hash), |other| *other == id)
-                {
-                    entry.remove();
-                }
-                dropped.push((id, row.labels.clone()));
-                self.free.push_back((self.cycle, id));
-                *place = None;
-            }
+            frozen.series.push(FrozenSeries {
+                id: SeriesId(index as u32),
+                hash: row.hash,
+                labels: row.labels.clone(),
+                kind: row.kind,
+                samples: std::mem::take(&mut row.samples),
+            });
         }
-        frozen.series.shrink_to_fit();
-        self.forget(&dropped);
+        self.active_count = 0;
+        self.fresh_bytes = 0;
+        frozen.forgotten = self.forget(IDLE_CYCLES_MAX, keep);
         frozen
     }
 
-    fn forget(&mut self, dropped: &[(SeriesId, Rc<LabelSet>)]) {
-        if dropped.is_empty() {
-            return;
+    /// Drops the series without a sample since the last freeze that `keep` does not claim; returns their hashes.
+    ///
+    /// Only while no frozen part is on its way: a series that had been dropped would not be found there.
+    pub fn forget_idle(&mut self, keep: impl Fn(SeriesId) -> bool) -> Vec<SeriesHash> {
+        self.forget(0, keep)
+    }
+
+    /// Drops series without a sample now and in so many freezes before.
+    fn forget(&mut self, idle_cycles: u8, keep: impl Fn(SeriesId) -> bool) -> Vec<SeriesHash> {
+        let mut hashes = Vec::new();
+        let mut dropped: Vec<(SeriesId, Rc<LabelSet>)> = Vec::new();
+        for (index, place) in self.series.iter_mut().enumerate() {
+            let id = SeriesId(index as u32);
+            let idle = |row: &mut super::Series| {
+                row.samples.is_empty() && row.idle_cycles >= idle_cycles && !keep(id)
+            };
+            let Some(row) = place.take_if(idle) else { continue };
+            if let Ok(entry) = self.by_labels.find_entry(super::hash_key(row.hash), |other| *other == id) {
+                entry.remove();
+            }
+            hashes.push(row.hash);
+            dropped.push((id, row.labels));
         }
-        let rows: usize = dropped.iter().map(|(_, labels)| series_bytes((**labels).as_ref())).sum();
-        let freed = rows + self.postings.remove(dropped);
+        if dropped.is_empty() {
+            return hashes;
+        }
+        let texts: usize = dropped.iter().map(|(_, labels)| series_bytes((**labels).as_ref())).sum();
+        let freed = texts + self.postings.remove(&dropped);
         self.series_bytes = self.series_bytes.saturating_sub(freed);
         self.series_count -= dropped.len();
+        self.free.extend(dropped.into_iter().map(|(id, _)| Reverse(id)));
+        self.give_back_tables();
+        hashes
+    }
+
+    /// What a storm of series has left of the tables goes back to the allocator.
+    fn give_back_tables(&mut self) {
+        let used = self.series.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.series.truncate(used);
+        self.free.retain(|Reverse(id)| (id.0 as usize) < used);
+        if used < self.series.capacity() / 4 {
+            self.series.shrink_to_fit();
+            self.free.shrink_to_fit();
+        }
+        if self.series_count < self.by_labels.capacity() / 4 {
+            let series = &self.series;
+            self.by_labels.shrink_to_fit(|id| {
+                series[id.0 as usize].as_ref().map_or(0, |row| super::hash_key(row.hash))
+            });
+            self.postings.shrink_to_fit();
+        }
     }
 }
 
@@ -85,9 +124,14 @@ impl Frozen {
         &self.series
     }
 
-    /// Bytes of memory held.
+    /// Bytes of memory held, and what writing it to a segment takes beside.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The hashes of the series that this freeze dropped from the table.
+    pub fn forgotten(&self) -> &[SeriesHash] {
+        &self.forgotten
     }
 
     /// Samples, one of several with the same time counted once.

@@ -12,6 +12,7 @@ use super::Store;
 use crate::disk::Disk;
 use crate::memtable::Frozen;
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path, write_segment};
+use model::SeriesHash;
 use std::rc::Rc;
 
 /// The work of one flush, free of the store so that the store goes on meanwhile.
@@ -39,6 +40,11 @@ impl<D: Disk> Flushed<D> {
 }
 
 impl FlushJob {
+    /// The hashes of the series that the freeze of this very job dropped from the table.
+    pub fn forgotten(&self) -> &[SeriesHash] {
+        if self.is_retry { &[] } else { self.frozen.forgotten() }
+    }
+
     /// Whether this writes what a failed flush left. Journal positions taken for that one hold for this
     /// one; positions taken now do not.
     pub fn is_retry(&self) -> bool {
@@ -59,17 +65,6 @@ impl FlushJob {
 }
 
 impl<D: Disk> Store<D> {
-    /// Whether so much is in memory that a flush should begin.
-    ///
-    /// Half of what the series table leaves, for the other half fills while this one is written. When the
-    /// table itself leaves next to nothing a flush of little would not help: then a sixteenth.
-    pub fn wants_flush(&self) -> bool {
-        let max = self.options.memtable_bytes_max;
-        let table = self.memtable.bytes() - self.memtable.sample_bytes();
-        let share = (max.saturating_sub(table) / 2).max(max / 16);
-        !self.flushing && (self.frozen.is_some() || self.memtable.sample_bytes() >= share)
-    }
-
     /// Freezes the whole memtable, to be written as segment `id`, which must be above every earlier one.
     ///
     /// `None` while another flush is under way, and when there is nothing to write. Series without a
@@ -93,27 +88,13 @@ impl<D: Disk> Store<D> {
         Some(FlushJob { id, shard: self.shard as u16, shards: self.shards as u16, frozen, is_retry })
     }
 
-    /// Which ids the loops' dictionaries name.
-    fn named_series(&self) -> Vec<bool> {
-        let mut named = Vec::new();
-        for &id in self.loops.iter().flat_map(|numbers| &numbers.series) {
-            if id == super::NO_SERIES {
-                continue;
-            }
-            if named.len() <= id.0 as usize {
-                named.resize(id.0 as usize + 1, false);
-            }
-            named[id.0 as usize] = true;
-        }
-        named
-    }
-
     /// The manifest names the segment: queries read it from now on, and the memory is free.
     pub fn finish_flush(&mut self, flushed: Flushed<D>) {
         self.frozen = None;
         self.flushing = false;
         self.segments.push(flushed.0);
         self.segments.sort_by_key(|reader| reader.entry().id);
+        self.count_segment_indexes();
     }
 
     /// The flush failed, in writing or in naming the segment: what it would have written stays in memory.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 type Answer = BTreeMap<LabelSet, BTreeMap<i64, u64>>;
 
-const OPTIONS: StoreOptions = StoreOptions { memtable_bytes_max: 1 << 20 };
+const OPTIONS: StoreOptions = StoreOptions { memory_bytes_max: 1 << 20 };
 
 fn open(disk: &SimDisk, shard: usize, shards: usize, entries: &[SegmentEntry]) -> Store<SimDisk> {
     let mut store = Store::new(disk.clone(), shard, shards, OPTIONS, Box::new(|_| 0));
@@ -355,14 +355,94 @@ fn a_flush_is_wanted_at_half_the_budget_and_frees_it() {
         put(&mut store, (i % 50) as u32, at(i << 20, i as f64 * 0.37));
         i += 1;
     }
-    let full = store.memtable_bytes();
-    assert!((OPTIONS.memtable_bytes_max / 3..OPTIONS.memtable_bytes_max * 2 / 3).contains(&full), "{full}");
+    let full = store.memory().bytes();
+    assert!((OPTIONS.memory_bytes_max / 3..OPTIONS.memory_bytes_max * 2 / 3).contains(&full), "{full}");
     assert_eq!(store.memtable_samples(), i as u64);
     let flushed = ready(store.begin_flush(1).unwrap().run(&disk)).unwrap();
     assert_eq!(flushed.sample_count(), i as u64);
     store.finish_flush(flushed);
-    assert!(store.memtable_bytes() < full / 4 && !store.wants_flush());
-    assert!(store.segment_index_bytes() < 1_000);
+    assert!(store.memory().bytes() < full / 4 && !store.wants_flush());
+    assert!(store.memory().segment_indexes < 1_000);
+}
+
+/// Each sample a new series, fifty times what memory holds: as the loops begin new dictionaries when asked, what
+/// is idle is forgotten, memory stays bounded and everything is found.
+/// Method: the server's steps (flush when wanted, new dictionaries when wanted, then forget), new series held
+/// back as the server does while the tables are full.
+#[test]
+fn memory_stays_bounded_when_every_sample_is_a_new_series() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    let (mut dictionary, mut number, mut segment) = (1, 0, 1);
+    let (mut peak, mut renewed, mut refused) = (0, 0, 0);
+    let mut share = Share::default();
+    for n in 0..60_000u32 {
+        if store.memory().is_full() || store.memory().is_full_of_series() {
+            refused += 1;
+            break;
+        }
+        share.clear();
+        share.dictionary = dictionary;
+        share.define(SeriesNumber(number), MetricKind::Counter, set(n).as_ref());
+        share.push(SeriesNumber(number), at(i64::from(n) << 20, 1.0));
+        number += 1;
+        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+        peak = peak.max(store.memory().bytes());
+        if store.wants_flush() {
+            flush(&mut store, &disk, segment).unwrap();
+            segment += 1;
+        } else if store.wants_new_dictionaries() {
+            // The loop stays quiet after it has begun the new one.
+            dictionary += 1;
+            number = 0;
+            store.begin_dictionary(0, dictionary);
+            assert!(!store.forget_idle().is_empty());
+            renewed += 1;
+        }
+    }
+    assert_eq!(refused, 0);
+    assert!(peak < OPTIONS.memory_bytes_max && renewed > 20, "{peak} bytes, {renewed} dictionaries");
+    assert_eq!(all_of(&store).len(), 60_000);
+}
+
+/// Without new dictionaries nothing can be forgotten: the tables fill up to their bound and are told to be full,
+/// while a flush still frees the samples.
+#[test]
+fn tables_full_of_named_series_are_told() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    let mut n = 0;
+    let mut segment = 1;
+    while !store.memory().is_full_of_series() {
+        put(&mut store, n, at(1, 1.0));
+        n += 1;
+        if store.wants_flush() {
+            flush(&mut store, &disk, segment).unwrap();
+            segment += 1;
+        }
+        assert!(!store.memory().is_full());
+    }
+    assert!(segment > 1 && store.wants_new_dictionaries() && store.dictionary(0) == Some(0));
+    assert!(store.forget_idle().is_empty(), "all are named");
+    flush(&mut store, &disk, segment);
+    store.begin_dictionary(0, 1);
+    assert_eq!((store.dictionary(0), store.forget_idle().len()), (None, n as usize));
+    assert!(store.memory().tables < OPTIONS.memory_bytes_max / 20, "{:?}", store.memory());
+}
+
+/// What is on its way to disk is found by the table: nothing is forgotten before it is there.
+#[test]
+fn nothing_is_forgotten_while_a_flush_is_under_way() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    (0..9).for_each(|n| put(&mut store, n, at(1, 1.0)));
+    store.begin_dictionary(0, 1);
+    let job = store.begin_flush(1).unwrap();
+    assert!(store.forget_idle().is_empty());
+    assert_eq!(all_of(&store).len(), 9);
+    store.finish_flush(ready(job.run(&disk)).unwrap());
+    assert_eq!(store.forget_idle().len(), 9);
+    assert_eq!(all_of(&store).len(), 9);
 }
 
 #[test]

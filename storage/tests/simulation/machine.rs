@@ -24,6 +24,7 @@ const LIMITS: JournalLimits = JournalLimits {
     file_bytes_min: 6 * 1024,
     file_bytes_max: 12 * 1024,
     dictionary_entries_max: 16,
+    dictionary_bytes_max: 1 << 20,
     buffer_bytes_max: 1 << 16,
 };
 

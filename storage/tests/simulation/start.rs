@@ -10,7 +10,7 @@ use storage::manifest::Manifest;
 use storage::store::{Store, StoreOptions};
 
 /// Small, so that a move to another count flushes in the middle.
-pub(crate) const OPTIONS: StoreOptions = StoreOptions { memtable_bytes_max: 4_096 };
+pub(crate) const OPTIONS: StoreOptions = StoreOptions { memory_bytes_max: 4_096 };
 
 /// The power went, or a call failed once; anything else that a start refuses is a finding.
 #[derive(Debug)]

@@ -1,0 +1,177 @@
+//! What the owners of series let in just now, checked before a body touches the journal.
+//!
+//! Always: while every owner takes everything and no limit is set, this costs one comparison a body. The owners
+//! say it by messages, so what was published before a loop heard of it still goes in: what lies in the rings is
+//! bounded by [`crate::shared::Shared::ring_bytes_max`].
+
+use crate::api::IntakeError;
+use crate::service::{Admission, Admitted};
+use crate::shared::SeriesLimit;
+use model::Batch;
+use std::ops::Range;
+use std::sync::Arc;
+use storage::journal::Writer;
+
+/// See the head of this file.
+pub struct Admissions {
+    of: Vec<Admission>,
+    restricted: bool,
+    limit: Option<Arc<SeriesLimit>>,
+    /// New series that may still be met; taken from the limit beforehand.
+    allowance: u64,
+    /// New series of the body that was checked last, by owner.
+    new_series: Vec<u32>,
+}
+
+impl Admissions {
+    /// Everything goes in, up to the limit.
+    pub fn new(owners: usize, limit: Option<Arc<SeriesLimit>>) -> Admissions {
+        Admissions {
+            of: vec![Admission::default(); owners],
+            restricted: limit.is_some(),
+            limit,
+            allowance: 0,
+            new_series: vec![0; owners],
+        }
+    }
+
+    /// An owner says what it lets in from now on.
+    pub fn set(&mut self, owner: usize, admission: Admission) {
+        self.of[owner] = admission;
+        let is_open = |admission: &Admission| matches!(admission.admitted, Admitted::Everything);
+        self.restricted = self.limit.is_some() || !self.of.iter().all(is_open);
+    }
+
+    /// Why some owner takes nothing, if one does.
+    pub fn closed(&self) -> Option<&str> {
+        self.of.iter().find_map(|admission| match &admission.admitted {
+            Admitted::Nothing(cause) => Some(&**cause),
+            Admitted::Everything | Admitted::KnownSeries(_) => None,
+        })
+    }
+
+    /// Whether these rows may go in, all of them; counts which are new series and takes the allowance for them.
+    pub fn check(&mut self, writer: &Writer, batch: &Batch, rows: Range<usize>) -> Result<(), IntakeError> {
+        if !self.restricted {
+            return Ok(());
+        }
+        self.new_series.fill(0);
+        let owners = self.of.len();
+        for row in batch.rows_in(rows) {
+            let numbered = writer.owner(row.labels).map(usize::from);
+            let hash = row.labels.hash();
+            let owner = numbered.unwrap_or_else(|| ingest::owner(hash, owners));
+            let Admission { admitted, known } = &self.of[owner];
+            if let Admitted::Nothing(cause) = admitted {
+                return Err(IntakeError::MemoryFull(cause.to_string()));
+            }
+            if numbered.is_some() || known.as_ref().is_some_and(|known| known.holds(hash)) {
+                continue;
+            }
+            if let Admitted::KnownSeries(cause) = admitted {
+                return Err(IntakeError::MemoryFull(cause.to_string()));
+            }
+            self.new_series[owner] += 1;
+        }
+        self.spend()
+    }
+
+    fn spend(&mut self) -> Result<(), IntakeError> {
+        let Some(limit) = &self.limit else { return Ok(()) };
+        let needed: u64 = self.new_series.iter().map(|new| u64::from(*new)).sum();
+        if self.allowance < needed {
+            self.allowance += limit.take(needed + limit.allowance_max - self.allowance);
+        }
+        if self.allowance >= needed {
+            self.allowance -= needed;
+            return Ok(());
+        }
+        // What is too little for this body is not kept from others.
+        let beyond = self.allowance.saturating_sub(limit.allowance_max);
+        self.allowance -= beyond;
+        limit.give(beyond as i64);
+        let told = self.of.iter().all(|admission| admission.known.is_some());
+        Err(if told { IntakeError::SeriesLimit { max: limit.max } } else { IntakeError::Overloaded })
+    }
+
+    /// The new series of the body that was checked last, of one owner; said once, for its share.
+    pub fn take_new(&mut self, owner: usize) -> u32 {
+        if self.limit.is_none() { 0 } else { std::mem::take(&mut self.new_series[owner]) }
+    }
+
+    /// A share is lost before its owner saw it, and its new series with it.
+    pub fn give_back(&self, new_series: u32) {
+        if let Some(limit) = &self.limit {
+            limit.give(i64::from(new_series));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::KnownSeries;
+    use ingest::MetricsDecoder;
+    use storage::journal::{JournalLimits, Resume};
+
+    fn batch(series: Range<usize>) -> Batch {
+        let members: Vec<String> =
+            series.map(|n| format!(r#"{{"name":"a","value":1,"labels":{{"n":"{n}"}}}}"#)).collect();
+        let mut batch = Batch::default();
+        MetricsDecoder::default().decode(format!("[{}]", members.join(",")).as_bytes(), &mut batch).unwrap();
+        batch
+    }
+
+    fn check(admissions: &mut Admissions, series: Range<usize>) -> Result<(), IntakeError> {
+        // A writer that knows no series.
+        let writer = Writer::new(0, 1, Resume::default(), JournalLimits::default());
+        admissions.check(&writer, &batch(series.clone()), 0..series.len())
+    }
+
+    fn knowing(admitted: Admitted, series: Range<usize>) -> Admission {
+        let known = KnownSeries::with_capacity(100);
+        batch(series).rows().for_each(|row| known.note(row.labels.hash()));
+        Admission { admitted, known: Some(Arc::new(known)) }
+    }
+
+    #[test]
+    fn known_series_go_on_where_new_ones_are_refused() {
+        let mut admissions = Admissions::new(1, None);
+        assert_eq!(check(&mut admissions, 0..5), Ok(()));
+        admissions.set(0, knowing(Admitted::KnownSeries("why".into()), 0..5));
+        assert_eq!(check(&mut admissions, 0..5), Ok(()));
+        assert_eq!(check(&mut admissions, 4..6), Err(IntakeError::MemoryFull("why".into())));
+        assert_eq!(admissions.closed(), None);
+        admissions.set(0, Admission { admitted: Admitted::Nothing("full".into()), known: None });
+        assert_eq!(check(&mut admissions, 0..5), Err(IntakeError::MemoryFull("full".into())));
+        assert_eq!(admissions.closed(), Some("full"));
+        admissions.set(0, Admission::default());
+        assert_eq!(check(&mut admissions, 0..9), Ok(()));
+    }
+
+    /// The limit of 200 among two loops: exact but for the allowance of one series that the other may hold.
+    #[test]
+    fn new_series_beyond_the_limit_are_refused_and_what_comes_back_is_used() {
+        let limit = Arc::new(SeriesLimit::new(200, 2));
+        let mut loops = [Admissions::new(1, Some(limit.clone())), Admissions::new(1, Some(limit.clone()))];
+        assert_eq!(check(&mut loops[0], 0..90), Ok(()));
+        assert_eq!(loops[0].take_new(0), 90);
+        assert_eq!(
+            check(&mut loops[1], 100..300),
+            Err(IntakeError::Overloaded),
+            "what is known was not told yet"
+        );
+        loops.iter_mut().for_each(|of| of.set(0, knowing(Admitted::Everything, 0..90)));
+        assert_eq!(check(&mut loops[1], 100..300), Err(IntakeError::SeriesLimit { max: 200 }));
+        assert_eq!(check(&mut loops[1], 0..90), Ok(()), "known");
+        assert_eq!(loops[1].take_new(0), 0);
+        assert_eq!(
+            check(&mut loops[1], 100..209),
+            Ok(()),
+            "what was too little for another body was given back"
+        );
+        assert_eq!(check(&mut loops[0], 300..303), Err(IntakeError::SeriesLimit { max: 200 }));
+        limit.give(10);
+        assert_eq!(check(&mut loops[0], 300..303), Ok(()));
+    }
+}

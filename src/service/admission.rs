@@ -1,0 +1,267 @@
+//! What an executor lets the loops take in, by what its memory holds; and the way out of full tables.
+//!
+//! ```text
+//!   full                        → nothing goes in until a flush has ended, or idle series were forgotten
+//!   full of series              → known series go in, new ones do not
+//!   many idle series are named  → ask the loops for new dictionaries; when all have begun them, forget
+//! ```
+//!
+//! Always: nothing here waits for what it has closed. A flush needs positions, not samples; a loop begins a new
+//! dictionary without accepting anything; a failed flush is tried again by the clock.
+//! Read next: `storage::store::Memory` for the bounds, `front/admission.rs` for what a loop does with it.
+
+use super::{Service, Shard, send_to_loop};
+use crate::front::Now;
+use crate::log;
+use crate::message::ToLoop;
+use crate::shared::KnownSeries;
+use model::{SeriesHash, Share};
+use shard::executor::{self, TaskClass};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::store::Memory;
+
+/// How long a series that is not new must have been quiet before it makes room, when nothing is closed but to new
+/// ones.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What an owner takes of its series' samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Admitted {
+    /// All.
+    #[default]
+    Everything,
+    /// Those of series in its table; why no new ones.
+    KnownSeries(Arc<str>),
+    /// None; why.
+    Nothing(Arc<str>),
+}
+
+/// What an owner tells the loops.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// What it takes.
+    pub admitted: Admitted,
+    /// Which series are in its table; while new ones are refused, or a limit may refuse them.
+    pub known: Option<Arc<KnownSeries>>,
+}
+
+/// Where the admission of one executor stands.
+pub struct Gate {
+    admission: Admission,
+    /// Loops that have not been told.
+    owed: Vec<bool>,
+    /// A task that tells them is under way.
+    telling: bool,
+    /// A task that looks again by the clock is under way.
+    watching: bool,
+    /// The dictionaries for whose successors loops were asked.
+    renewing: Vec<Option<u64>>,
+    /// Why the last flush failed, until one has not.
+    flush_error: Option<Arc<str>>,
+    froze_at_nanos: u64,
+}
+
+impl Gate {
+    /// Everything goes in.
+    pub fn new(loops: usize) -> Gate {
+        Gate {
+            admission: Admission::default(),
+            owed: vec![false; loops],
+            telling: false,
+            watching: false,
+            renewing: vec![None; loops],
+            flush_error: None,
+            froze_at_nanos: Now::read().nanos,
+        }
+    }
+
+    /// Series had samples taken away just now: those that get none from now on are idle.
+    pub fn froze(&mut self) {
+        self.froze_at_nanos = Now::read().nanos;
+    }
+
+    /// How the last flush ended.
+    pub fn flushed(&mut self, result: Result<(), &str>) {
+        self.flush_error = result.err().map(Arc::from);
+    }
+}
+
+impl Service {
+    /// Counts series that a share brought, or a flush or a new dictionary took, against the limit.
+    pub fn count_series(&self, left: i64) {
+        if let Some(limit) = &self.shared.series_limit {
+            limit.give(left);
+        }
+    }
+
+    /// Enters the series that a share defines, while somebody looks them up.
+    pub fn note_known(&self, share: &Share) {
+        if let Some(known) = &self.gate.admission.known {
+            share.definitions().for_each(|(_, _, labels)| known.note(labels.hash()));
+        }
+    }
+
+    /// Series have left the table.
+    pub fn forgot(&self, hashes: &[SeriesHash]) {
+        self.count_series(hashes.len() as i64);
+        if let Some(known) = &self.gate.admission.known {
+            hashes.iter().for_each(|hash| known.forget(*hash));
+        }
+    }
+
+    /// The first admission says which series there are, where a limit needs it: the table as replay has left it.
+    pub fn open_gate(&mut self) {
+        if let Some(limit) = &self.shared.series_limit {
+            let shards = self.shared.shard_count();
+            // Twice an even spread; the memory holds no more than this whatever the limit says.
+            let even = 2 * (limit.max as usize / shards + 1);
+            self.gate.admission.known = Some(self.known_series(even));
+            self.gate.owed.fill(true);
+        }
+    }
+
+    fn known_series(&self, at_most: usize) -> Arc<KnownSeries> {
+        /// A series with one label takes as much.
+        const SERIES_BYTES_MIN: usize = 256;
+        let fitting = self.store.memory().max / SERIES_BYTES_MIN;
+        let known = KnownSeries::with_capacity(fitting.min(at_most).max(self.store.series_count()));
+        self.store.series_hashes().for_each(|hash| known.note(hash));
+        Arc::new(known)
+    }
+
+    fn admitted(&self, memory: &Memory) -> Admitted {
+        let shards = self.shared.shard_count();
+        let cause = |why: &str| {
+            let (budget, share) = (self.shared.memory_bytes_max >> 20, memory.max >> 20);
+            let cause = format!(
+                "shard {} has used up the {share} MiB for its samples and series \
+                 (half of memory_bytes_max = {budget} MiB, divided by {shards}): {why}",
+                self.index
+            );
+            Arc::from(cause)
+        };
+        if memory.is_full() {
+            Admitted::Nothing(match &self.gate.flush_error {
+                Some(error) => cause(&format!("they cannot be flushed: {error}")),
+                None if memory.is_full_of_series() => {
+                    cause("more series than it holds; idle ones are being let go")
+                }
+                None => cause("they are being flushed"),
+            })
+        } else if memory.is_full_of_series() {
+            Admitted::KnownSeries(cause("more series than it holds; those that are known go on"))
+        } else {
+            Admitted::Everything
+        }
+    }
+
+    /// Begins what the memory calls for, and notes what is to be told.
+    fn settle(&mut self) {
+        self.relieve();
+        if self.store.wants_flush() {
+            self.begin_flush();
+        }
+        let memory = self.store.memory();
+        self.count_memory(&memory);
+        let admitted = self.admitted(&memory);
+        if admitted == self.gate.admission.admitted {
+            return;
+        }
+        match &admitted {
+            Admitted::Everything => log::info(format_args!("shard {} takes everything again", self.index)),
+            Admitted::KnownSeries(cause) => log::warning(format_args!("new series are refused: {cause}")),
+            Admitted::Nothing(cause) => log::warning(format_args!("samples are refused: {cause}")),
+        }
+        let known = match (&admitted, &self.gate.admission.known) {
+            (_, Some(known)) if self.shared.series_limit.is_some() => Some(known.clone()),
+            (Admitted::KnownSeries(_), None) => Some(self.known_series(usize::MAX)),
+            (Admitted::KnownSeries(_), Some(known)) => Some(known.clone()),
+            _ => None,
+        };
+        self.gate.admission = Admission { admitted, known };
+        self.gate.owed.fill(true);
+    }
+
+    /// Lets go of idle series that only dictionaries name: asks for new ones, and once all loops have begun them
+    /// forgets what these do not name.
+    fn relieve(&mut self) {
+        let asked = self.gate.renewing.iter().any(Option::is_some);
+        let quiet = Now::read().nanos.saturating_sub(self.gate.froze_at_nanos) >= QUIET.as_nanos() as u64;
+        let has_reason = self.store.wants_new_dictionaries()
+            || match self.gate.admission.admitted {
+                Admitted::Everything => false,
+                Admitted::KnownSeries(_) => quiet && self.store.has_idle_share(),
+                Admitted::Nothing(_) => {
+                    self.store.memory().is_full_of_series() && self.store.has_idle_share()
+                }
+            };
+        if !asked && !has_reason {
+            return;
+        }
+        if !asked {
+            for of in 0..self.gate.renewing.len() {
+                self.gate.renewing[of] = self.store.dictionary(of);
+            }
+            for of in 0..self.gate.renewing.len() {
+                let Some(dictionary) = self.gate.renewing[of] else { continue };
+                if self.loops.send(of, ToLoop::RenewDictionary { dictionary }).is_err() {
+                    // A loop so far behind has more pressing news; the next drain tries again.
+                    self.gate.renewing.fill(None);
+                    return;
+                }
+            }
+        }
+        let begun = |(of, old): (usize, &Option<u64>)| old.is_none() || self.store.dictionary(of) != *old;
+        if self.gate.renewing.iter().enumerate().all(begun) && !self.store.is_flushing() {
+            self.gate.renewing.fill(None);
+            let hashes = self.store.forget_idle();
+            self.forgot(&hashes);
+        }
+    }
+}
+
+/// Looks at the memory and does what follows. After whatever changes it: a drain, the end of a flush.
+pub fn settle(shard: &Shard) {
+    let mut service = shard.borrow_mut();
+    service.settle();
+    let gate = &mut service.gate;
+    let is_owed = gate.owed.iter().any(|owed| *owed);
+    if is_owed && !std::mem::replace(&mut gate.telling, true) {
+        executor::spawn_local(TaskClass::Store, tell(shard.clone())).detach();
+    }
+    let is_open = gate.admission.admitted == Admitted::Everything;
+    if !is_open && !std::mem::replace(&mut gate.watching, true) {
+        executor::spawn_local(TaskClass::Background, watch(shard.clone())).detach();
+    }
+}
+
+/// Tells the loops, one after another and each the latest, so that nothing old arrives after something new.
+async fn tell(shard: Shard) {
+    loop {
+        let next = {
+            let mut service = shard.borrow_mut();
+            let executor = service.index;
+            let gate = &mut service.gate;
+            let Some(to) = gate.owed.iter().position(|owed| *owed) else {
+                gate.telling = false;
+                return;
+            };
+            gate.owed[to] = false;
+            (to, ToLoop::Admission { executor, admission: gate.admission.clone() })
+        };
+        send_to_loop(&shard, next.0, next.1).await;
+    }
+}
+
+/// While something is refused the rings may stay empty, and no drain would look again.
+async fn watch(shard: Shard) {
+    loop {
+        executor::sleep(QUIET / 4).await;
+        if shard.borrow().gate.admission.admitted == Admitted::Everything {
+            shard.borrow_mut().gate.watching = false;
+            return;
+        }
+        settle(&shard);
+    }
+}

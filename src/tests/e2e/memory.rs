@@ -1,0 +1,199 @@
+//! Memory stays within its budget: series that come and go make room for one another, what finds no room is refused
+//! with the cause, and what was acknowledged is kept (SPEC §10).
+
+use crate::client::{Answer, Client};
+use crate::server::{Server, poll};
+use std::fs;
+use tempfile::tempdir;
+
+const BUDGET: [&str; 4] = ["--set", "memory_bytes_max=64MiB", "--set", "ingest.durability=written"];
+
+/// Series of one body.
+const BODY_SERIES: u64 = 1_000;
+
+/// A body of so many series that there have never been, one sample each.
+fn body(from: u64) -> String {
+    let members: Vec<String> = (from..from + BODY_SERIES)
+        .map(|n| {
+            format!(
+                r#"{{"name":"pod_cpu","value":{n},"labels":{{"pod":"pod-{n:08}","node":"node-{}"}}}}"#,
+                n % 40
+            )
+        })
+        .collect();
+    format!("[{}]", members.join(","))
+}
+
+/// Sends until it is taken; returns how often it was refused. A refusal says when to come back and why.
+fn insist(client: &mut Client, body: &str) -> u64 {
+    let mut refused = 0;
+    poll(|| {
+        let answer = client.post("/metrics", body);
+        match answer.status {
+            202 => Some(()),
+            503 => {
+                assert!(answer.header("retry-after").is_some(), "{}", answer.head);
+                refused += 1;
+                None
+            }
+            status => panic!("{status} {}", answer.body),
+        }
+    });
+    refused
+}
+
+fn count(server: &Server, name: &str) -> u64 {
+    let answer = server.get(&format!("/percentile?name={name}"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["count"].as_u64().unwrap()
+}
+
+/// What the kernel counts as resident.
+fn resident_bytes(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+fn metric(server: &Server, name: &str) -> u64 {
+    let page = server.get("/metrics").body;
+    let line = page.lines().find(|line| line.starts_with(&format!("ringwatch_{name}{{"))).expect("told");
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn reason(health: &Answer) -> String {
+    assert_eq!(
+        (health.status, health.json()["status"].as_str()),
+        (503, Some("unhealthy")),
+        "{}",
+        health.body
+    );
+    health.json()["reason"].as_str().unwrap().to_owned()
+}
+
+/// Three hundred thousand series of one sample each, several times what the budget holds: all are kept, and what is
+/// resident stays within the budget, what the process took before the first of them, and half as much again for
+/// the fragments that the allocator keeps.
+#[test]
+fn series_that_come_and_go_stay_within_the_memory() {
+    let dir = tempdir().unwrap();
+    let mut server = Server::start(dir.path(), &BUDGET);
+    let at_rest = resident_bytes(&server);
+    let mut client = server.client();
+    let (mut refused, mut peak) = (0, 0);
+    let total = 300 * BODY_SERIES;
+    for from in (0..total).step_by(BODY_SERIES as usize) {
+        refused += insist(&mut client, &body(from));
+        // One of old is heard of all the time.
+        client.post("/metrics", r#"{"name":"beat","value":1}"#);
+        peak = peak.max(resident_bytes(&server));
+    }
+    let flushes = metric(&server, "store_flushes_total");
+    println!("{} MiB at rest, {} MiB peak, {refused} refused, {flushes} flushes", at_rest >> 20, peak >> 20);
+    assert!(flushes > 2);
+    assert!(peak < at_rest + (96 << 20), "{peak} bytes resident, {at_rest} at rest");
+    assert_eq!(count(&server, "pod_cpu"), total);
+    server.kill();
+    let again = Server::start(dir.path(), &BUDGET);
+    assert_eq!(count(&again, "pod_cpu"), total, "replayed and from segments");
+    let replayed = resident_bytes(&again);
+    println!("{} MiB after replay", replayed >> 20);
+}
+
+/// Samples of one body.
+const BODY_SAMPLES: u64 = 20_000;
+
+/// A body of samples of one series, hard to press together.
+fn samples(round: u64) -> String {
+    let member =
+        |n: u64| format!(r#"{{"name":"a","value":{}}}"#, 1.0 / (3 + n + round * BODY_SAMPLES) as f64);
+    let members: Vec<String> = (0..BODY_SAMPLES).map(member).collect();
+    format!("[{}]", members.join(","))
+}
+
+/// A flush that cannot write fills the memory: then samples are refused with the cause, health says it, reads go
+/// on. Once it can write again everything returns by itself.
+/// Method: a file stands where the folder of segments belongs, which not even root can write through.
+#[test]
+fn a_flush_that_fails_refuses_samples_with_its_cause_until_it_succeeds() {
+    let dir = tempdir().unwrap();
+    let folder = dir.path().join("segments");
+    fs::write(&folder, "").unwrap();
+    let server = Server::start(
+        dir.path(),
+        &[&BUDGET[..], &["--set", "http.body_bytes_max=2MiB", "--set", "storage.journal_file_bytes=8MiB"]]
+            .concat(),
+    );
+    let mut client = server.client();
+    let mut accepted = 0;
+    let refusal = (0..400).find_map(|round| {
+        let answer = client.post("/metrics", &samples(round));
+        if answer.status == 202 {
+            accepted += BODY_SAMPLES;
+            return None;
+        }
+        // A ring that is full for a moment is another refusal.
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        (answer.json()["error"] == "memory is full").then_some(answer)
+    });
+    let refusal = refusal.expect("the memory is bounded");
+    assert_eq!(refusal.header("retry-after"), Some("5"));
+    let named = |text: &str| {
+        for part in ["shard 0", "32 MiB", "memory_bytes_max = 64 MiB", "cannot be flushed", "segments"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    };
+    poll(|| reason(&client.get("/health")).contains("cannot be flushed").then_some(()));
+    named(&reason(&client.get("/health")));
+    let answer = client.post("/metrics", &samples(0));
+    assert_eq!(answer.status, 503);
+    named(answer.json()["detail"].as_str().unwrap());
+    assert!(
+        metric(&server, "ingest_memory_refusals_total") > 0
+            && metric(&server, "store_flush_failures_total") > 0
+    );
+    assert_eq!(count(&server, "a"), accepted, "reads go on, and nothing of what was refused is there");
+
+    fs::remove_file(&folder).unwrap();
+    insist(&mut client, &samples(1_000));
+    assert_eq!(client.get("/health").status, 200);
+    assert_eq!(count(&server, "a"), accepted + BODY_SAMPLES);
+}
+
+/// New series beyond the limit are refused, those in memory go on; also over other loops, and after a restart.
+#[test]
+fn the_series_limit_refuses_new_series_alone() {
+    let dir = tempdir().unwrap();
+    let limited = ["--set", "shards=2", "--set", "storage.series_max=500"];
+    let one = |n: u64| format!(r#"{{"name":"m","value":1,"labels":{{"n":"{n}"}}}}"#);
+    let mut server = Server::start(dir.path(), &limited);
+    for _ in 0..2 {
+        let mut admitted = 0;
+        let refusal = poll(|| {
+            // Each time over another connection, so that both loops meet them.
+            let answer = server.client().post("/metrics", &one(admitted));
+            match answer.status {
+                202 => admitted += 1,
+                503 => {}
+                _ => return Some(answer),
+            }
+            None
+        });
+        assert_eq!((refusal.status, &refusal.json()["error"]), (429, &"series limit reached".into()));
+        assert!(refusal.header("retry-after").is_some());
+        // A hundredth may be with the loop that did not need it.
+        assert!((495..=500).contains(&admitted), "{admitted}");
+        for n in (0..admitted).step_by(7) {
+            poll(|| (server.client().post("/metrics", &one(n)).status == 202).then_some(()));
+        }
+        assert_eq!(server.client().post("/metrics", &one(10_000)).status, 429);
+        let series = |server: &Server| -> u64 {
+            let page = server.get("/metrics").body;
+            let lines = page.lines().filter(|line| line.starts_with("ringwatch_store_series{"));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        };
+        assert!((495..=500).contains(&series(&server)));
+        server.kill();
+        server = Server::start(dir.path(), &limited);
+    }
+}

@@ -1,0 +1,136 @@
+//! What keeps the store within its memory: when to flush, when to let go of idle series, when to take in no more.
+//!
+//! ```text
+//!   fixed    rows, labels, postings, numbers of the loops, indexes of segments     a flush leaves it
+//!   samples  of the memtable, and of the part on its way to disk                   a flush frees them
+//!
+//!   fixed ≥ 1/2 of the bound, and an eighth of it came since the last freeze: churn
+//!     most series have a sample  → flush, so that they become idle
+//!     a quarter of them is idle  → ask the loops for new dictionaries, then forget what these do not name
+//!   fixed ≥ 3/4               → known series go on, new ones are refused
+//!   fixed + samples ≥ bound   → everything is refused
+//! ```
+//!
+//! A series that a loop's dictionary names cannot be forgotten, for its next sample comes under that number.
+//! Idle ones are forgotten only under such pressure, or after two idle cycles: a series that comes again costs
+//! a definition and a place among the new ones, nothing else.
+
+use super::Store;
+use crate::disk::Disk;
+use model::SeriesHash;
+
+/// What a store holds in memory, in bytes, and what it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Tables of series: rows, labels, postings, numbers of the loops.
+    pub tables: usize,
+    /// Indexes of segments.
+    pub segment_indexes: usize,
+    /// Samples, the part on its way to disk included.
+    pub samples: usize,
+    /// The bound of all together.
+    pub max: usize,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn bytes(&self) -> usize {
+        self.fixed() + self.samples
+    }
+
+    fn fixed(&self) -> usize {
+        self.tables + self.segment_indexes
+    }
+
+    /// Whether nothing more is to be taken in before a flush has ended.
+    pub fn is_full(&self) -> bool {
+        self.bytes() >= self.max
+    }
+
+    /// Whether new series are to be refused, so that the known ones keep a quarter for their samples.
+    pub fn is_full_of_series(&self) -> bool {
+        self.fixed() >= self.max / 4 * 3
+    }
+}
+
+/// One of so many series must be idle before forgetting them is worth new dictionaries.
+const IDLE_SHARE: usize = 4;
+
+impl<D: Disk> Store<D> {
+    /// What is held now. It costs a few additions per loop.
+    pub fn memory(&self) -> Memory {
+        let numbers: usize = self.loops.iter().map(|numbers| numbers.series.capacity()).sum();
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
+        Memory {
+            tables: self.memtable.table_bytes() + numbers * size_of_val(&super::NO_SERIES),
+            segment_indexes: self.segment_index_bytes,
+            samples: self.memtable.sample_bytes() + frozen,
+            max: self.options.memory_bytes_max,
+        }
+    }
+
+    /// Whether so much is in memory that a flush should begin.
+    ///
+    /// Half of what the tables leave, for the other half fills while this one is written; when they leave next
+    /// to nothing a flush of little would not help: then a sixteenth. And under churn, so that series become idle.
+    pub fn wants_flush(&self) -> bool {
+        let memory = self.memory();
+        let max = memory.max;
+        let share = (max.saturating_sub(memory.fixed()) / 2).max(max / 16);
+        let sample_bytes = self.memtable.sample_bytes();
+        let is_due =
+            sample_bytes >= share || (sample_bytes > 0 && self.is_churning() && !self.has_idle_share());
+        !self.flushing && (self.frozen.is_some() || is_due)
+    }
+
+    /// Whether the loops should begin new dictionaries, so that [`Self::forget_idle`] frees a good part.
+    pub fn wants_new_dictionaries(&self) -> bool {
+        self.is_churning() && self.has_idle_share()
+    }
+
+    /// Whether a good part of the series has no sample since the last freeze.
+    pub fn has_idle_share(&self) -> bool {
+        let idle = self.memtable.idle_count();
+        idle > 0 && idle * IDLE_SHARE >= self.memtable.series_count()
+    }
+
+    fn is_churning(&self) -> bool {
+        let memory = self.memory();
+        memory.fixed() >= memory.max / 2 && self.memtable.fresh_bytes() >= memory.max / 8
+    }
+
+    /// Whether a part of memory is on its way to disk, or waits there since a flush has failed.
+    pub fn is_flushing(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// The hashes of the series in the table.
+    pub fn series_hashes(&self) -> impl Iterator<Item = SeriesHash> {
+        self.memtable.series_hashes()
+    }
+
+    /// Forgets the series that have no sample in memory and that no dictionary names; returns their hashes.
+    /// While a flush is under way or owed it does nothing: what it would write is found by the table.
+    pub fn forget_idle(&mut self) -> Vec<SeriesHash> {
+        if self.frozen.is_some() {
+            return Vec::new();
+        }
+        let named = self.named_series();
+        self.memtable.forget_idle(|id| named.get(id.0 as usize) == Some(&true))
+    }
+
+    /// Which ids the loops' dictionaries name.
+    pub(super) fn named_series(&self) -> Vec<bool> {
+        let mut named = Vec::new();
+        for &id in self.loops.iter().flat_map(|numbers| &numbers.series) {
+            if id == super::NO_SERIES {
+                continue;
+            }
+            if named.len() <= id.0 as usize {
+                named.resize(id.0 as usize + 1, false);
+            }
+            named[id.0 as usize] = true;
+        }
+        named
+    }
+}
