@@ -27,6 +27,8 @@ pub enum ToStore {
     Position { position: JournalPosition, stamp: Stamp },
     /// The loop numbers its series by this dictionary now: earlier numbers mean nothing any more.
     Dictionary { dictionary: u64, stamp: Stamp },
+    /// The journal has abandoned a file: what was answered of it is in memory alone, and is to be flushed at once.
+    Flush { stamp: Stamp },
     /// The loop will need this journal file soon.
     PrepareJournal { next: NextFile, stamp: Stamp },
     /// The loop takes no samples until the executor has come as far as this; then its bell is to be rung.
@@ -44,6 +46,7 @@ impl ToStore {
             | ToStore::Decode { stamp, .. }
             | ToStore::Position { stamp, .. }
             | ToStore::Dictionary { stamp, .. }
+            | ToStore::Flush { stamp }
             | ToStore::PrepareJournal { stamp, .. }
             | ToStore::WakeLoop { stamp }
             | ToStore::Stopped { stamp, .. } => *stamp,

@@ -189,6 +189,7 @@ impl Service {
                     }
                 }
                 ToStore::Dictionary { dictionary, .. } => self.store.begin_dictionary(from, dictionary),
+                ToStore::Flush { .. } => self.flush.at_once(),
                 ToStore::PrepareJournal { next, .. } => jobs.push(Job::PrepareJournal { from, next }),
                 ToStore::WakeLoop { .. } => {
                     self.shared.loop_bells[from].ring();

@@ -58,6 +58,15 @@ pub fn check_times(batch: &Batch, is_batch: bool, bounds: &TimeBounds) -> Result
     Ok(())
 }
 
+/// What one owner knows of this loop.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// By which dictionary it numbers its series.
+    dictionary: u64,
+    /// It is still to hear that the journal has abandoned a file.
+    owes_flush: bool,
+}
+
 /// The way in, of one loop.
 pub struct Intake {
     /// The loop's journal.
@@ -72,8 +81,7 @@ pub struct Intake {
     published_bytes: Vec<u64>,
     /// As of the last publishing: more waits in some ring than may.
     rings_full: bool,
-    /// By which dictionary each owner was told that the loop numbers its series.
-    told_dictionary: Vec<u64>,
+    told: Vec<Told>,
     decoder: MetricsDecoder,
     batch: Batch,
     named: Vec<u8>,
@@ -105,7 +113,7 @@ impl Intake {
             loop_index,
             published_bytes: vec![0; loops],
             rings_full: false,
-            told_dictionary: vec![0; loops],
+            told: vec![Told::default(); loops],
             decoder: MetricsDecoder::default(),
             batch: Batch::default(),
             named: Vec::new(),
@@ -272,7 +280,7 @@ impl Intake {
             published_to(owner);
         }
         counters.samples_accepted.add(samples);
-        self.tell_dictionary();
+        self.tell_owners();
         self.outbox.publish_all();
         self.rings_full = self.waits_too_much();
     }
@@ -287,27 +295,37 @@ impl Intake {
             .any(|(published, applied)| published.saturating_sub(applied) > max)
     }
 
-    /// Begins the new dictionary that owners have asked for, once its file is there, and tells every owner of any
-    /// new one: an owner that gets no sample from here would otherwise keep what the old one names.
-    fn tell_dictionary(&mut self) {
+    /// Begins the new dictionary that owners have asked for, once its file is there, and tells every owner what it
+    /// is to know, behind the shares that this is about. Where there is no place the next turn tries again.
+    ///
+    /// Of any new dictionary: an owner that gets no sample from here would otherwise keep what the old one names.
+    fn tell_owners(&mut self) {
         self.wal.writer.renew();
         let (dictionary, stamp) = (self.wal.writer.dictionary(), self.last_stamp);
-        for (owner, told) in self.told_dictionary.iter_mut().enumerate() {
-            // Behind the shares of the old one. Where there is no place the next turn tries again.
-            if *told != dictionary
-                && dictionary != 0
-                && self.outbox.to(owner).push(ToStore::Dictionary { dictionary, stamp }).is_ok()
-            {
-                *told = dictionary;
-                self.outbox.to(owner).publish();
-                self.outbox.ring_bell(owner);
+        for (owner, told) in self.told.iter_mut().enumerate() {
+            let flush = told.owes_flush.then_some(ToStore::Flush { stamp });
+            let is_new = dictionary != 0 && told.dictionary != dictionary;
+            let dictionary_begun = is_new.then_some(ToStore::Dictionary { dictionary, stamp });
+            for message in flush.into_iter().chain(dictionary_begun) {
+                let is_flush = matches!(message, ToStore::Flush { .. });
+                if self.outbox.send(owner, message).is_err() {
+                    break;
+                }
+                if is_flush {
+                    told.owes_flush = false;
+                } else {
+                    told.dictionary = dictionary;
+                }
             }
         }
     }
 
     /// Nothing behind `last_good` will ever be replayed: the owners shall not see it either. The open frame is
     /// gone with its file, and the numbers of its dictionary with it.
+    ///
+    /// What they have seen and clients were told to be written is in their memory alone: they are to flush it.
     pub fn discard_beyond(&mut self, last_good: JournalPosition) {
+        self.told.iter_mut().for_each(|told| told.owes_flush = true);
         let is_lost = |share: &Share| {
             JournalPosition { sequence: share.dictionary, offset: share.journal_end } > last_good
         };

@@ -34,6 +34,7 @@ struct Rig {
     address: SocketAddr,
     inbox: Inbox<ToStore>,
     loops: Outbox<ToLoop>,
+    flushes_asked: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -65,7 +66,7 @@ impl Rig {
         let address = parts.listen;
         let thread = std::thread::spawn(move || Front::new(parts).unwrap().run().unwrap());
         let (inbox, loops) = (from_loops.remove(0), to_loop.remove(0));
-        Rig { dir, shared, address, inbox, loops, thread: Some(thread) }
+        Rig { dir, shared, address, inbox, loops, flushes_asked: 0, thread: Some(thread) }
     }
 
     fn client(&self) -> Client {
@@ -84,6 +85,7 @@ impl Rig {
             match self.inbox.pop() {
                 // Every owner is told of every new dictionary.
                 Some((_, ToStore::Dictionary { .. })) => {}
+                Some((_, ToStore::Flush { .. })) => self.flushes_asked += 1,
                 Some((_, message)) => return message,
                 None => std::thread::yield_now(),
             }
@@ -204,6 +206,7 @@ fn a_sync_that_fails_refuses_what_waits_for_it_in_order_and_the_next_file_goes_o
     assert_eq!(statuses(&mut client, 3), [503, 400, 503]);
 
     assert_eq!(rig.give_file(), 3, "the kernel had them, so they are in the store; no answer promised them");
+    assert_eq!(rig.flushes_asked, 1, "what will not be replayed is to reach a segment");
     client.send(post("synced", BODY)).unwrap();
     assert_eq!(client.answer().status, 202);
 }

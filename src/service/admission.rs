@@ -159,7 +159,7 @@ impl Service {
     /// Begins what the memory calls for, and notes what is to be told.
     fn settle(&mut self) {
         self.relieve();
-        if self.store.wants_flush() {
+        if self.store.wants_flush() || self.flush.is_wanted_at_once() {
             self.begin_flush();
         }
         let memory = self.store.memory();

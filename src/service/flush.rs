@@ -12,6 +12,10 @@
 //! The positions are exactly those of the freeze: were one of them lower, replay would bring an older value
 //! of a time over the newer one that the segment holds.
 //! A failed flush leaves everything as it was and is tried again, with the positions of its own freeze.
+//!
+//! When a journal abandons a file, what was answered at `written` behind its last good position is in memory alone,
+//! for it will not be replayed. So the loop asks for a flush at once. It may name a position in the abandoned part:
+//! the next file's sequence is higher, so nothing that will be written lies below it.
 
 use super::keeper::Switch;
 use super::{Service, Shard, admission, send_to_loop, send_to_peer};
@@ -33,6 +37,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Flush {
     state: State,
     retry_at_nanos: u64,
+    /// What a journal has lost is in memory and not yet frozen.
+    at_once: bool,
     /// Up to where each journal's samples of this executor are in the store.
     applied: Vec<JournalPosition>,
     /// `applied` at the last freeze.
@@ -57,6 +63,7 @@ impl Flush {
         Flush {
             state: State::Resting,
             retry_at_nanos: 0,
+            at_once: false,
             applied,
             frozen_positions: Vec::new(),
             switched: None,
@@ -98,6 +105,16 @@ impl Flush {
     pub fn switched(&mut self, result: io::Result<()>) {
         self.switched = Some(result);
         self.moved.notify();
+    }
+
+    /// A flush is to begin as soon as none is under way, whatever little there is.
+    pub fn at_once(&mut self) {
+        self.at_once = true;
+    }
+
+    /// Whether that is still to be done.
+    pub fn is_wanted_at_once(&self) -> bool {
+        self.at_once
     }
 
     fn rests(&self) -> bool {
@@ -187,6 +204,7 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         let job = service.store.begin_flush(id);
         if !job.as_ref().is_some_and(|job| job.is_retry()) {
             service.flush.frozen_positions = service.flush.applied.clone();
+            service.flush.at_once = false;
             service.gate.froze();
             service.forgot(job.as_ref().map_or(&[], |job| job.forgotten()));
         }

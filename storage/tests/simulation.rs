@@ -268,7 +268,8 @@ fn a_move_to_other_shards_cut_at_every_operation_loses_nothing() {
 fn end_and_reopen(mut machine: Machine, disk: &SimDisk, plan: Plan, place: &str) {
     disk.mend();
     disk.set_capacity(None);
-    rest(&mut machine, &mut Random::new(plan.seed));
+    machine.flush_at_once(&mut Random::new(plan.seed));
+    assert_eq!(machine.abandoned(), 0, "{place}: what a journal has lost is flushed at once");
     for crash in [Crash::Kill, Crash::PowerCut(1), Crash::PowerCut(2)] {
         reopen(&left_by(disk, crash), plan.shards, Some(&machine), crash, &format!("{place}, {crash:?}"));
     }

@@ -4,10 +4,10 @@
 //! there happens without a wait. What it answers and refuses stands in the [`Record`].
 
 use super::record::{Batch, Contents, Crash, Fate, Level, Record, Row};
-use super::script::Random;
+use super::script::{Random, rest};
 use super::start::{NotStarted, start};
 use model::{LabelSet, MetricKind, Sample, SeriesHash, SeriesNumber, Share, Stamp, StampClock, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use storage::disk::{Disk as _, DiskFile as _, SimDisk, SimFile, ready};
 use storage::journal::{
     self, JournalLimits, JournalPosition, NextFile, Reserve, Sync, Writer, batch_bytes_max,
@@ -50,11 +50,16 @@ pub(crate) enum Positions {
 enum Message {
     Share(Share),
     Position { position: JournalPosition, stamp: Stamp },
+    Dictionary { dictionary: u64, stamp: Stamp },
+    Flush { stamp: Stamp },
 }
 
 impl Message {
     fn key(&self) -> (u64, u16) {
-        let (Message::Share(Share { stamp, .. }) | Message::Position { stamp, .. }) = self;
+        let (Message::Share(Share { stamp, .. })
+        | Message::Position { stamp, .. }
+        | Message::Dictionary { stamp, .. }
+        | Message::Flush { stamp }) = self;
         (stamp.nanos, stamp.loop_index)
     }
 }
@@ -72,6 +77,7 @@ struct Loop {
     turn: Vec<(JournalPosition, usize)>,
     withheld: VecDeque<(JournalPosition, usize)>,
     asks: Vec<(usize, Option<JournalPosition>)>,
+    told_dictionary: u64,
     /// A sync under way; its outcome where the device was quicker than the loop.
     syncing: Option<(Sync, Option<std::io::Result<()>>)>,
 }
@@ -91,6 +97,11 @@ struct Executor {
     /// Per loop, up to where everything was applied.
     applied: Vec<JournalPosition>,
     frozen_positions: Vec<JournalPosition>,
+    /// A journal has abandoned a file: flush at once.
+    at_once: bool,
+    /// Stamps of the shares in the memtable, and in the frozen part.
+    in_memtable: BTreeSet<Stamp>,
+    in_frozen: BTreeSet<Stamp>,
 }
 
 /// See the head of this file.
@@ -158,6 +169,7 @@ impl Machine {
                 turn: Vec::new(),
                 withheld: VecDeque::new(),
                 asks: Vec::new(),
+                told_dictionary: 0,
                 syncing: None,
             });
             let journals = started.journals.iter().map(|journal| journal.end());
@@ -169,6 +181,9 @@ impl Machine {
                 flush: Flush::Resting,
                 applied: journals.zip(named).map(|(end, named)| end.max(named)).collect(),
                 frozen_positions: Vec::new(),
+                at_once: false,
+                in_memtable: BTreeSet::new(),
+                in_frozen: BTreeSet::new(),
             });
         }
         for index in 0..shards {
@@ -210,6 +225,11 @@ impl Machine {
     pub(crate) fn check(&mut self, crash: Crash) -> Result<(), String> {
         let (contents, oldest) = (self.contents(), self.oldest());
         self.record.check(crash, &contents, oldest, labels_of)
+    }
+
+    /// Batches that were answered, that a journal has lost, and that are in no segment yet.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.record.abandoned(self.run)
     }
 
     /// A running server shows everything that was published.
@@ -312,6 +332,7 @@ impl Machine {
             fate: Fate::OnItsWay,
             published: false,
             frozen: false,
+            kept_by: BTreeSet::new(),
         });
         true
     }
@@ -378,6 +399,25 @@ impl Machine {
             self.executors[owner].rings[at].push_back(Message::Share(share));
         }
         state.turn.iter().for_each(|(_, batch)| self.record.batches[*batch].published = true);
+        state.writer.renew();
+        let (dictionary, stamp) = (state.writer.dictionary(), state.last_stamp);
+        if dictionary != 0 && dictionary != state.told_dictionary {
+            state.told_dictionary = dictionary;
+            for executor in &mut self.executors {
+                executor.rings[at].push_back(Message::Dictionary { dictionary, stamp });
+            }
+        }
+    }
+
+    /// The executors would forget idle series: a loop begins a new dictionary as soon as it can.
+    pub(crate) fn renew(&mut self, at: usize) {
+        let writer = &mut self.loops[at].writer;
+        writer.ask_new_dictionary(writer.dictionary());
+    }
+
+    /// An executor forgets the series that no dictionary names.
+    pub(crate) fn forget_idle(&mut self, at: usize) {
+        self.executors[at].store.forget_idle();
     }
 
     fn tell_positions(&mut self, at: usize) {
@@ -408,7 +448,10 @@ impl Machine {
         if let Some(abandoned) = abandoned {
             for batch in &mut self.record.batches {
                 let here = batch.loop_index == at && batch.run == self.run;
-                if here && batch.fate == Fate::Answered(Level::Written) {
+                if here
+                    && batch.fate == Fate::Answered(Level::Written)
+                    && !batch.is_kept(self.shards, labels_of)
+                {
                     // Where it ended nobody noted; what lies below the last good position is there anyway.
                     batch.fate = Fate::Abandoned;
                 }
@@ -438,7 +481,26 @@ impl Machine {
                 state.withheld.push_back((end, batch));
             }
         }
+        // Ends that were asked for and taken back are asked for anew.
+        state.asks.iter_mut().for_each(|(_, wanted)| *wanted = None);
         refused.into_iter().for_each(|batch| self.record.refused(batch));
+        let stamp = self.loops[at].last_stamp;
+        for executor in &mut self.executors {
+            executor.rings[at].push_back(Message::Flush { stamp });
+        }
+    }
+
+    /// Flushes what was asked for at once, to its end.
+    pub(crate) fn flush_at_once(&mut self, random: &mut Random) {
+        for _ in 0..16 {
+            rest(self, random);
+            for at in 0..self.shards {
+                let executor = &self.executors[at];
+                if executor.at_once || !matches!(executor.flush, Flush::Resting) {
+                    self.flush_step(at);
+                }
+            }
+        }
     }
 
     /// An executor makes the file that its loop asked for.
@@ -458,7 +520,7 @@ impl Machine {
 
     /// An executor takes up to so many messages, the earliest first over all loops.
     pub(crate) fn drain(&mut self, at: usize, messages_max: usize) {
-        let Executor { store, rings, flush, applied, .. } = &mut self.executors[at];
+        let Executor { store, rings, flush, applied, at_once, in_memtable, .. } = &mut self.executors[at];
         for _ in 0..messages_max {
             let fronts =
                 rings.iter().enumerate().filter_map(|(from, ring)| Some((ring.front()?.key(), from)));
@@ -469,7 +531,10 @@ impl Machine {
                     assert_eq!(unknown, 0, "a loop defines a series before its first sample");
                     let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
                     applied[from] = applied[from].max(end);
+                    in_memtable.insert(share.stamp);
                 }
+                Some(Message::Dictionary { dictionary, .. }) => store.begin_dictionary(from, dictionary),
+                Some(Message::Flush { .. }) => *at_once = true,
                 Some(Message::Position { position, .. }) => {
                     applied[from] = applied[from].max(position);
                     if let Flush::Asking(told) | Flush::AskingSynced { told, .. } = flush {
@@ -519,6 +584,8 @@ impl Machine {
         let job = executor.store.begin_flush(self.next_segment);
         self.next_segment += 1;
         if !job.as_ref().is_some_and(FlushJob::is_retry) {
+            executor.at_once = false;
+            executor.in_frozen = std::mem::take(&mut executor.in_memtable);
             executor.frozen_positions = match self.positions {
                 Positions::Told => told,
                 Positions::Frozen => executor.applied.clone(),
@@ -564,6 +631,7 @@ impl Machine {
         }
         self.manifest = manifest;
         self.flushes += 1;
+        self.record.kept(at, self.shards, &self.executors[at].in_frozen, labels_of);
         self.expired += expired.len();
         if let Some(flushed) = flushed {
             self.executors[at].store.finish_flush(flushed);

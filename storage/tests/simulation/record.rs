@@ -3,7 +3,7 @@
 //! Always: every value but a deliberate repetition is unique, so a stored sample names the batch it came with.
 
 use model::{LabelSet, Stamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a batch must be before its client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +66,8 @@ pub(crate) struct Batch {
     pub(crate) published: bool,
     /// Published when a flush began, which may have taken it.
     pub(crate) frozen: bool,
+    /// Executors whose part of it is in a segment that the manifest names.
+    pub(crate) kept_by: BTreeSet<usize>,
 }
 
 /// What a reopened directory holds: by series and ticks the value's bits.
@@ -97,6 +99,12 @@ impl Batch {
             Fate::Refused { followed: Some(level) } if survives(level) && !self.frozen => Duty::Never,
             Fate::Answered(_) | Fate::OnItsWay | Fate::Abandoned | Fate::Refused { .. } => Duty::May,
         }
+    }
+
+    /// Whether all of it is in segments.
+    pub(crate) fn is_kept(&self, shards: usize, labels_of: impl Fn(u32) -> LabelSet) -> bool {
+        let owners = self.rows.iter().map(|row| labels_of(row.series).as_ref().hash().slot().owner(shards));
+        owners.into_iter().all(|owner| self.kept_by.contains(&owner))
     }
 
     /// Whether a part of it alone may be there: it was seen before its place in the journal was abandoned.
@@ -267,6 +275,30 @@ impl Record {
     /// A loop has answered with an error.
     pub(crate) fn refused(&mut self, at: usize) {
         self.batches[at].fate = Fate::Refused { followed: None };
+    }
+
+    /// The manifest names a segment of an executor, with the shares of those stamps. What was answered and then
+    /// lost by its journal is safe again.
+    pub(crate) fn kept(
+        &mut self,
+        executor: usize,
+        shards: usize,
+        stamps: &BTreeSet<Stamp>,
+        labels_of: impl Fn(u32) -> LabelSet,
+    ) {
+        for batch in &mut self.batches {
+            if batch.stamp.is_some_and(|stamp| stamps.contains(&stamp)) {
+                batch.kept_by.insert(executor);
+                if batch.fate == Fate::Abandoned && batch.is_kept(shards, &labels_of) {
+                    batch.fate = Fate::Answered(Level::Synced);
+                }
+            }
+        }
+    }
+
+    /// Batches that were answered, that a journal has lost, and that are in no segment yet.
+    pub(crate) fn abandoned(&self, run: u64) -> usize {
+        self.batches.iter().filter(|batch| batch.run == run && batch.fate == Fate::Abandoned).count()
     }
 
     /// An executor froze its memtable.

@@ -39,7 +39,9 @@ pub(crate) fn run(machine: &mut Machine, random: &mut Random, steps: usize) {
             64..76 => machine.sync_comes_back(at),
             76..84 => machine.prepare_file(at),
             84..108 => machine.drain(at, 1 + random.below(4) as usize),
-            108..122 => machine.flush_step(at),
+            108..120 => machine.flush_step(at),
+            120 => machine.renew(at),
+            121 => machine.forget_idle(at),
             122..126 => machine.now_ms += 1 + random.below(400) as i64,
             _ => machine.query(),
         }
