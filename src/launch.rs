@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! limits and kernel → directory locked → port free → manifest (another shard count: `reshard.rs`)
-//!   → journals recovered → run number raised → meshes → executors replay while loops already answer
+//!   → journals recovered → run number raised (full disk: `service/keeper.rs` goes on trying) → meshes → executors replay while loops already answer
 //! ```
 //!
 //! Always: nothing is served before the directory is ours and the port was free; a missing feature or limit
@@ -188,8 +188,17 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     let journals = recover_journals(&disk, &manifest, &config)?;
     remove_orphans(&disk, &manifest);
     manifest.run += 1;
-    ready(manifest.store(&disk))
-        .map_err(|cause| LaunchError::DataDirectory { path: data_dir.clone(), cause })?;
+    let run_stored = match ready(manifest.store(&disk)) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            log::error(format_args!(
+                "{}: {error}: reads are served, writes are answered 507 until there is room; free some space there",
+                data_dir.display()
+            ));
+            false
+        }
+        Err(cause) => return Err(LaunchError::DataDirectory { path: data_dir, cause }),
+    };
 
     let bells = |_| Bell::new().map_err(LaunchError::Os);
     let loop_bells: Vec<Bell> = (0..shards).map(bells).collect::<Result<_, _>>()?;
@@ -197,6 +206,9 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     let console = Console::start().map_err(LaunchError::Os)?;
     let (failed, failures) = channel();
     let shared = Arc::new(Shared::new(config, data_dir, console, &manifest, loop_bells, store_bells));
+    if !run_stored {
+        shared.run_is_owed();
+    }
     let mut server = Server {
         shared,
         address,

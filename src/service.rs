@@ -137,6 +137,9 @@ impl Service {
         shard.borrow_mut().open_gate();
         shard.borrow().count_segments();
         admission::settle(&shard);
+        if shard.borrow().keeper.is_some() && !shard.borrow().shared.run_is_stored() {
+            executor::spawn_local(TaskClass::Background, keeper::store_run(shard.clone())).detach();
+        }
         let mut jobs = Vec::new();
         loop {
             let drained = shard.borrow_mut().drain(DRAIN_MESSAGES_MAX, &mut jobs);
@@ -311,7 +314,10 @@ impl Service {
     fn is_done(&self) -> bool {
         self.finishing
             && self.rules.is_saved()
-            && (self.keeper.is_none() || self.finished_peers == self.shared.shard_count())
+            && self
+                .keeper
+                .as_ref()
+                .is_none_or(|keeper| self.finished_peers == self.shared.shard_count() && keeper.rests())
     }
 }
 

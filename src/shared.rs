@@ -45,6 +45,7 @@ pub struct Shared {
     next_segment: AtomicU64,
     executors_ready: AtomicUsize,
     loops_listening: AtomicUsize,
+    run_stored: AtomicBool,
     stopping: AtomicBool,
     skip_flush: AtomicBool,
 }
@@ -76,6 +77,7 @@ impl Shared {
             store_bells,
             executors_ready: AtomicUsize::new(0),
             loops_listening: AtomicUsize::new(0),
+            run_stored: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             skip_flush: AtomicBool::new(false),
         }
@@ -106,6 +108,22 @@ impl Shared {
     /// Shards, each of one loop and one executor.
     pub fn shard_count(&self) -> usize {
         self.shards.len()
+    }
+
+    /// The manifest on disk does not name this run yet, for the disk is full: nothing may be journaled under it, or
+    /// the next start would give its stamps again.
+    pub fn run_is_owed(&self) {
+        self.run_stored.store(false, Ordering::Release);
+    }
+
+    /// The manifest on disk names this run.
+    pub fn store_run(&self) {
+        self.run_stored.store(true, Ordering::Release);
+    }
+
+    /// Whether the manifest on disk names this run.
+    pub fn run_is_stored(&self) -> bool {
+        self.run_stored.load(Ordering::Acquire)
     }
 
     /// One executor has replayed what it owns.

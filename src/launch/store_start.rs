@@ -62,10 +62,7 @@ impl StoreStart {
         rules.restore(&store, &disk, shard::clock::unix_millis()).await;
 
         if let Some(next) = self.first_file {
-            let prepared = crate::service::prepare(&disk, index, next).await;
-            if let Err(error) = &prepared {
-                log::error(format!("shard {index}: no journal file: {error}"));
-            }
+            let prepared = crate::service::prepare(&self.shared, &disk, index, next).await;
             // The ring is empty: nobody has sent anything yet.
             let _ = self.loops.to(index).push(ToLoop::JournalFile(prepared));
             self.loops.to(index).publish();

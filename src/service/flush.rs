@@ -23,6 +23,7 @@ use crate::adapt::ShardDisk;
 use crate::front::Now;
 use crate::log;
 use crate::message::{ToLoop, ToPeer};
+use crate::shared::Shared;
 use shard::executor::{self, LocalEvent, TaskClass};
 use shard::file::LoopFile;
 use std::io;
@@ -259,17 +260,26 @@ async fn sync_journals(shard: &Shard, moved: &LocalEvent) {
 
 /// Makes the file that a loop will go on in, and hands it over.
 pub async fn prepare_journal(shard: Shard, from: usize, next: NextFile) {
-    let disk = shard.borrow().disk.clone();
-    let prepared = prepare(&disk, from, next).await;
+    let (shared, disk) = {
+        let service = shard.borrow();
+        (service.shared.clone(), service.disk.clone())
+    };
+    let prepared = prepare(&shared, &disk, from, next).await;
     send_to_loop(&shard, from, ToLoop::JournalFile(prepared)).await;
 }
 
-/// Makes a journal file; why there is none is told here, once for all who wait for it.
+/// Makes a journal file; why there is none is told here, once for all who wait for it. There is none before the
+/// manifest names the run.
 pub async fn prepare(
+    shared: &Shared,
     disk: &ShardDisk,
     loop_index: usize,
     next: NextFile,
 ) -> io::Result<(PreparedFile, LoopFile)> {
+    if !shared.run_is_stored() {
+        let why = "the disk is full: the manifest does not name this run yet";
+        return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+    }
     let prepare = async {
         let prepared = journal::prepare(disk, loop_index as u16, next).await?;
         let file = disk.loop_file(&journal::file_path(loop_index as u16, next.sequence))?;

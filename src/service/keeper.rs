@@ -1,7 +1,8 @@
 //! The keeper of the directory's one manifest: executor 0.
 //!
 //! Always: one change at a time, each a whole new manifest on disk before anybody acts on it; a file is
-//! removed only after the manifest no longer names it.
+//! removed only after the manifest no longer names it. A start that found no room for the raised run number is
+//! made good here: until then no journal file is prepared.
 
 use super::{Shard, send_to_peer};
 use crate::adapt::ShardDisk;
@@ -11,10 +12,14 @@ use crate::message::ToPeer;
 use shard::executor;
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 use storage::disk::Disk as _;
 use storage::journal::{self, JournalPosition};
 use storage::manifest::Manifest;
 use storage::segment::{SegmentEntry, segment_path};
+
+/// How often the run number is tried again that a full disk had no room for.
+const RUN_RETRY: Duration = Duration::from_secs(1);
 
 /// One executor's wish: name this segment, and these positions of its own, one per journal.
 pub struct Switch {
@@ -36,6 +41,11 @@ impl Keeper {
     pub fn new(manifest: Manifest) -> Keeper {
         Keeper { manifest, busy: false, waiting: VecDeque::new() }
     }
+
+    /// Whether no change is under way, its cleaning up included.
+    pub fn rests(&self) -> bool {
+        !self.busy
+    }
 }
 
 /// Segments that have left the retention.
@@ -54,6 +64,35 @@ pub async fn carry_out(shard: Shard, from: usize, switch: Box<Switch>) {
             return;
         }
     }
+    carry_out_waiting(&shard).await;
+}
+
+/// Stores the manifest that the start could not, for the disk was full: the run number is in it.
+pub async fn store_run(shard: Shard) {
+    loop {
+        executor::sleep(RUN_RETRY).await;
+        let (manifest, disk) = {
+            let mut service = shard.borrow_mut();
+            let disk = service.disk.clone();
+            if service.shared.run_is_stored() {
+                return;
+            }
+            let Some(keeper) = &mut service.keeper else { return };
+            if std::mem::replace(&mut keeper.busy, true) {
+                continue;
+            }
+            (keeper.manifest.clone(), disk)
+        };
+        if manifest.store(&disk).await.is_ok() {
+            shard.borrow().shared.store_run();
+            log::info("the disk has room again: samples are taken");
+        }
+        carry_out_waiting(&shard).await;
+    }
+}
+
+/// Carries out what waits, one change after another; the keeper is busy with it.
+async fn carry_out_waiting(shard: &Shard) {
     loop {
         let (next, mut manifest, disk) = {
             let mut service = shard.borrow_mut();
@@ -61,20 +100,25 @@ pub async fn carry_out(shard: Shard, from: usize, switch: Box<Switch>) {
             let Some(keeper) = &mut service.keeper else { return };
             let Some(next) = keeper.waiting.pop_front() else {
                 keeper.busy = false;
+                // The executor may have been waiting for this to end.
+                service.shared.store_bells[service.index].ring();
                 return;
             };
             (next, keeper.manifest.clone(), disk)
         };
         let (from, switch) = next;
-        let dropped = change(&shard, &mut manifest, from, *switch);
+        let dropped = change(shard, &mut manifest, from, *switch);
         let result = manifest.store(&disk).await;
         if let (Ok(()), Some(keeper)) = (&result, &mut shard.borrow_mut().keeper) {
             keeper.manifest = manifest.clone();
         }
         let stored = result.is_ok();
-        send_to_peer(&shard, from, ToPeer::Switched { result }).await;
         if stored {
-            clean_up(&shard, &disk, &manifest, dropped).await;
+            shard.borrow().shared.store_run();
+        }
+        send_to_peer(shard, from, ToPeer::Switched { result }).await;
+        if stored {
+            clean_up(shard, &disk, &manifest, dropped).await;
         }
     }
 }

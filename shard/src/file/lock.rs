@@ -97,6 +97,8 @@ impl DirectoryLock {
         }
         match write_pid(&mut file) {
             Ok(()) => Ok(Self { _file: file }),
+            // The number only helps to find the holder; a full disk is no reason not to hold it.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(Self { _file: file }),
             Err(error) => Err(LockError::Io { path, error }),
         }
     }
