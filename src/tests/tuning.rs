@@ -1,0 +1,242 @@
+//! The scripts of `tuning/`: knobs that say, change and take back.
+//!
+//! Owner: nobody's crate; it needs bash and awk, which every Debian has, and no root.
+//! Always: nothing here changes the host; what changes is a copy of its files below a temporary folder.
+//! Read next: `tuning/host.rs` for the made-up host.
+
+#[path = "tuning/host.rs"]
+mod host;
+
+use host::Host;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning")
+}
+
+/// The scripts that source `knob.sh`.
+fn knobs() -> Vec<String> {
+    let mut knobs: Vec<String> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .filter(|path| fs::read_to_string(path).unwrap().contains("\n. \"$(dirname \"$0\")/knob.sh\"\n"))
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    knobs.sort();
+    assert!(knobs.len() >= 18, "only {} knobs were found", knobs.len());
+    knobs
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new(folder().join(name));
+    command.env_remove("container").env_remove("RINGWATCH_TUNING_ROOT").env_remove("CORES");
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Runs it and panics with what it said unless it ended with `code`.
+fn run(command: &mut Command, code: i32) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(code), "{command:?} said:\n{text}");
+    text
+}
+
+/// What the knobs would change on a usual machine.
+const OF_THE_KERNEL: &[&str] = &[
+    "/proc/sys/kernel/io_uring_disabled",
+    "/proc/sys/kernel/numa_balancing",
+    "/proc/sys/net/core/busy_poll",
+    "/proc/sys/net/core/somaxconn",
+    "/proc/sys/net/ipv4/ip_local_port_range",
+    "/proc/sys/net/ipv4/tcp_max_syn_backlog",
+    "/proc/sys/net/ipv4/tcp_tw_reuse",
+    "/proc/sys/vm/dirty_background_bytes",
+    "/proc/sys/vm/dirty_background_ratio",
+    "/proc/sys/vm/dirty_bytes",
+    "/proc/sys/vm/dirty_ratio",
+    "/proc/sys/vm/swappiness",
+    "/sys/kernel/mm/transparent_hugepage/defrag",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+];
+
+/// On the machine of the test itself, whoever runs it: each knob says what it has to, ends well, changes nothing.
+#[test]
+fn a_check_says_everything_and_changes_nothing() {
+    let values = || OF_THE_KERNEL.iter().map(|path| fs::read_to_string(path).ok()).collect::<Vec<_>>();
+    let before = values();
+    for knob in knobs() {
+        let said = run(&mut script(&knob), 0);
+        for word in ["knob", "current", "wanted", "why", "matters", "price", "stands", "source"] {
+            let line = said.lines().find(|line| line.split_whitespace().next() == Some(word));
+            let value = line.unwrap_or_else(|| panic!("{knob} says no {word}:\n{said}"))[word.len()..].trim();
+            assert!(!value.is_empty(), "{knob} has nothing to say for {word}:\n{said}");
+        }
+        // Current values may move by themselves: free memory does.
+        let lasting = |said: &str| -> Vec<String> {
+            said.lines().filter(|line| !line.starts_with("current")).map(str::to_owned).collect()
+        };
+        let checked = run(script(&knob).arg("check"), 0);
+        assert_eq!(lasting(&said), lasting(&checked), "{knob}: check is what it does unasked");
+        assert!(run(script(&knob).arg("improve"), 2).contains("usage"), "{knob}");
+    }
+    assert_eq!(values(), before);
+}
+
+#[test]
+fn the_table_of_all_checks_names_every_knob() {
+    let said = run(&mut script("check"), 0);
+    let mut lines = said.lines();
+    assert!(lines.next().unwrap().starts_with("knob"), "{said}");
+    let rows: BTreeMap<&str, &str> = lines
+        .take_while(|line| !line.is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next().unwrap(), words.next().unwrap())
+        })
+        .collect();
+    assert_eq!(rows.keys().copied().collect::<Vec<_>>(), knobs(), "{said}");
+    for (knob, state) in rows {
+        assert!(["good", "change", "optional", "absent"].contains(&state), "{knob} is {state}:\n{said}");
+    }
+    assert!(said.contains(&format!("{} knobs. ", knobs().len())), "{said}");
+    let details = run(script("check").arg("-v"), 0);
+    for knob in knobs() {
+        assert!(format!("\n{details}").contains(&format!("\nknob      {knob}\n")), "{details}");
+    }
+    assert_eq!(
+        details.lines().filter(|line| line.starts_with("knob             state")).count(),
+        1,
+        "{details}"
+    );
+}
+
+#[test]
+fn the_page_lists_every_knob() {
+    let page = fs::read_to_string(folder().join("README.md")).unwrap();
+    for knob in knobs() {
+        assert!(page.contains(&format!("| [{knob}]({knob}) |")), "tuning/README.md does not list {knob}");
+    }
+}
+
+/// Apply meets what is wanted, a second one changes nothing, undo leaves the host as it was, to the byte.
+#[test]
+fn undo_restores_exactly_what_apply_found() {
+    let host = Host::new();
+    let before = host.files();
+    for knob in knobs() {
+        assert!(run(&mut host.script(&knob, "undo"), 0).contains("nothing was applied"), "{knob}");
+        if knob == "core-pinning" {
+            assert!(
+                run(&mut host.script(&knob, "apply"), 1).contains("cores=0,1"),
+                "it is the server's setting"
+            );
+            continue;
+        }
+        assert!(
+            ["change", "optional"].contains(&host.state(&knob).as_str()),
+            "{knob}: {}",
+            host.state(&knob)
+        );
+        let said = run(&mut host.script(&knob, "apply"), 0);
+        assert!(said.contains(&format!("undo with: tuning/{knob} undo")), "{said}");
+        assert_ne!(host.files(), before, "{knob} changed nothing");
+        let applied = host.files();
+        run(&mut host.script(&knob, "apply"), 0);
+        assert_eq!(host.files(), applied, "{knob}: a second apply is not the same as one");
+        assert!(run(&mut host.script(&knob, "check"), 0).contains("undo with"), "{knob}");
+        // What counts from the next login or start on is not in force yet.
+        if !["open-files", "locked-memory", "isolated-cores"].contains(&knob.as_str()) {
+            assert_eq!(host.state(&knob), "good", "{knob}");
+        }
+        run(&mut host.script(&knob, "undo"), 0);
+        assert_eq!(host.files(), before, "{knob}: undo left something behind");
+        assert!(run(&mut host.script(&knob, "undo"), 0).contains("nothing was applied"), "{knob}");
+    }
+}
+
+/// The kernel lets one of a pair of limits count and shows the other as 0. The one that counted comes back.
+#[test]
+fn undo_of_dirty_pages_brings_back_shares() {
+    let host = Host::new();
+    for (name, value) in
+        [("background_bytes", "0"), ("background_ratio", "10"), ("bytes", "0"), ("ratio", "20")]
+    {
+        host.write(&format!("proc/sys/vm/dirty_{name}"), value);
+    }
+    run(&mut host.script("dirty-pages", "apply"), 0);
+    host.write("proc/sys/vm/dirty_background_ratio", "0");
+    host.write("proc/sys/vm/dirty_ratio", "0");
+    host.write("proc/sys/vm/dirty_bytes", "the kernel's to clear");
+    run(&mut host.script("dirty-pages", "undo"), 0);
+    assert_eq!(host.read("proc/sys/vm/dirty_background_ratio"), "10");
+    assert_eq!(host.read("proc/sys/vm/dirty_ratio"), "20");
+    assert_eq!(host.read("proc/sys/vm/dirty_bytes"), "the kernel's to clear", "a 0 is refused there");
+}
+
+#[test]
+fn values_of_apply_reach_the_next_start() {
+    let host = Host::new();
+    run(&mut host.script("listen-backlog", "apply"), 0);
+    let kept = host.read("etc/sysctl.d/90-ringwatch-listen-backlog.conf");
+    assert!(kept.contains("\nnet.core.somaxconn = 4096"), "{kept}");
+    run(&mut host.script("huge-pages", "apply"), 0);
+    let kept = host.read("etc/tmpfiles.d/90-ringwatch-huge-pages.conf");
+    assert!(kept.contains("\nw /sys/kernel/mm/transparent_hugepage/enabled - - - - madvise"), "{kept}");
+    let said = run(&mut host.script("irq-affinity", "apply"), 0);
+    assert!(said.contains("nothing keeps this over a restart"), "{said}");
+}
+
+#[test]
+fn a_file_of_somebody_else_is_not_overwritten() {
+    let host = Host::new();
+    host.write("etc/sysctl.d/90-ringwatch-swappiness.conf", "somebody's");
+    let before = host.files();
+    assert!(run(&mut host.script("swappiness", "apply"), 1).contains("nothing here wrote it"));
+    assert_eq!(host.files(), before);
+}
+
+/// A card that is plugged in between two applies is recorded as it was found, the others as before the first.
+#[test]
+fn a_second_apply_records_only_what_is_new() {
+    let host = Host::new();
+    run(&mut host.script("cpu-governor", "apply"), 0);
+    host.write("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "ondemand");
+    host.write("sys/devices/system/cpu/cpu7/cpufreq/scaling_governor", "schedutil");
+    run(&mut host.script("cpu-governor", "apply"), 0);
+    run(&mut host.script("cpu-governor", "undo"), 0);
+    assert_eq!(host.read("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor"), "powersave");
+    assert_eq!(host.read("sys/devices/system/cpu/cpu7/cpufreq/scaling_governor"), "schedutil");
+}
+
+#[test]
+fn a_container_is_told_what_its_host_must_do() {
+    let host = Host::new();
+    host.write(".dockerenv", "");
+    let before = host.files();
+    for knob in knobs().iter().filter(|knob| *knob != "core-pinning") {
+        assert!(run(&mut host.script(knob, "apply"), 1).contains("on its host: "), "{knob}");
+        assert!(run(&mut host.script(knob, "check"), 0).contains("on its host: "), "{knob}");
+    }
+    assert_eq!(host.files(), before);
+    assert!(run(&mut host.script("check", ""), 0).contains("This is a container"));
+}
+
+/// A machine that has none of it: no card, no disk, no file of the kernel.
+#[test]
+fn what_a_machine_lacks_is_said_and_refused() {
+    let host = Host::empty();
+    let said = run(&mut host.script("check", ""), 0);
+    for knob in ["c-states", "cpu-governor", "disk-queue", "huge-pages", "nic-queues", "packet-steering"] {
+        assert_eq!(host.state(knob), "absent", "{knob}:\n{said}");
+        assert!(run(&mut host.script(knob, "apply"), 1).contains("not on this machine"), "{knob}");
+    }
+    assert!(!said.contains("failed"), "{said}");
+}
