@@ -1,9 +1,12 @@
-//! The scripts of `tuning/`: knobs that say, change and take back.
+//! The scripts of `tuning/`: knobs that say, change and take back, and the programs that draw a profile.
 //!
-//! Owner: nobody's crate; it needs bash and awk, which every Debian has, and no root.
+//! Owner: nobody's crate; it needs bash and awk, which every Debian has, and neither root nor perf.
 //! Always: nothing here changes the host; what changes is a copy of its files below a temporary folder.
-//! Read next: `tuning/host.rs` for the made-up host.
+//! Not here: what perf itself records, which differs by machine.
+//! Read next: `tuning/host.rs` for the made-up host, `tuning/flame.rs` for the drawing.
 
+#[path = "tuning/flame.rs"]
+mod flame;
 #[path = "tuning/host.rs"]
 mod host;
 
@@ -119,10 +122,19 @@ fn the_table_of_all_checks_names_every_knob() {
 }
 
 #[test]
-fn the_page_lists_every_knob() {
+fn the_page_lists_every_knob_and_every_recipe() {
     let page = fs::read_to_string(folder().join("README.md")).unwrap();
     for knob in knobs() {
         assert!(page.contains(&format!("| [{knob}]({knob}) |")), "tuning/README.md does not list {knob}");
+    }
+    let page = fs::read_to_string(folder().join("PROFILING.md")).unwrap();
+    for entry in fs::read_dir(folder().join("recipes")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        let Some(recipe) = name.strip_suffix(".sh") else { continue };
+        assert!(
+            page.contains(&format!("`{recipe}`")),
+            "tuning/PROFILING.md does not tell how to read {recipe}"
+        );
     }
 }
 
@@ -239,4 +251,21 @@ fn what_a_machine_lacks_is_said_and_refused() {
         assert!(run(&mut host.script(knob, "apply"), 1).contains("not on this machine"), "{knob}");
     }
     assert!(!said.contains("failed"), "{said}");
+}
+
+#[test]
+fn profile_says_what_is_missing() {
+    let tools = tempfile::tempdir().unwrap();
+    for tool in ["bash", "basename", "dirname", "sed", "awk", "cat", "env"] {
+        let found = run(Command::new("sh").args(["-c", &format!("command -v {tool}")]), 0);
+        std::os::unix::fs::symlink(found.trim(), tools.path().join(tool)).unwrap();
+    }
+    let said = run(script("profile").args(["cpu", "--pid", "1"]).env("PATH", tools.path()), 1);
+    assert!(said.contains("perf is not here: install it (Debian's package linux-perf)"), "{said}");
+
+    assert!(run(&mut script("profile"), 0).contains("off-cpu"));
+    assert!(run(script("profile").arg("everything"), 2).contains("usage"));
+    assert!(run(script("profile").args(["cpu", "--seconds"]), 2).contains("usage"));
+    assert!(run(script("profile").args(["cpu", "--seconds", "no"]), 1).contains("no number"));
+    assert!(run(script("profile").args(["cpu", "--stacks", "lbr"]), 1).contains("dwarf or fp"));
 }
