@@ -84,6 +84,8 @@ pub struct Refusal {
     pub allow: Option<&'static str>,
     /// Seconds after which to try again.
     pub retry_after: Option<u32>,
+    /// Requests a second that the client may make, where it made more.
+    pub rate_limit: Option<u32>,
     /// Whether the connection cannot go on.
     pub close: bool,
 }
@@ -98,6 +100,7 @@ impl Refusal {
             offset: None,
             allow: None,
             retry_after: None,
+            rate_limit: None,
             close: false,
         }
     }
@@ -145,6 +148,16 @@ impl Refusal {
         Refusal {
             detail: Some(format!("expected one of {}, or none", ContentCoding::NAMES)),
             ..Refusal::new(415, "unsupported content encoding")
+        }
+    }
+
+    /// The client has made `limit` requests within a second; the next one may come after so long.
+    pub fn rate_limited(limit: u32, frees_after_nanos: u64) -> Refusal {
+        let seconds = u32::try_from(frees_after_nanos.div_ceil(1_000_000_000)).unwrap_or(1).max(1);
+        Refusal {
+            rate_limit: Some(limit),
+            retry_after: Some(seconds),
+            ..Refusal::new(429, "Rate limit exceeded")
         }
     }
 

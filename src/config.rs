@@ -13,6 +13,7 @@ use keys::Key;
 use shard::topology::CoreId;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use storage::journal::OnDamage;
@@ -67,6 +68,8 @@ pub struct Config {
     pub http_connections_max: usize,
     pub ingest_durability: Durability,
     pub ingest_future_max: Duration,
+    /// No client is limited when absent.
+    pub ingest_rate_limit_per_client: Option<NonZeroU32>,
     /// Nothing is ever too old when zero.
     pub storage_retention: Duration,
     pub storage_flush_interval: Duration,
@@ -171,6 +174,7 @@ impl Config {
             http_connections_max: 0,
             ingest_durability: Durability::Synced,
             ingest_future_max: Duration::ZERO,
+            ingest_rate_limit_per_client: None,
             storage_retention: Duration::ZERO,
             storage_flush_interval: Duration::ZERO,
             storage_journal_file_bytes: 0,

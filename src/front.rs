@@ -12,6 +12,7 @@ mod connection;
 mod exchange;
 mod gate;
 mod intake;
+mod rate_limit;
 mod wal;
 
 mod answers;
@@ -25,6 +26,7 @@ mod tests;
 pub use exchange::{LargeBatch, LargeBody, Now};
 pub use gate::BATCHES_PENDING_MAX;
 pub use intake::RING_PLACES_KEPT;
+pub use rate_limit::Portion;
 pub use reply::Reply;
 pub use wal::Wal;
 
@@ -77,6 +79,10 @@ pub struct FrontParts {
     pub outbox: Outbox<ToStore>,
     /// From the executors.
     pub inbox: Inbox<ToLoop>,
+    /// To the other loops: clients' shares of their rate limits.
+    pub to_loops: Outbox<Portion>,
+    /// From the other loops.
+    pub from_loops: Inbox<Portion>,
 }
 
 /// One loop.
@@ -85,6 +91,7 @@ pub struct Front {
     index: usize,
     net: Net,
     inbox: Inbox<ToLoop>,
+    from_loops: Inbox<Portion>,
     exchange: Exchange,
     renderer: Renderer,
     access_log: Option<AccessLog>,
@@ -109,7 +116,7 @@ pub struct Front {
 impl Front {
     /// Opens the listener. Must run on the thread that will run the loop: the ring belongs to it.
     pub fn new(parts: FrontParts) -> Result<Front, NetError> {
-        let FrontParts { shared, index, listen, net, wal, outbox, inbox } = parts;
+        let FrontParts { shared, index, listen, net, wal, outbox, inbox, to_loops, from_loops } = parts;
         let mut net = Net::new(net)?;
         net.wake_on(&shared.loop_bells[index])?;
         net.listen(listen, shared.config.http_backlog)?;
@@ -120,7 +127,8 @@ impl Front {
             index,
             net,
             inbox,
-            exchange: Exchange::new(shared.clone(), index, intake),
+            from_loops,
+            exchange: Exchange::new(shared.clone(), index, intake, to_loops),
             renderer: Renderer::new(now.unix_ms),
             access_log: shared.config.access_log.then(|| AccessLog::new(shared.console.clone())),
             withheld: Withheld::new(),
@@ -176,12 +184,13 @@ impl Front {
     fn wait(&mut self) -> io::Result<()> {
         let nearest =
             self.handover_at.iter().flatten().copied().chain(self.file_retry_at).chain(self.next_sync_at());
-        let nearest = nearest.chain(self.exchange.gate.refuses_at());
+        let nearest = nearest.chain(self.exchange.gate.refuses_at()).chain(self.exchange.tend_limits_at());
         let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000)).min();
         let nearest = nearest.map_or(self.second_at, |at| at.min(self.second_at));
         let bell = &self.shared.loop_bells[self.index];
         bell.prepare_sleep();
         let wait = if !self.inbox.is_empty()
+            || !self.from_loops.is_empty()
             || self.exchange.has_large()
             || self.exchange.has_held()
             || self.exchange.gate_would_open()
@@ -304,6 +313,12 @@ impl Front {
                 }
             }
         }
+        while let Some((from, portion)) = self.from_loops.pop() {
+            for conn in self.exchange.take_portion(from, portion) {
+                self.resume(conn);
+            }
+        }
+        self.exchange.tend_limits();
     }
 
     /// Journals what the turn accepted, publishes it, and lets the answers go that may.

@@ -18,7 +18,7 @@ use store_start::StoreStart;
 
 use crate::config::Config;
 use crate::console::{Console, FLUSH_PATIENCE, Lines};
-use crate::front::{BATCHES_PENDING_MAX, Front, FrontParts, RING_PLACES_KEPT, Wal};
+use crate::front::{BATCHES_PENDING_MAX, Front, FrontParts, Portion, RING_PLACES_KEPT, Wal};
 use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::reshard::{self};
@@ -52,6 +52,8 @@ const _: () =
     assert!(BATCHES_PENDING_MAX + RING_PLACES_KEPT < STORE_RING_PLACES, "a turn needs more than one");
 /// Answers, spent shares and requests that may wait for one loop.
 const LOOP_RING_PLACES: usize = 2048;
+/// Words about clients' rate limits that may wait for one loop from another; a full ring is tried again.
+const PORTION_RING_PLACES: usize = 256;
 /// Bytes glommio may keep for file operations, per executor; they count as locked memory.
 const EXECUTOR_IO_BYTES: usize = 1 << 20;
 /// Descriptors for journals, segments, rings and the rest, besides connections.
@@ -321,6 +323,8 @@ struct Ends {
     from_stores: Inbox<ToLoop>,
     to_peer: Outbox<ToPeer>,
     from_peers: Inbox<ToPeer>,
+    to_loops: Outbox<Portion>,
+    from_other_loops: Inbox<Portion>,
 }
 
 fn lay_meshes(shared: &Shared) -> Vec<Ends> {
@@ -331,19 +335,26 @@ fn lay_meshes(shared: &Shared) -> Vec<Ends> {
     let (to_store, from_loops) = mesh(shards, &shared.store_bells, store_ring_places);
     let (to_loop, from_stores) = mesh(shards, &shared.loop_bells, LOOP_RING_PLACES);
     let (to_peer, from_peers) = mesh(shards, &shared.store_bells, peer_places);
+    let portion_places =
+        if shared.config.ingest_rate_limit_per_client.is_some() { PORTION_RING_PLACES } else { 1 };
+    let (to_loops, from_other_loops) = mesh(shards, &shared.loop_bells, portion_places);
     let loops = to_store.into_iter().zip(from_stores);
     let stores = from_loops.into_iter().zip(to_loop);
     let peers = to_peer.into_iter().zip(from_peers);
+    let fellows = to_loops.into_iter().zip(from_other_loops);
     loops
         .zip(stores)
         .zip(peers)
-        .map(|(((to_store, from_stores), (from_loops, to_loop)), (to_peer, from_peers))| Ends {
+        .zip(fellows)
+        .map(|((((to_store, from_stores), (from_loops, to_loop)), (to_peer, from_peers)), fellows)| Ends {
             to_store,
             from_loops,
             to_loop,
             from_stores,
             to_peer,
             from_peers,
+            to_loops: fellows.0,
+            from_other_loops: fellows.1,
         })
         .collect()
 }
@@ -408,6 +419,8 @@ impl Server {
                 wal: Wal::new(writer),
                 outbox: ends.to_store,
                 inbox: ends.from_stores,
+                to_loops: ends.to_loops,
+                from_loops: ends.from_other_loops,
             };
             let failed_loop = failed.clone();
             let run = move || {

@@ -32,6 +32,9 @@ const METRICS: &[Metric] = &[
     counter("ingest_series_refusals_total", "Bodies refused because storage.series_max was reached.", |s| {
         &s.front.series_refusals
     }),
+    counter("ingest_rate_limited_total", "Requests refused for their client's rate limit.", |s| {
+        &s.front.rate_limited
+    }),
     counter("http_timeouts_total", "Requests that came too slowly.", |s| &s.front.timeouts),
     counter("loop_pauses_total", "Times that samples waited for an executor to catch up.", |s| {
         &s.front.pauses
@@ -164,9 +167,10 @@ fn line(page: &mut String, name: &str, rest: std::fmt::Arguments<'_>) {
 pub fn json(shared: &Shared) -> String {
     let sum = |of: fn(&ShardCounters) -> &Counter| -> u64 { shared.shards.iter().map(|s| of(s).get()).sum() };
     format!(
-        r#"{{"metrics_received":{},"batches_processed":{},"validation_errors":{},"rate_limited_requests":0}}"#,
+        r#"{{"metrics_received":{},"batches_processed":{},"validation_errors":{},"rate_limited_requests":{}}}"#,
         sum(|s| &s.front.samples_accepted),
         sum(|s| &s.front.bodies_accepted),
         sum(|s| &s.front.validation_errors),
+        sum(|s| &s.front.rate_limited),
     )
 }

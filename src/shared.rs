@@ -12,6 +12,7 @@ pub use series_limit::SeriesLimit;
 use crate::config::Config;
 use crate::console::Console;
 use shard::bell::Bell;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -28,6 +29,8 @@ pub struct Shared {
     pub data_dir: PathBuf,
     /// Starts of this data directory.
     pub run: u64,
+    /// Keys the hashes of client ids, so that nobody can aim at a neighbour's place.
+    pub client_seed: u64,
     /// To be divided among memtables, queries and buffers.
     pub memory_bytes_max: u64,
     /// Where lines for a user go.
@@ -65,6 +68,7 @@ impl Shared {
         let machine = || shard::memory::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN) / 4 * 3;
         Shared {
             memory_bytes_max: config.memory_bytes_max.unwrap_or_else(machine),
+            client_seed: RandomState::new().hash_one(manifest.run),
             next_segment: AtomicU64::new(manifest.next_segment),
             series_limit: (series_limit > 0).then(|| Arc::new(SeriesLimit::new(series_limit, shards))),
             applied_bytes: (0..shards).map(|_| (0..shards).map(|_| Counter::default()).collect()).collect(),
@@ -263,6 +267,7 @@ pub struct FrontCounters {
     pub overload_refusals: Counter,
     pub memory_refusals: Counter,
     pub series_refusals: Counter,
+    pub rate_limited: Counter,
     pub timeouts: Counter,
     pub pauses: Counter,
     pub paused_nanos: Counter,

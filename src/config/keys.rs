@@ -3,6 +3,7 @@
 use super::{Config, Durability};
 use model::StampClock;
 use shard::topology::parse_core_list;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 use storage::journal::OnDamage;
@@ -152,6 +153,16 @@ pub const KEYS: &[Key] = &[
         set: |c, t| duration(t, 0).map(|v| c.ingest_future_max = v),
     },
     Key {
+        name: "ingest.rate_limit_per_client",
+        default: "0",
+        unit: "requests per second, 0 is off",
+        reason: "more of one client (credentials, X-Client-Id, or address) in any second are 429",
+        set: |c, t| {
+            c.ingest_rate_limit_per_client = NonZeroU32::new(count(t, 0, RATE_LIMIT_MAX)? as u32);
+            Ok(())
+        },
+    },
+    Key {
         name: "storage.retention",
         default: "15d",
         unit: "duration, 0 keeps everything",
@@ -247,6 +258,9 @@ const _: () = assert!(SHARDS_MAX <= StampClock::LOOPS_MAX);
 fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "true or false".to_owned())
 }
+
+/// Beyond what any machine serves.
+const RATE_LIMIT_MAX: usize = 1_000_000_000;
 
 fn count(text: &str, min: usize, max: usize) -> Result<usize, String> {
     text.parse()

@@ -46,8 +46,10 @@ pub struct Asked {
     pub arrived_nanos: u64,
     /// Its part of the access log.
     pub log: Option<Box<LogEntry>>,
-    /// Of a large body: what its head asked for.
+    /// Of a body that waits: what its head asked for.
     pub terms: Option<Terms<'static>>,
+    /// A body that waits for its client's rate limit.
+    pub body: Vec<u8>,
 }
 
 /// The beginning of a message.

@@ -4,17 +4,19 @@
 //! Always: per connection, answers leave in the order of the requests. So an answer that waits for the
 //! journal holds back those behind it, and a query holds back the parsing of what follows it.
 //! Read next: `exchange/large.rs` for bodies that take several turns, `exchange/held.rs` for those that wait for
-//! the executors.
+//! the executors, `exchange/limited.rs` for rate limits.
 //! Not here: when a reply may go (`front.rs`), how it looks (`reply.rs`), how a body is taken (`intake.rs`).
 
 mod held;
 mod large;
+mod limited;
 
 pub use large::{LargeBatch, LargeBody};
 
 use super::connection::{Asked, Connection, Unfinished};
 use super::gate::Gate;
 use super::intake::Intake;
+use super::rate_limit::{Portion, RateLimit, Verdict};
 use super::reply::{LogEntry, Payload, Reply};
 use super::withheld::Pending;
 use crate::alerts::AlertsQuery;
@@ -29,6 +31,7 @@ use ingest::TimeBounds;
 use large::LARGE_BODY_BYTES;
 use query::Query;
 use sha2::{Digest, Sha256};
+use shard::mesh::Outbox;
 use shard::net::ConnId;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -84,6 +87,9 @@ pub struct Exchange {
     held: VecDeque<ConnId>,
     /// One of them has its turn.
     letting_in: bool,
+    /// Requests of each client in a second, where they are limited.
+    rate_limit: Option<RateLimit<ConnId>>,
+    to_loops: Outbox<Portion>,
     shared: Arc<Shared>,
     index: usize,
     /// Bytes of messages that are not whole, and of requests that wait, on all connections.
@@ -125,7 +131,7 @@ enum Flow {
 
 impl Exchange {
     /// No conversation yet.
-    pub fn new(shared: Arc<Shared>, index: usize, intake: Intake) -> Exchange {
+    pub fn new(shared: Arc<Shared>, index: usize, intake: Intake, to_loops: Outbox<Portion>) -> Exchange {
         let limits = Limits {
             head_bytes_max: shared.config.http_head_bytes_max,
             body_bytes_max: shared.config.http_body_bytes_max,
@@ -141,6 +147,11 @@ impl Exchange {
             gate: Gate::default(),
             held: VecDeque::new(),
             letting_in: false,
+            rate_limit: shared
+                .config
+                .ingest_rate_limit_per_client
+                .map(|limit| RateLimit::new(limit.get(), index, shared.shard_count(), shared.client_seed)),
+            to_loops,
             pauses: Vec::new(),
             look_again: Vec::new(),
             asked: 0,
@@ -182,7 +193,9 @@ impl Exchange {
 
     /// A connection is gone; what it waited for is dropped when it comes.
     pub fn closed(&mut self, id: ConnId) {
-        if self.connection(id).is_some() {
+        if let Some(connection) = self.connection(id) {
+            let waiting_bytes = connection.asked.as_ref().map_or(0, |asked| asked.body.len());
+            self.unfinished_bytes -= waiting_bytes;
             self.take_unfinished(id);
             self.connections[id.index()] = None;
         }
@@ -341,20 +354,33 @@ impl Exchange {
                 self.payload_of(Err(IntakeError::Overloaded), Durability::Memory)
             }
             Ok(Route::Ingest) => match self.terms(&request) {
-                Ok(terms) => match self.ingest(id, request.body, &terms) {
-                    Some(decided) => decided,
-                    None => {
-                        let Terms { level, client, coding } = terms;
-                        let client = client.map(|id| Cow::Owned(id.into_owned()));
-                        let terms = Some(Terms { level, client, coding });
-                        let (arrived_nanos, log) = (self.now.nanos, log.take());
-                        let asked = Asked { head_only, connection, arrived_nanos, log, terms };
-                        match self.hand_over(id, request.body, coding, asked) {
-                            Ok(()) => return Flow::Wait,
-                            Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                Ok(terms) => {
+                    let verdict = self.limit(id, &terms);
+                    let decided = match verdict {
+                        Verdict::Pass => self.ingest(id, request.body, &terms),
+                        Verdict::Wait => None,
+                        verdict => Some(self.beyond_limit(verdict)),
+                    };
+                    match decided {
+                        Some(decided) => decided,
+                        None => {
+                            let Terms { level, client, coding } = terms;
+                            let client = client.map(|id| Cow::Owned(id.into_owned()));
+                            let terms = Some(Terms { level, client, coding });
+                            let (arrived_nanos, log, body) = (self.now.nanos, log.take(), Vec::new());
+                            let asked = Asked { head_only, connection, arrived_nanos, log, terms, body };
+                            let waits = if verdict == Verdict::Wait {
+                                self.await_portion(id, request.body, asked)
+                            } else {
+                                self.hand_over(id, request.body, coding, asked)
+                            };
+                            match waits {
+                                Ok(()) => return Flow::Wait,
+                                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                            }
                         }
                     }
-                },
+                }
                 Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
             },
             Ok(route @ (Route::Query(_) | Route::Alerts)) => match self.inquiry(route, &request) {
@@ -363,8 +389,9 @@ impl Exchange {
                     self.asked += 1;
                     let arrived_nanos = self.now.nanos;
                     if let Some(held) = self.connection(id) {
-                        held.asked =
-                            Some(Box::new(Asked { head_only, connection, arrived_nanos, log, terms: None }));
+                        let (terms, body) = (None, Vec::new());
+                        let asked = Asked { head_only, connection, arrived_nanos, log, terms, body };
+                        held.asked = Some(Box::new(asked));
                     }
                     return Flow::Wait;
                 }

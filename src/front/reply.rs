@@ -167,12 +167,25 @@ impl Renderer {
                 // RFC 9110 §15.5.16: what could have been sent instead.
                 let codings = (refusal.status == 415).then_some(("Accept-Encoding", ContentCoding::NAMES));
                 let origin = reply.any_origin.then_some(ANY_ORIGIN);
+                let limit = rate_limit_fields(refusal);
+                let limit = limit.iter().map(|(name, value)| (*name, value.as_str()));
                 let extra: Vec<(&str, &str)> =
-                    origin.into_iter().chain(allow).chain(retry).chain(codings).collect();
+                    origin.into_iter().chain(allow).chain(retry).chain(codings).chain(limit).collect();
                 let connection = if reply.closes() { Connection::Close } else { reply.connection };
                 let head = self.head(refusal.status, JSON, &extra, connection);
                 self.encode(head, &refusal.body(), reply.head_only, out);
             }
         }
     }
+}
+
+/// The policy, and what is left of it: nothing, for so many seconds
+/// (draft-ietf-httpapi-ratelimit-headers, structured fields of RFC 9651).
+fn rate_limit_fields(refusal: &Refusal) -> Vec<(&'static str, String)> {
+    let fields = refusal.rate_limit.map(|limit| {
+        let seconds = refusal.retry_after.unwrap_or(1);
+        let policy = ("RateLimit-Policy", format!(r#""client";q={limit};w=1"#));
+        [policy, ("RateLimit", format!(r#""client";r=0;t={seconds}"#))]
+    });
+    fields.into_iter().flatten().collect()
 }

@@ -50,6 +50,7 @@ impl Rig {
         shared.executor_is_ready();
         let (mut to_store, mut from_loops) = mesh(1, &shared.store_bells, 256);
         let (mut to_loop, mut from_stores) = mesh(1, &shared.loop_bells, 256);
+        let (mut to_loops, mut from_other_loops) = mesh(1, &shared.loop_bells, 2);
         let limits = JournalLimits { file_bytes_min: FILE_BYTES, ..JournalLimits::default() };
         let mut wal = Wal::new(Writer::new(0, 1, Resume::default(), limits));
         let first = wal.needs_file().expect("there is none yet");
@@ -62,6 +63,8 @@ impl Rig {
             wal,
             outbox: to_store.remove(0),
             inbox: from_stores.remove(0),
+            to_loops: to_loops.remove(0),
+            from_loops: from_other_loops.remove(0),
         };
         let address = parts.listen;
         let thread = std::thread::spawn(move || Front::new(parts).unwrap().run().unwrap());

@@ -33,5 +33,7 @@ mod disk_full;
 mod http_wire;
 #[path = "e2e/memory.rs"]
 mod memory;
+#[path = "e2e/rate_limit.rs"]
+mod rate_limit;
 #[path = "e2e/watching.rs"]
 mod watching;

@@ -144,7 +144,7 @@ impl Exchange {
 
     fn finish_large(&mut self, id: ConnId, accepted: Result<Option<usize>, IntakeError>) {
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
-        let Asked { head_only, connection, arrived_nanos, log, terms } = *asked;
+        let Asked { head_only, connection, arrived_nanos, log, terms, .. } = *asked;
         let level = terms.map_or(Durability::Memory, |terms| terms.level);
         let (payload, level) = self.payload_of(accepted, level);
         let frame = self.intake.open_frame();

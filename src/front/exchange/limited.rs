@@ -1,0 +1,114 @@
+//! Requests under a rate limit: those beyond it are refused before their bodies are looked at, and those of which
+//! another loop keeps count wait for its word.
+//!
+//! Always: a request that waits is its connection's only one, and its body counts among the bytes that are held back.
+//! Not here: how requests are counted (`rate_limit.rs`).
+
+use super::{Exchange, Terms, text_of};
+use crate::api::{IntakeError, Refusal};
+use crate::config::Durability;
+use crate::front::connection::Asked;
+use crate::front::rate_limit::{Portion, Verdict};
+use crate::front::reply::{Payload, Reply};
+use crate::front::withheld::Pending;
+use shard::mesh::Outbox;
+use shard::net::ConnId;
+
+impl Exchange {
+    /// Whether a request of the connection is within its client's limit. The client is who the head or the address
+    /// says; what the body says is not looked at.
+    pub(super) fn limit(&mut self, id: ConnId, terms: &Terms<'_>) -> Verdict {
+        let Some(limit) = &mut self.rate_limit else { return Verdict::Pass };
+        let connection = self.connections.get(id.index()).and_then(Option::as_ref);
+        let client = match (&terms.client, connection) {
+            (Some(named), _) => limit.client(named),
+            (None, Some(connection)) => {
+                let mut peer_text = [0; 64];
+                let peer_len = text_of(connection.peer, &mut peer_text);
+                limit.client(&peer_text[..peer_len])
+            }
+            (None, None) => return Verdict::Pass,
+        };
+        limit.decide(client, id, self.now.nanos, &mut sender(&mut self.to_loops))
+    }
+
+    /// What a request is answered that does not pass.
+    pub(super) fn beyond_limit(&self, verdict: Verdict) -> (Payload, Durability) {
+        let Verdict::Limited { frees_after_nanos } = verdict else {
+            return self.payload_of(Err(IntakeError::Overloaded), Durability::Memory);
+        };
+        self.shared.shards[self.index].front.rate_limited.add(1);
+        let limit = self.shared.config.ingest_rate_limit_per_client.map_or(0, u32::from);
+        (Payload::Refused(Refusal::rate_limited(limit, frees_after_nanos)), Durability::Memory)
+    }
+
+    /// Keeps a request until the owner of its client has answered.
+    pub(super) fn await_portion(&mut self, id: ConnId, body: &[u8], asked: Asked) -> Result<(), Refusal> {
+        if self.unfinished_bytes + body.len() > self.unfinished_bytes_max {
+            return Err(IntakeError::Overloaded.into());
+        }
+        if let Some(connection) = self.connection(id) {
+            connection.asked = Some(Box::new(Asked { body: body.to_vec(), ..asked }));
+            self.unfinished_bytes += body.len();
+        }
+        Ok(())
+    }
+
+    /// Another loop has said something about a client; gives the connections that go on by that.
+    pub fn take_portion(&mut self, from: usize, portion: Portion) -> Vec<ConnId> {
+        let Some(limit) = &mut self.rate_limit else { return Vec::new() };
+        let mut decided = Vec::new();
+        let note = &mut |conn, verdict| decided.push((conn, verdict));
+        limit.take(from, portion, self.now.nanos, &mut sender(&mut self.to_loops), note);
+        for (conn, verdict) in &decided {
+            self.portion_came(*conn, *verdict);
+        }
+        decided.into_iter().map(|(conn, _)| conn).collect()
+    }
+
+    fn portion_came(&mut self, id: ConnId, verdict: Verdict) {
+        let Some(asked) = self.connection(id).and_then(|connection| connection.asked.take()) else { return };
+        let mut asked = *asked;
+        let Some(terms) = asked.terms.take() else { return };
+        let body = std::mem::take(&mut asked.body);
+        self.unfinished_bytes -= body.len();
+        let decided = match verdict {
+            Verdict::Pass => self.ingest(id, &body, &terms),
+            verdict => Some(self.beyond_limit(verdict)),
+        };
+        let (head_only, connection, arrived_nanos) = (asked.head_only, asked.connection, asked.arrived_nanos);
+        let (payload, level, log) = match decided {
+            Some((payload, level)) => (payload, level, asked.log),
+            None => {
+                let coding = terms.coding;
+                match self.hand_over(id, &body, coding, Asked { terms: Some(terms), ..asked }) {
+                    Ok(()) => return,
+                    Err(refusal) => (Payload::Refused(refusal), Durability::Memory, None),
+                }
+            }
+        };
+        let any_origin = false;
+        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
+        let closes = reply.closes();
+        self.replies.push(Pending { reply, level, frame: self.intake.open_frame() });
+        if closes {
+            self.stop_reading(id);
+        }
+    }
+
+    /// When [`Exchange::tend_limits`] has something to do, in monotonic nanoseconds.
+    pub fn tend_limits_at(&self) -> Option<u64> {
+        self.rate_limit.as_ref()?.tend_at_nanos(self.now.nanos)
+    }
+
+    /// Gives back what this loop no longer uses of its clients' limits.
+    pub fn tend_limits(&mut self) {
+        if let Some(limit) = &mut self.rate_limit {
+            limit.tend(self.now.nanos, &mut sender(&mut self.to_loops));
+        }
+    }
+}
+
+fn sender(to_loops: &mut Outbox<Portion>) -> impl FnMut(usize, Portion) -> bool + '_ {
+    |to, portion| to_loops.send(to, portion).is_ok()
+}
