@@ -142,7 +142,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 const ONCE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest wait in which a wish to stop goes unheard.
-const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// Slots beyond the connections: closed ones free theirs a turn later.
 const SLOTS_SPARE: u32 = 256;

@@ -25,6 +25,7 @@ mod setup;
 
 mod compare;
 mod first_result;
+mod floor;
 mod idle;
 mod replay;
 mod run;
@@ -40,6 +41,7 @@ mod responder;
 use clap::{Parser, Subcommand};
 use load::Live;
 use shard::signal::Signals;
+use shard::topology::CoreId;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -64,6 +66,8 @@ enum Command {
     Syscalls(syscalls::SyscallsArguments),
     /// Fill a journal, kill the server, and time its start until all of it is there again
     Replay(replay::ReplayArguments),
+    /// Answer every request with the same bytes, at the least cost that this kernel allows
+    Floor(floor::FloorArguments),
     /// Time a first start until a sample was accepted and queried
     FirstResult(first_result::FirstResultArguments),
 }
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
         Command::Connections(arguments) => idle::run(arguments, &live),
         Command::Syscalls(arguments) => syscalls::run(arguments, &live),
         Command::Replay(arguments) => replay::run(arguments, &live),
+        Command::Floor(arguments) => floor::run(&arguments, &live),
         Command::FirstResult(arguments) => first_result::run(arguments, &live),
     };
     match result {
@@ -114,4 +119,14 @@ fn stop_on_signal(live: &Arc<Live>) {
         signals.wait();
         std::process::exit(1);
     });
+}
+
+/// Binds this thread to the core, if one is named.
+fn pin(core: Option<usize>) -> Result<(), String> {
+    match core.map(CoreId) {
+        Some(core) if !shard::topology::pin(core) => {
+            Err(format!("core {core} is not one that may be used here"))
+        }
+        _ => Ok(()),
+    }
 }
