@@ -6,11 +6,14 @@ CARGO ?= cargo
 # and the client of the README's examples.
 DEBIAN_PACKAGES = nginx-light strace curl
 
+# The other servers of `bench compare --with`; no test needs them.
+BENCH_PACKAGES = victoria-metrics prometheus
+
 # Empty for root, who may have no sudo.
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-needs test-rust test-loom lint format
+.PHONY: help run test test-needs bench-needs test-rust test-loom lint format
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +33,9 @@ test-needs: ## install the Debian packages that are missing
 	command -v apt-get >/dev/null || { echo "no apt-get here: install$$missing by hand" >&2; exit 1; }; \
 	$(SUDO) apt-get update && \
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+bench-needs: ## install the Debian packages that only comparisons need
+	@$(MAKE) --no-print-directory test-needs DEBIAN_PACKAGES="$(BENCH_PACKAGES)"
 
 # Tests that need more than Rust are marked `#[ignore = "why"]`, so that plain `cargo test` passes over them.
 # They run here in a call of their own, because --include-ignored would also run ignored documentation.

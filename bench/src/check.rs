@@ -2,6 +2,7 @@
 //!
 //! The run's metric name is its own, and samples without a timestamp all count (SPEC §2.1), so the `count` of
 //! `GET /percentile` is the answer. A query that is too expensive for the server (422) is asked in halves of time.
+//! A foreign server that speaks PromQL is asked in its own words.
 //! Always: a server that gives no count fails the check.
 
 use crate::fetch::{self, FetchError};
@@ -9,11 +10,27 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+mod promql;
+
 /// Halvings of the time range at most.
 const HALVINGS_MAX: u32 = 12;
 
 /// Around the run's own times: the server's clock stamps the samples.
 const MARGIN_MS: i64 = 60_000;
+
+/// Who can be asked what it stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// A ringwatch.
+    Stored,
+    /// A server with Prometheus' query interface.
+    PromQl {
+        /// A path that makes what is pending visible, if it needs that.
+        flush: Option<&'static str>,
+    },
+    /// Nobody: it stores nothing, or cannot tell.
+    Nothing,
+}
 
 /// What a run may find stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +90,22 @@ impl fmt::Display for CheckError {
 impl std::error::Error for CheckError {}
 
 /// Asks the server how many samples of the name it holds, of a run between these wall-clock times in milliseconds,
-/// and compares.
+/// and compares; without anybody to ask, what is expected is taken for stored.
 pub(crate) fn check(
+    whom: Check,
     addr: SocketAddr,
     metric: &str,
     run_ms: RangeInclusive<i64>,
     expected: Expected,
 ) -> Result<u64, CheckError> {
-    let around = run_ms.start().saturating_sub(MARGIN_MS).max(0)..=run_ms.end().saturating_add(MARGIN_MS);
-    let stored = stored(addr, metric, around, HALVINGS_MAX)?;
+    let stored = match whom {
+        Check::Nothing => return Ok(expected.acknowledged),
+        Check::PromQl { flush } => promql::stored(addr, metric, *run_ms.end(), flush)?,
+        Check::Stored => {
+            let start = run_ms.start().saturating_sub(MARGIN_MS).max(0);
+            stored(addr, metric, start..=run_ms.end().saturating_add(MARGIN_MS), HALVINGS_MAX)?
+        }
+    };
     if expected.counts().contains(&stored) { Ok(stored) } else { Err(CheckError::Count { stored, expected }) }
 }
 
@@ -99,9 +123,14 @@ fn stored(
         return Ok(stored(addr, metric, start..=middle, halvings - 1)?
             + stored(addr, metric, middle + 1..=end, halvings - 1)?);
     }
-    count(&body).filter(|_| status == 200).ok_or_else(|| CheckError::Answer {
+    count_in(status, &body, count)
+}
+
+/// The count in an answer of 200, or what was answered instead.
+fn count_in(status: u16, body: &[u8], count: fn(&[u8]) -> Option<u64>) -> Result<u64, CheckError> {
+    count(body).filter(|_| status == 200).ok_or_else(|| CheckError::Answer {
         status,
-        body: String::from_utf8_lossy(&body).chars().take(200).collect(),
+        body: String::from_utf8_lossy(body).chars().take(200).collect(),
     })
 }
 
@@ -126,7 +155,8 @@ mod tests {
         for (acknowledged, unanswered, right) in
             [(100, 0, true), (99, 0, false), (101, 0, false), (98, 2, true), (98, 1, false), (100, 5, true)]
         {
-            let checked = check(server.addr(), "bench_x", RUN, expected(acknowledged, unanswered));
+            let checked =
+                check(Check::Stored, server.addr(), "bench_x", RUN, expected(acknowledged, unanswered));
             assert_eq!(checked.is_ok(), right, "{acknowledged} {unanswered}");
         }
     }
@@ -134,13 +164,13 @@ mod tests {
     #[test]
     fn a_query_that_is_too_expensive_is_asked_in_parts() {
         let server = Responder::storing_at_most_in_one_answer(1_000, RUN, 100);
-        assert_eq!(check(server.addr(), "bench_x", RUN, expected(1_000, 0)).unwrap(), 1_000);
+        assert_eq!(check(Check::Stored, server.addr(), "bench_x", RUN, expected(1_000, 0)).unwrap(), 1_000);
     }
 
     #[test]
     fn a_server_without_a_count_fails_the_check() {
         let server = Responder::foreign();
-        let error = check(server.addr(), "bench_x", RUN, expected(0, 0)).unwrap_err();
+        let error = check(Check::Stored, server.addr(), "bench_x", RUN, expected(0, 0)).unwrap_err();
         assert!(matches!(error, CheckError::Answer { status: 404, .. }), "{error}");
         assert!(error.to_string().contains("--no-check"));
     }

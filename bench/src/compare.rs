@@ -6,22 +6,33 @@
 
 use crate::figures::{Figures, median};
 use crate::load::Live;
-use crate::measure::Subjects;
-use crate::peer::{Peer, nginx, ringwatch::Ringwatch};
-use crate::plan::{CONNECTIONS_MAX, Durability, Plan, SERIES_MAX, parse_duration};
+use crate::peer::ringwatch::Ringwatch;
+use crate::plan::{CONNECTIONS_MAX, Durability, Plan, RATE_MAX, SERIES_MAX, parse_duration};
+use crate::progress::Progress;
+use crate::record::Round;
+use crate::scenario::{Arrival, Scenario, ScenarioError};
 use crate::setup::Setup;
+use crate::side::{self, Cores, Rival, Side};
 use crate::table::{Table, figure, percent, thousands};
-use crate::trial::{self, Check, closed_loop};
-use crate::{Verdict, record};
+use crate::{Verdict, record, trial};
 use clap::Args;
-use serde::Serialize;
 use std::error::Error;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What can be chosen.
 #[derive(Args, Debug)]
 pub(crate) struct CompareArguments {
+    /// Compare under this scenario, by name or file, in place of closed loops
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["connections", "rates", "duration", "warmup", "series"])]
+    scenario: Option<String>,
+    /// Peers, in the order of the rounds
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "nginx")]
+    with: Vec<Rival>,
+    /// Requests a second on a clock in place of a closed loop, one table each
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    rates: Vec<u64>,
     /// Connection counts, one table each
     #[arg(long, value_delimiter = ',', default_value = "64,1000,10000",
         value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX as i64))]
@@ -35,11 +46,11 @@ pub(crate) struct CompareArguments {
     /// Load before it
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     warmup: Duration,
-    /// Level that is compared with nginx
+    /// Level that is compared with the peers
     #[arg(long, value_enum, default_value = "written")]
     durability: Durability,
     /// Compare these levels of ours with each other instead, as memory,written,synced
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "with")]
     levels: Vec<Durability>,
     /// Label sets per connection; 0 for one series without labels
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=SERIES_MAX as i64))]
@@ -54,119 +65,190 @@ pub(crate) struct CompareArguments {
     setup: Setup,
 }
 
-/// One side of a comparison in one round.
-#[derive(Debug, Serialize)]
-struct Round {
-    side: &'static str,
-    connections: u32,
-    round: u32,
-    figures: Figures,
+/// Which rounds say something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counting {
+    /// Those in which the server's core was saturated: cost is compared.
+    Saturated,
+    /// Those whose p50 is at most twice the best one's of their side: the machine did nothing else.
+    Undisturbed,
+    /// All: levels wait for a device.
+    All,
 }
 
-/// One side of a comparison: who is asked, and for which level.
-struct Side<'p> {
-    name: &'static str,
-    peer: &'p Peer,
-    durability: Option<Durability>,
-    check: Check,
-}
-
-/// Runs all rounds and prints a table per connection count.
-pub(crate) fn run(arguments: CompareArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
-    let core = arguments.setup.generator_core();
-    arguments.setup.cores_apart()?;
-    let server_core = arguments.setup.server_core();
-    let ours = Ringwatch {
-        binary: arguments.setup.binary(),
-        core: Some(server_core),
-        durability: Some(arguments.durability),
-        data_parent: arguments.data_parent.clone(),
-        sets: arguments.sets.clone(),
-    };
-    let mut rounds = Vec::new();
-    for connections in &arguments.connections {
-        let ours = ours.start()?;
-        let reference = if arguments.levels.is_empty() { Some(nginx::start(server_core)?) } else { None };
-        let sides: Vec<Side<'_>> = match &reference {
-            Some(reference) => vec![
-                Side {
-                    name: ours.name(),
-                    peer: &ours,
-                    durability: Some(arguments.durability),
-                    check: Check::Stored,
-                },
-                Side { name: reference.name(), peer: reference, durability: None, check: Check::Nothing },
-            ],
-            None => {
-                let side = |level: &Durability| Side {
-                    name: level.name(),
-                    peer: &ours,
-                    durability: Some(*level),
-                    check: Check::Stored,
-                };
-                arguments.levels.iter().map(side).collect()
-            }
-        };
-        let mut of_these = Vec::new();
-        for round in 1..=arguments.rounds {
-            for side in &sides {
-                let figures = trial::run(&plan(&arguments, side, *connections, core), live, side.check)?;
-                let mark = if figures.counts() { "" } else { "   (not saturated)" };
-                eprintln!(
-                    "{connections:>6} connections  round {round:>2}  {:<9}  {:>9} requests/s  {:>7} µs/request  {:>5} busy{mark}",
-                    side.name,
-                    thousands(figures.requests_per_s),
-                    figure(figures.server_cpu_us_per_request, 3),
-                    percent(figures.server_busy),
-                );
-                of_these.push(Round { side: side.name, connections: *connections, round, figures });
-            }
+impl Counting {
+    /// Whether a round counts among all of its side.
+    fn counts(self, round: &Figures, side: &[&Figures]) -> bool {
+        let p50 = |figures: &Figures| figures.latency_us.map(|latency| latency.p50);
+        let best = side.iter().copied().filter_map(p50).reduce(f64::min);
+        match self {
+            Counting::Saturated => round.counts(),
+            Counting::Undisturbed => p50(round).zip(best).is_some_and(|(p50, best)| p50 <= 2.0 * best),
+            Counting::All => true,
         }
-        let names: Vec<&'static str> = sides.iter().map(|side| side.name).collect();
-        println!("\n{connections} connections\n{}", summary(&names, &of_these));
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Counting::Saturated => "saturated rounds",
+            Counting::Undisturbed => "undisturbed rounds",
+            Counting::All => "rounds",
+        }
+    }
+}
+
+/// Pairs whose ratios are worth a line: all of a few sides, else the first with each.
+const SIDES_WITH_ALL_PAIRS: usize = 3;
+
+/// Runs all rounds and prints a table per scenario.
+pub(crate) fn run(arguments: &CompareArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
+    arguments.setup.cores_apart()?;
+    let cores = Cores { server: arguments.setup.server_core(), generator: arguments.setup.generator_core() };
+    // Peers inherit the limit; if it stays too low, they say so.
+    let _ = shard::raise_descriptor_limit();
+    let mut rounds = Vec::new();
+    let mut is_counted = true;
+    for scenario in scenarios(arguments)? {
+        let counting = match (arguments.levels.is_empty(), scenario.is_open()) {
+            (false, _) => Counting::All,
+            (true, true) => Counting::Undisturbed,
+            (true, false) => Counting::Saturated,
+        };
+        let sides = sides(arguments, &scenario)?;
+        let of_these = of_scenario(arguments, &scenario, &sides, cores, live)?;
+        let names: Vec<&str> = sides.iter().map(|side| side.name).collect();
+        println!("\n{}\n{}", heading(&scenario), summary(&names, &of_these, counting));
+        is_counted &=
+            names.iter().all(|name| of_side(&of_these, name, counting).any(|round| round.is_some()));
         rounds.extend(of_these);
     }
     if let Some(file) = &arguments.setup.json {
         record::append(file, &rounds)?;
     }
-    let is_saturating = arguments.levels.is_empty();
-    Ok(Verdict::from_failed(is_saturating && !rounds.iter().any(|round| round.figures.counts())))
+    Ok(Verdict::from_failed(!is_counted))
 }
 
-fn plan(arguments: &CompareArguments, side: &Side<'_>, connections: u32, core: Option<usize>) -> Plan {
-    let subjects = Subjects {
-        pids: vec![side.peer.pid()],
-        server_cores: vec![arguments.setup.server_core().0],
-        generator_core: core,
-    };
-    Plan {
-        warmup: arguments.warmup,
-        duration: arguments.duration,
-        durability: side.durability,
-        series: arguments.series,
-        ..closed_loop(side.peer.addr(), connections, subjects.complete(side.peer.addr()))
+/// The one that is named, or one for each connection count and rate.
+fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, ScenarioError> {
+    if let Some(name) = &arguments.scenario {
+        return Ok(vec![Scenario::find(name)?]);
     }
+    let mut scenarios = Vec::new();
+    for connections in &arguments.connections {
+        let closed = Scenario {
+            duration_s: arguments.duration.as_secs_f64(),
+            warmup_s: arguments.warmup.as_secs_f64(),
+            idle_s: IDLE_S,
+            series: arguments.series,
+            durability: Some(arguments.durability),
+            ..Scenario::closed(*connections)
+        };
+        let at_rate = |rate: &u64| Scenario {
+            arrival: Arrival::Constant,
+            requests_per_s: Some(*rate),
+            ..closed.clone()
+        };
+        scenarios.extend(arguments.rates.iter().map(at_rate));
+        if arguments.rates.is_empty() {
+            scenarios.push(closed);
+        }
+    }
+    Ok(scenarios)
 }
 
-/// The medians of each side over its counted rounds, and of the ratios to the last side.
-///
-/// Levels wait for a device, so their rounds count without saturation; a cost is compared only where both were
-/// saturated.
-fn summary(names: &[&'static str], rounds: &[Round]) -> String {
+/// Before each load, so that the memory of idle connections can be read.
+const IDLE_S: f64 = 0.3;
+
+/// Starts ours and its peers, or takes ours at each level.
+fn sides(arguments: &CompareArguments, scenario: &Scenario) -> Result<Vec<Side>, Box<dyn Error>> {
+    let server_core = arguments.setup.server_core();
+    let mut sets = scenario.settings();
+    sets.extend(arguments.sets.iter().cloned());
+    let ours = Ringwatch {
+        binary: arguments.setup.binary(),
+        core: Some(server_core),
+        durability: scenario.durability,
+        data_parent: arguments.data_parent.clone(),
+        sets,
+    };
+    let ours = Rc::new(ours.start()?);
+    if !arguments.levels.is_empty() {
+        let side = |level: &Durability| Side::ours(level.name(), &ours, Some(*level));
+        return Ok(arguments.levels.iter().map(side).collect());
+    }
+    let mut sides = vec![Side::ours(ours.name(), &ours, scenario.durability)];
+    sides.extend(side::start(&arguments.with, server_core, scenario.connections)?);
+    Ok(sides)
+}
+
+fn of_scenario(
+    arguments: &CompareArguments,
+    scenario: &Scenario,
+    sides: &[Side],
+    cores: Cores,
+    live: &Live,
+) -> Result<Vec<Round>, Box<dyn Error>> {
+    let progress = Progress::here(false);
+    let plan =
+        |side: &Side, scenario: &Scenario, maximum| Plan { progress, ..side.plan(scenario, cores, maximum) };
+    // A share is of what the first side reaches, so that all are offered the same.
+    let maximum_per_s = match (scenario.probe(), sides.first()) {
+        (Some(probe), Some(first)) => {
+            Some(trial::run(&plan(first, &probe, None), live, first.check)?.accepted_per_s())
+        }
+        _ => None,
+    };
+    let mut rounds = Vec::new();
+    for round in 1..=arguments.rounds {
+        for side in sides {
+            let figures = trial::run(&plan(side, scenario, maximum_per_s), live, side.check)?;
+            let mark = if scenario.is_open() || figures.counts() { "" } else { "   (not saturated)" };
+            progress.clear();
+            eprintln!(
+                "{:>6} connections  round {round:>2}  {:<15}  {:>9} requests/s  {:>7} µs/request  {:>5} busy{mark}",
+                scenario.connections,
+                side.name,
+                thousands(figures.requests_per_s),
+                figure(figures.server_cpu_us_per_request, 3),
+                percent(figures.server_busy),
+            );
+            rounds.push(Round {
+                scenario: scenario.name.clone(),
+                side: side.name.to_owned(),
+                connections: scenario.connections,
+                round,
+                maximum_per_s,
+                figures,
+            });
+        }
+    }
+    Ok(rounds)
+}
+
+fn heading(scenario: &Scenario) -> String {
+    let rate = scenario.requests_per_s.map(|rate| format!(", {} requests/s offered", thousands(rate as f64)));
+    let name = scenario.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+    format!("{name}{} connections{}", scenario.connections, rate.unwrap_or_default())
+}
+
+/// The medians of each side over its counted rounds, and of the ratios between sides.
+fn summary(names: &[&str], rounds: &[Round], counting: Counting) -> String {
     let mut table = Table::new(&[
         "",
         "requests/s",
         "CPU µs/request",
         "p50 µs",
         "p99 µs",
+        "p99.9 µs",
         "core busy",
+        "grown MiB",
+        "generator µs/request",
         "generator busy",
-        "saturated rounds",
+        counting.name(),
     ]);
     for name in names {
-        let all: Vec<&Figures> = of_side(rounds, name).collect();
-        let saturated: Vec<&Figures> = all.iter().copied().filter(|figures| figures.counts()).collect();
-        let counted = if saturated.is_empty() { &all } else { &saturated };
+        let all: Vec<Option<&Figures>> = of_side(rounds, name, counting).collect();
+        let counted: Vec<&Figures> = all.iter().copied().flatten().collect();
         let middle =
             |of: fn(&Figures) -> Option<f64>| median(counted.iter().filter_map(|figures| of(figures)));
         table.row(vec![
@@ -175,9 +257,12 @@ fn summary(names: &[&'static str], rounds: &[Round]) -> String {
             figure(middle(|f| f.server_cpu_us_per_request), 3),
             figure(middle(|f| Some(f.latency_us?.p50)), 0),
             figure(middle(|f| Some(f.latency_us?.p99)), 0),
+            figure(middle(|f| Some(f.latency_us?.p99_9)), 0),
             percent(middle(|f| f.server_busy)),
+            figure(middle(Figures::grown_mib), 1),
+            figure(middle(|f| Some(f.generator_cpu_us_per_request)), 3),
             percent(middle(|f| f.generator_busy)),
-            format!("{} of {}", saturated.len(), all.len()),
+            format!("{} of {}", counted.len(), all.len()),
         ]);
     }
     let mut text = table.to_string();
@@ -185,24 +270,45 @@ fn summary(names: &[&'static str], rounds: &[Round]) -> String {
         "Ratios, the first named over the second: above 1 means more CPU per request, and more requests/s.\n",
     );
     for (at, name) in names.iter().enumerate() {
+        if at > 0 && names.len() > SIDES_WITH_ALL_PAIRS {
+            break;
+        }
         for other in &names[at + 1..] {
-            let costs = ratios(rounds, name, other, |f| f.server_cpu_us_per_request.filter(|_| f.counts()));
-            let rates = ratios(rounds, name, other, |f| Some(f.requests_per_s));
+            let costs = ratios(rounds, name, other, counting, |f| f.server_cpu_us_per_request);
+            let rates = ratios(rounds, name, other, Counting::All, |f| Some(f.requests_per_s));
             text.push_str(&format!("CPU per request {name} / {other}: {}\n", with_median(&costs)));
             text.push_str(&format!("requests/s {name} / {other}: {}\n", with_median(&rates)));
+            if counting == Counting::Undisturbed {
+                let tails = ratios(rounds, name, other, counting, |f| Some(f.latency_us?.p99));
+                text.push_str(&format!("p99 {name} / {other}: {}\n", with_median(&tails)));
+            }
         }
     }
     text
 }
 
-fn of_side<'r>(rounds: &'r [Round], name: &str) -> impl Iterator<Item = &'r Figures> {
-    rounds.iter().filter(move |round| round.side == name).map(|round| &round.figures)
+/// A side's rounds in their order; nothing in the place of one that does not count.
+fn of_side<'r>(
+    rounds: &'r [Round],
+    name: &str,
+    counting: Counting,
+) -> impl Iterator<Item = Option<&'r Figures>> + use<'r> {
+    let mine: Vec<&Figures> =
+        rounds.iter().filter(|round| round.side == name).map(|round| &round.figures).collect();
+    let counts: Vec<bool> = mine.iter().map(|round| counting.counts(round, &mine)).collect();
+    mine.into_iter().zip(counts).map(|(round, counts)| counts.then_some(round))
 }
 
-/// One side's figure over the other's, round by round, where both have it.
-fn ratios(rounds: &[Round], name: &str, other: &str, of: fn(&Figures) -> Option<f64>) -> Vec<f64> {
-    let pairs = of_side(rounds, name).zip(of_side(rounds, other));
-    pairs.filter_map(|(left, right)| Some(of(left)? / of(right)?)).collect()
+/// One side's figure over the other's, round by round, where both count and have it.
+fn ratios(
+    rounds: &[Round],
+    name: &str,
+    other: &str,
+    counting: Counting,
+    of: fn(&Figures) -> Option<f64>,
+) -> Vec<f64> {
+    let pairs = of_side(rounds, name, counting).zip(of_side(rounds, other, counting));
+    pairs.filter_map(|(left, right)| Some(of(left?)? / of(right?)?)).collect()
 }
 
 fn with_median(values: &[f64]) -> String {

@@ -1,7 +1,7 @@
 //! From what happened to what is said: rates, quantiles, cost per request, and whether the generator was the limit.
 
 use crate::load::{Latencies, Outcome};
-use crate::plan::Plan;
+use crate::plan::{Offered, Plan};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -37,6 +37,8 @@ impl Quantiles {
 /// All figures of a run. Costs are of the window and per answer; what the kernel did not tell is absent.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figures {
+    /// What was offered.
+    pub offered: Offered,
     /// How long the window was.
     pub window_seconds: f64,
     /// Answers of any status.
@@ -93,6 +95,7 @@ impl Figures {
         let [server_bytes_before, server_bytes_idle, server_bytes_after] = outcome.resident_bytes;
         let is_saturated = |busy: Option<f64>| busy.is_some_and(|share| share >= BUSY);
         Figures {
+            offered: plan.offered(),
             window_seconds: usage.seconds,
             requests_per_s: outcome.answered as f64 / usage.seconds,
             samples_per_s: (outcome.accepted * u64::from(plan.batch)) as f64 / usage.seconds,
@@ -117,6 +120,27 @@ impl Figures {
             generator_busy: usage.generator_busy,
             generator_was_the_limit: is_saturated(usage.generator_busy) && !is_saturated(usage.server_busy),
         }
+    }
+
+    /// Samples of each request.
+    pub(crate) fn batch(&self) -> u64 {
+        u64::from(self.offered.batch)
+    }
+
+    /// Requests that were answered with 2xx, a second.
+    pub(crate) fn accepted_per_s(&self) -> f64 {
+        self.samples_per_s / f64::from(self.offered.batch)
+    }
+
+    /// Samples for each second of the server's processor time.
+    pub(crate) fn samples_per_cpu_s(&self) -> Option<f64> {
+        let cpu_s_per_s = self.server_cpu_us_per_request? * self.requests_per_s / 1e6;
+        (cpu_s_per_s > 0.0).then(|| self.samples_per_s / cpu_s_per_s)
+    }
+
+    /// Resident memory after the load above that with idle connections, in MiB.
+    pub(crate) fn grown_mib(&self) -> Option<f64> {
+        Some((self.server_bytes_after? as f64 - self.server_bytes_idle? as f64) / f64::from(1 << 20))
     }
 
     /// Resident bytes that one idle connection cost the server.

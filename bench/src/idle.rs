@@ -1,12 +1,15 @@
 //! `bench connections`: many idle connections, what each costs in memory, and whether every one is then answered.
 
+use crate::check::Check;
 use crate::figures::Figures;
 use crate::load::Live;
 use crate::measure::Subjects;
 use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{CONNECTIONS_MAX, Durability, Offer, Plan, Target, parse_duration};
+use crate::progress::Progress;
+use crate::record::Round;
 use crate::setup::Setup;
-use crate::trial::{self, Check, closed_loop};
+use crate::trial::{self, closed_loop};
 use crate::{Verdict, record, report};
 use clap::Args;
 use std::error::Error;
@@ -57,14 +60,18 @@ pub(crate) fn run(arguments: IdleArguments, live: &Live) -> Result<Verdict, Box<
         offer: Offer::Once,
         warmup: Duration::ZERO,
         idle: arguments.hold,
+        progress: Progress::here(false),
         ..closed_loop(target.addr, arguments.connections, subjects.complete(target.addr))
     };
     let figures = trial::run(&Plan { target, ..plan.clone() }, live, Check::Stored)?;
     print!("{}", report::text(&plan, &figures));
-    if let Some(file) = &arguments.setup.json {
-        record::append(file, &figures)?;
-    }
     let faults = faults(&figures, arguments.connections, arguments.bytes_max);
+    if let Some(file) = &arguments.setup.json {
+        let side = if arguments.target.is_some() { "given" } else { "ringwatch" }.to_owned();
+        let connections = arguments.connections;
+        let round = Round { scenario: None, side, connections, round: 1, maximum_per_s: None, figures };
+        record::append(file, &[round])?;
+    }
     for fault in &faults {
         println!("FAILED: {fault}");
     }

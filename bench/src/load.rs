@@ -11,10 +11,10 @@
 //! ```
 
 use crate::answers::Reader;
-use crate::arrivals::Arrivals;
+use crate::arrivals::Clock;
 use crate::measure::Usage;
-use crate::plan::{Durability, Offer, Plan};
-use crate::request::{Shape, Template};
+use crate::plan::{Durability, Lifetime, Offer, Plan};
+use crate::request::{Looks, Template};
 use client::{Client, State};
 use hdrhistogram::Histogram;
 use shard::net::{Net, NetConfig, NetError, Wait};
@@ -107,7 +107,7 @@ pub(crate) struct Outcome {
     pub acknowledged_samples: u64,
     /// Samples of the whole run that were sent and never answered.
     pub unanswered_samples: u64,
-    /// Arrivals that were due and found no connection free until the end.
+    /// Arrivals that were due and found no connection until the end.
     pub arrivals_unsent: u64,
     /// Pauses taken because the server asked for them.
     pub pauses: u64,
@@ -179,6 +179,7 @@ fn run_here(plan: &Plan, live: &Live) -> Result<Outcome, LoadError> {
     }
     let end = subjects.read();
     load.end();
+    plan.progress.clear();
     load.turns_until(Instant::now() + DRAIN_PATIENCE, Until::NothingInFlight)?;
     let resident_bytes = [before, idle, subjects.resident_bytes()];
     Ok(load.outcome(Usage::between(&begin, &end), resident_bytes))
@@ -220,14 +221,20 @@ struct Load<'p> {
     sending: Sending,
     /// The measured window's begin, while it is open.
     window: Option<Instant>,
-    arrivals: Option<Arrivals>,
-    /// Arrivals whose moment has come; those beyond the sent ones wait for a free connection.
-    arrivals_due: u64,
+    arrivals: Option<Clock>,
+    /// Up to which moment arrivals are offered, once a phase has ended.
+    offered_until: Instant,
+    /// Arrivals that a client was found for; those that it could not send before the end are unsent.
+    arrivals_given: u64,
     arrivals_sent: u64,
+    /// Arrivals that were due at the end and had no client.
+    arrivals_left: u64,
     sends_per_turn_max: usize,
     /// Clients that were told to connect at least once.
     clients_started: u32,
     connecting: u32,
+    /// Requests that a connection is made for.
+    carried: u32,
     in_flight: u32,
     done: u32,
     random: u64,
@@ -252,7 +259,10 @@ struct Load<'p> {
 
 impl<'p> Load<'p> {
     fn new(plan: &'p Plan, live: &'p Live) -> Result<Load<'p>, LoadError> {
-        let template = Template::new(&Shape {
+        let template = Template::new(&Looks {
+            form: plan.form,
+            lifetime: plan.lifetime,
+            begin_ms: shard::clock::unix_millis(),
             target: plan.target.addr,
             path: &plan.target.path,
             name: &plan.metric,
@@ -288,18 +298,18 @@ impl<'p> Load<'p> {
             resting: BinaryHeap::new(),
             sending: Sending::No,
             window: None,
-            arrivals: match plan.offer {
-                Offer::Open { requests_per_s } => Some(Arrivals::new(requests_per_s)),
-                Offer::Closed | Offer::Accepted { .. } | Offer::Once => None,
-            },
-            arrivals_due: 0,
+            arrivals: plan.schedule().map(Clock::new),
+            offered_until: now,
+            arrivals_given: 0,
             arrivals_sent: 0,
+            arrivals_left: 0,
             sends_per_turn_max,
             clients_started: 0,
             connecting: 0,
+            carried: 0,
             in_flight: 0,
             done: 0,
-            random: u64::from(std::process::id()),
+            random: plan.seed,
             progress_at: now + PROGRESS_INTERVAL,
             progress_answers: 0,
             answers: 0,
@@ -320,6 +330,13 @@ impl<'p> Load<'p> {
     }
 
     fn connect_all(&mut self) -> Result<(), LoadError> {
+        if self.plan.lifetime == Lifetime::PerRequest {
+            for client in 0..self.plan.connections {
+                self.make_idle(client, self.net.now());
+            }
+            self.clients_started = self.plan.connections;
+            return Ok(());
+        }
         let deadline = Instant::now() + CONNECT_PATIENCE;
         self.turns_until(deadline, Until::Connected)?;
         let connected = self.idle_clients();
@@ -347,6 +364,9 @@ impl<'p> Load<'p> {
     }
 
     fn end(&mut self) {
+        if let (Sending::Since(since), Some(clock)) = (self.sending, &mut self.arrivals) {
+            self.arrivals_left = clock.take_all(nanos(self.offered_until.saturating_duration_since(since)));
+        }
         self.window = None;
         self.sending = Sending::No;
     }
@@ -366,8 +386,10 @@ impl<'p> Load<'p> {
             };
             if is_reached || now >= deadline {
                 if until == Until::Time && self.arrivals.is_some() {
-                    // A last turn that ended late must not hide what was due by then.
+                    // A last turn that ended late must not hide what was due by then, nor what reads the clocks
+                    // after it add what was due later.
                     self.offer(deadline);
+                    self.offered_until = deadline;
                 }
                 return Ok(());
             }
@@ -391,14 +413,15 @@ impl<'p> Load<'p> {
             return;
         }
         self.progress_at = now + PROGRESS_INTERVAL;
-        if self.plan.progress && self.sending != Sending::No {
-            eprintln!(
+        if self.sending != Sending::No {
+            let line = format!(
                 "  {:>9} requests/s   p99 {:>8.0} µs   in flight {:>6}   pauses {}",
                 self.answers - self.progress_answers,
                 self.latency.value_at_quantile(0.99) as f64 / 1e3,
                 self.in_flight,
                 self.pauses
             );
+            self.plan.progress.say(&line);
         }
         self.progress_answers = self.answers;
     }
@@ -415,7 +438,7 @@ impl<'p> Load<'p> {
             statuses: statuses.map(|(count, status)| (status, *count)).collect(),
             acknowledged_samples: self.acknowledged_requests * batch,
             unanswered_samples: (self.unanswered_requests + u64::from(self.in_flight)) * batch,
-            arrivals_unsent: self.arrivals_due - self.arrivals_sent,
+            arrivals_unsent: self.arrivals_left + self.arrivals_given - self.arrivals_sent,
             pauses: self.pauses,
             connections_lost: self.connections_lost,
             connects_failed: self.connects_failed,

@@ -11,7 +11,11 @@ mod arrivals;
 mod load;
 mod pauses;
 mod plan;
+mod progress;
 mod request;
+
+mod scenario;
+mod side;
 
 mod check;
 mod fetch;
@@ -27,6 +31,7 @@ mod compare;
 mod first_result;
 mod floor;
 mod idle;
+mod play;
 mod replay;
 mod run;
 mod syscalls;
@@ -58,7 +63,9 @@ struct Arguments {
 enum Command {
     /// Offer load to a server and check what it stored
     Run(run::RunArguments),
-    /// Start ours and nginx on one core and compare them in turns
+    /// Play a scenario from a file and check that everything came out as it expects
+    Scenario(play::ScenarioArguments),
+    /// Start ours and its peers on one core and compare them in turns
     Compare(compare::CompareArguments),
     /// Hold many idle connections, read their cost in memory, then use each once
     Connections(idle::IdleArguments),
@@ -92,7 +99,8 @@ fn main() -> ExitCode {
     stop_on_signal(&live);
     let result = match arguments.command {
         Command::Run(arguments) => run::run(arguments, &live),
-        Command::Compare(arguments) => compare::run(arguments, &live),
+        Command::Scenario(arguments) => play::run(&arguments, &live),
+        Command::Compare(arguments) => compare::run(&arguments, &live),
         Command::Connections(arguments) => idle::run(arguments, &live),
         Command::Syscalls(arguments) => syscalls::run(arguments, &live),
         Command::Replay(arguments) => replay::run(arguments, &live),

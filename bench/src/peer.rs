@@ -4,6 +4,7 @@
 //! Not here: what is measured.
 
 use crate::fetch;
+use shard::topology::{self, CoreId};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -14,8 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+pub(crate) mod floor;
 pub(crate) mod nginx;
 pub(crate) mod ringwatch;
+pub(crate) mod stores;
 
 /// How long a peer may take to answer after its start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -69,18 +72,29 @@ impl fmt::Display for PeerError {
 
 impl std::error::Error for PeerError {}
 
+/// Room for connections beyond those of a load: questions around it, and ports that are closing.
+const CONNECTIONS_SPARE: u32 = 1_024;
+
+/// How a server is started.
+#[derive(Debug)]
+struct Start {
+    name: &'static str,
+    command: Command,
+    /// Ends it in order; without one it is killed.
+    stop: Option<Command>,
+    addr: SocketAddr,
+    /// Answered with 2xx once it serves.
+    ready: &'static str,
+    /// To which the process is bound from outside, if it does not bind itself.
+    core: Option<CoreId>,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    name: &'static str,
-    command: Command,
+    start: Start,
     child: Child,
-    addr: SocketAddr,
-    /// Answered with 200 once it serves.
-    ready: &'static str,
     startup: Startup,
-    /// Ends it in order; without one it is killed.
-    stop: Option<Command>,
     /// Removed after the process has ended, being dropped after `drop` ran.
     folder: TempDir,
 }
@@ -90,31 +104,26 @@ pub(crate) struct Peer {
 pub(crate) struct Startup {
     /// Just before the process was made.
     pub begun_at: Instant,
-    /// From then until the first 200.
+    /// From then until the first 2xx.
     pub took: Duration,
 }
 
 impl Peer {
-    /// Starts the command with its output in the folder's log, and waits until `GET ready` is answered with 200.
-    fn start(
-        name: &'static str,
-        mut command: Command,
-        stop: Option<Command>,
-        addr: SocketAddr,
-        ready: &'static str,
-        folder: TempDir,
-    ) -> Result<Peer, PeerError> {
+    /// Starts the command with its output in the folder's log, and waits until `GET ready` is answered with 2xx.
+    fn start(mut start: Start, folder: TempDir) -> Result<Peer, PeerError> {
         let begun_at = Instant::now();
-        let child = spawn(&mut command, &folder).map_err(|source| PeerError::Io { name, source })?;
+        let name = start.name;
+        let child = start.spawn(&folder).map_err(|source| PeerError::Io { name, source })?;
         let startup = Startup { begun_at, took: Duration::ZERO };
-        let mut peer = Peer { name, command, child, addr, ready, startup, stop, folder };
+        let mut peer = Peer { start, child, startup, folder };
         peer.wait_until_ready(START_PATIENCE)?;
         Ok(peer)
     }
 
     /// Kills the process as `kill -9` does. Its folder stays, for [`Peer::start_again`].
     pub(crate) fn kill(&mut self) -> Result<(), PeerError> {
-        let io = |source| PeerError::Io { name: self.name, source };
+        let name = self.name();
+        let io = |source| PeerError::Io { name, source };
         self.child.kill().map_err(io)?;
         self.child.wait().map_err(io)?;
         Ok(())
@@ -125,10 +134,10 @@ impl Peer {
     pub(crate) fn wait_until_port_is_free(&self) -> Result<(), PeerError> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            match TcpListener::bind(self.addr) {
+            match TcpListener::bind(self.start.addr) {
                 Ok(_) => return Ok(()),
                 Err(source) if Instant::now() > deadline => {
-                    return Err(PeerError::Io { name: self.name, source });
+                    return Err(PeerError::Io { name: self.name(), source });
                 }
                 Err(_) => thread::sleep(POLL),
             }
@@ -137,18 +146,19 @@ impl Peer {
 
     /// Starts the same command on the same folder, once its process has ended; the log begins anew.
     pub(crate) fn start_again(&mut self, patience: Duration) -> Result<(), PeerError> {
-        let io = |source| PeerError::Io { name: self.name, source };
+        let name = self.name();
+        let io = |source| PeerError::Io { name, source };
         let begun_at = Instant::now();
-        self.child = spawn(&mut self.command, &self.folder).map_err(io)?;
+        self.child = self.start.spawn(&self.folder).map_err(io)?;
         self.startup = Startup { begun_at, took: Duration::ZERO };
         self.wait_until_ready(patience)
     }
 
     fn wait_until_ready(&mut self, patience: Duration) -> Result<(), PeerError> {
-        let name = self.name;
+        let name = self.name();
         let deadline = self.startup.begun_at + patience;
         loop {
-            if matches!(fetch::get(self.addr, self.ready), Ok((200, _))) {
+            if matches!(fetch::get(self.start.addr, self.start.ready), Ok((200..300, _))) {
                 self.startup.took = self.startup.begun_at.elapsed();
                 return Ok(());
             }
@@ -162,12 +172,12 @@ impl Peer {
 
     /// How it is called in tables.
     pub(crate) fn name(&self) -> &'static str {
-        self.name
+        self.start.name
     }
 
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+        self.start.addr
     }
 
     /// The process that was started; it may have children.
@@ -199,7 +209,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if let Some(mut stop) = self.stop.take() {
+        if let Some(mut stop) = self.start.stop.take() {
             let asked = stop.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
             if asked.is_ok() && self.has_ended_within(STOP_PATIENCE) {
                 return;
@@ -211,11 +221,32 @@ impl Drop for Peer {
     }
 }
 
-/// Starts the command with its output in the folder's log, which begins anew.
-fn spawn(command: &mut Command, folder: &TempDir) -> io::Result<Child> {
-    let output = fs::File::create(folder.path().join(LOG))?;
-    let errors = output.try_clone()?;
-    command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn()
+impl Start {
+    /// Starts the command with its output in the folder's log, which begins anew.
+    fn spawn(&mut self, folder: &TempDir) -> io::Result<Child> {
+        let output = fs::File::create(folder.path().join(LOG))?;
+        let errors = output.try_clone()?;
+        self.command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let Some(core) = self.core else { return self.command.spawn() };
+        // A process inherits the cores of the thread that makes it, so a thread of that thread's own does.
+        thread::scope(|scope| {
+            let pinned = scope.spawn(|| match topology::pin(core) {
+                true => self.command.spawn(),
+                false => Err(io::Error::other(format!("core {core} is not one that may be used here"))),
+            });
+            pinned.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// In the search path, or where Debian puts what only administrators call.
+fn find(binary: &str) -> Option<PathBuf> {
+    find_in(&std::env::var_os("PATH").unwrap_or_default(), binary)
+}
+
+fn find_in(search: &std::ffi::OsStr, binary: &str) -> Option<PathBuf> {
+    let folders = std::env::split_paths(search).chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(binary)).find(|binary| binary.is_file())
 }
 
 /// A port of loopback that was free a moment ago.
@@ -239,13 +270,37 @@ fn log_end(log: &Path) -> String {
 mod tests {
     use super::*;
 
+    fn start(name: &'static str, command: Command, addr: SocketAddr) -> Start {
+        Start { name, command, stop: None, addr, ready: "/", core: None }
+    }
+
+    #[test]
+    fn the_binary_is_searched_in_the_path_first() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("nginx"), "").unwrap();
+        assert_eq!(find_in(folder.path().as_os_str(), "nginx"), Some(folder.path().join("nginx")));
+        assert_eq!(find_in(folder.path().as_os_str(), "no-such-server"), None);
+    }
+
+    #[test]
+    fn a_peer_is_bound_to_the_core_that_is_named() {
+        let server = crate::responder::Responder::storing(0);
+        let core = topology::discover().unwrap().allowed[0];
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let start = Start { core: Some(core), ..start("sleep", command, server.addr()) };
+        let peer = Peer::start(start, folder(None).unwrap()).unwrap();
+        let pinned = crate::measure::process::pinned_cores(peer.pid());
+        assert_eq!(pinned.into_iter().collect::<Vec<_>>(), [core.0]);
+    }
+
     #[test]
     fn a_peer_that_ends_at_once_shows_what_it_said_and_leaves_no_folder() {
         let folder = folder(None).unwrap();
         let path = folder.path().to_owned();
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such luck; exit 1"]);
-        let error = Peer::start("sh", command, None, free_addr().unwrap(), "/", folder).unwrap_err();
+        let error = Peer::start(start("sh", command, free_addr().unwrap()), folder).unwrap_err();
         assert!(error.to_string().contains("no such luck"), "{error}");
         assert!(!path.exists());
     }
@@ -255,7 +310,7 @@ mod tests {
         let server = crate::responder::Responder::storing(0);
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$; exec sleep 600"]);
-        let mut peer = Peer::start("sh", command, None, server.addr(), "/", folder(None).unwrap()).unwrap();
+        let mut peer = Peer::start(start("sh", command, server.addr()), folder(None).unwrap()).unwrap();
         let (first, log) = (peer.pid(), peer.log());
         peer.kill().unwrap();
         assert!(!Path::new(&format!("/proc/{first}")).exists());
@@ -274,7 +329,7 @@ mod tests {
         let server = crate::responder::Responder::storing(0);
         let mut command = Command::new("sleep");
         command.arg("600");
-        let peer = Peer::start("sleep", command, None, server.addr(), "/", folder(None).unwrap()).unwrap();
+        let peer = Peer::start(start("sleep", command, server.addr()), folder(None).unwrap()).unwrap();
         let pid = peer.pid();
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(peer);

@@ -1,6 +1,10 @@
 //! What a run offers to whom: settled before the first byte is sent.
 
+use crate::arrivals::{Schedule, Shape};
 use crate::measure::Subjects;
+use crate::progress::Progress;
+use crate::request::Form;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -18,7 +22,8 @@ pub(crate) const BATCH_MAX: u32 = 100_000;
 pub(crate) const RATE_MAX: u64 = 10_000_000;
 
 /// How far a sample shall be before its answer comes; the words of the `Durability` header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Durability {
     /// In the server's memory
     Memory,
@@ -52,6 +57,8 @@ pub(crate) enum Offer {
     Open {
         /// Arrivals a second, over all connections.
         requests_per_s: u64,
+        /// How they lie around that rate.
+        shape: Shape,
     },
     /// Each connection sends its next request when the last was answered.
     Closed,
@@ -64,6 +71,96 @@ pub(crate) enum Offer {
     Once,
 }
 
+impl Offer {
+    /// On a clock that strikes evenly.
+    pub(crate) fn evenly(requests_per_s: u64) -> Offer {
+        Offer::Open { requests_per_s, shape: Shape::Constant }
+    }
+}
+
+/// How long a connection lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Lifetime {
+    /// Open before the load begins, for as long as the server keeps it
+    #[default]
+    Kept,
+    /// Opened when its request is due, and closed with the answer; the latency counts both
+    PerRequest,
+}
+
+/// What a client does when it is told to come back later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Refusals {
+    /// It rests for `Retry-After`, longer each time in a row
+    #[default]
+    Obeyed,
+    /// It sends its next request at once, as a crowd of other clients would
+    Ignored,
+}
+
+/// What was offered, as the record keeps it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Offered {
+    /// `constant`, `poisson`, `ramp`, `burst`, `closed`, `accepted` or `once`.
+    arrival: &'static str,
+    /// Of an open loop.
+    requests_per_s: Option<u64>,
+    /// Of a ramp.
+    from_per_s: Option<u64>,
+    /// Of bursts.
+    burst: Option<u64>,
+    /// Of all that is drawn: gaps of a Poisson process, jitter of pauses.
+    seed: u64,
+    connections: u32,
+    lifetime: Lifetime,
+    refusals: Refusals,
+    form: Form,
+    /// Samples of each request.
+    pub batch: u32,
+    series: u32,
+    durability: Option<&'static str>,
+}
+
+impl Plan {
+    /// The moments of an open loop's requests.
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
+        let Offer::Open { requests_per_s, shape } = self.offer else { return None };
+        Some(Schedule { shape, requests_per_s, span: self.warmup + self.duration, seed: self.seed })
+    }
+
+    /// For the record.
+    pub(crate) fn offered(&self) -> Offered {
+        let (arrival, requests_per_s, shape) = match self.offer {
+            Offer::Open { requests_per_s, shape } => (shape.name(), Some(requests_per_s), Some(shape)),
+            Offer::Closed => ("closed", None, None),
+            Offer::Accepted { .. } => ("accepted", None, None),
+            Offer::Once => ("once", None, None),
+        };
+        Offered {
+            arrival,
+            requests_per_s,
+            from_per_s: match shape {
+                Some(Shape::Ramp { from_per_s }) => Some(from_per_s),
+                _ => None,
+            },
+            burst: match shape {
+                Some(Shape::Burst { size }) => Some(size),
+                _ => None,
+            },
+            seed: self.seed,
+            connections: self.connections,
+            lifetime: self.lifetime,
+            refusals: self.refusals,
+            form: self.form,
+            batch: self.batch,
+            series: self.series,
+            durability: self.durability.map(Durability::name),
+        }
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -73,12 +170,20 @@ pub(crate) struct Plan {
     pub offer: Offer,
     /// Open at once, each with at most one request in flight.
     pub connections: u32,
+    /// How long each of them lives.
+    pub lifetime: Lifetime,
+    /// What a refusal changes.
+    pub refusals: Refusals,
+    /// Of everything that is drawn.
+    pub seed: u64,
     /// Load before the window that is measured.
     pub warmup: Duration,
     /// The window that is measured.
     pub duration: Duration,
     /// How long the connections stay idle before the load, so that their memory can be read.
     pub idle: Duration,
+    /// How a request carries samples.
+    pub form: Form,
     /// Samples in a request.
     pub batch: u32,
     /// Label sets per connection; 0 for one series without labels.
@@ -89,8 +194,8 @@ pub(crate) struct Plan {
     pub metric: String,
     /// Whose cost is read. The generator is pinned to the core that is named here.
     pub subjects: Subjects,
-    /// Whether to tell each second how it goes.
-    pub progress: bool,
+    /// Where to tell each second how it goes.
+    pub progress: Progress,
 }
 
 /// A server and a path on it.

@@ -1,10 +1,30 @@
 //! One line of JSON per run: enough to repeat it, and to compare it by machine and date.
 
+use crate::figures::Figures;
 use crate::measure::machine::{self, Machine};
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
+
+/// One load of a command that may make several: the form in which all of them are kept.
+#[derive(Debug, Serialize)]
+pub(crate) struct Round {
+    /// The scenario's name, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<String>,
+    /// Which server, or which level of ours.
+    pub side: String,
+    /// Open at once.
+    pub connections: u32,
+    /// From 1.
+    pub round: u32,
+    /// Accepted requests a second of the closed loop that a share refers to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_per_s: Option<f64>,
+    /// What came of it.
+    pub figures: Figures,
+}
 
 #[derive(Serialize)]
 struct Record<'a, F> {

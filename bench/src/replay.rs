@@ -6,7 +6,7 @@
 //! still in the page cache: this is the cost of replay, not of the device.
 //! Always: each round counts what is stored; one sample more or less fails it.
 
-use crate::check::{self, Expected};
+use crate::check::{self, Check, Expected};
 use crate::figures::{Figures, median};
 use crate::load::{self, Live};
 use crate::measure::{Subjects, process};
@@ -14,6 +14,7 @@ use crate::metrics_page::MetricsPage;
 use crate::peer::Peer;
 use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{BATCH_MAX, CONNECTIONS_MAX, Durability, Offer, Plan, SERIES_MAX};
+use crate::progress::Progress;
 use crate::setup::Setup;
 use crate::table::{Table, figure, thousands};
 use crate::trial::closed_loop;
@@ -23,7 +24,6 @@ use serde::Serialize;
 use shard::clock;
 use std::error::Error;
 use std::fs;
-use std::io::IsTerminal;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -192,7 +192,7 @@ fn plan(arguments: &ReplayArguments, peer: &Peer, core: Option<usize>) -> Plan {
         duration: patience(arguments.samples, FILL_SAMPLES_PER_S_MIN),
         batch: arguments.batch,
         series: arguments.series,
-        progress: std::io::stderr().is_terminal(),
+        progress: Progress::here(false),
         ..closed_loop(peer.addr(), arguments.connections, subjects.complete(peer.addr()))
     }
 }
@@ -224,7 +224,7 @@ fn measure(
     check_unflushed(&page)?;
     let replayed =
         page.total("store_samples_replayed_total").ok_or("GET /metrics does not say what was replayed")?;
-    let stored = check::check(peer.addr(), metric, times, expected)?;
+    let stored = check::check(Check::Stored, peer.addr(), metric, times, expected)?;
     if replayed != stored as f64 {
         return Err(format!("{stored} samples are stored and {replayed} were replayed").into());
     }

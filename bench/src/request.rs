@@ -1,23 +1,36 @@
-//! The request of a run: one template whose digits are set as it is copied out.
+//! The request of a run: one template whose changing bytes are set as it is copied out.
 //!
-//! Every sample is told apart from no other: it carries no timestamp, so the server must count each of them (SPEC
-//! §2.1), and the count under the run's own name is the check at the end.
+//! Our own form carries no timestamp, so the server must count each sample (SPEC §2.1); forms that need one get the
+//! next millisecond of their connection. The count under the run's own name is the check at the end.
 //! Always: the length never changes, so neither does `Content-Length`.
 //! Not here: who sends it when.
+//! Read next: `request/form.rs` for the bodies.
 
-use crate::plan::{Durability, SERIES_MAX};
+use crate::plan::{Durability, Lifetime, SERIES_MAX};
+use form::{Body, Coding, LABEL_DIGITS, Naming, Places, TIMESTAMP_DIGITS};
 use std::net::SocketAddr;
+
+mod form;
+mod remote_write;
+
+pub(crate) use form::Form;
 
 /// What every request of a run looks like.
 #[derive(Clone, Debug)]
-pub(crate) struct Shape<'a> {
+pub(crate) struct Looks<'a> {
+    /// Of its body.
+    pub form: Form,
+    /// Whether it asks for the connection's end.
+    pub lifetime: Lifetime,
+    /// The first timestamp of every connection, in milliseconds since 1970.
+    pub begin_ms: i64,
     /// For the `Host` header.
     pub target: SocketAddr,
     /// Where it is posted to.
     pub path: &'a str,
     /// The name of every sample.
     pub name: &'a str,
-    /// Samples in a request; 1 is sent as a single metric, more as `{"metrics":[…]}`.
+    /// Samples in a request.
     pub batch: u32,
     /// Label sets that each connection cycles through; 0 for one series without labels for all.
     pub series: u32,
@@ -25,58 +38,43 @@ pub(crate) struct Shape<'a> {
     pub durability: Option<Durability>,
 }
 
-/// Where one sample's digits stand in the template.
-#[derive(Clone, Copy, Debug)]
-struct Places {
-    /// Five characters, such as `42.17`.
-    value: usize,
-    connection: Option<usize>,
-    series: Option<usize>,
-}
-
 /// The bytes, and the places that differ from request to request.
 #[derive(Debug)]
 pub(crate) struct Template {
     bytes: Vec<u8>,
     samples: Vec<Places>,
+    coding: Coding,
     series: u32,
+    begin_ms: u64,
 }
 
-const LABEL_DIGITS: usize = 6;
 const _: () = assert!(SERIES_MAX <= 10_u32.pow(LABEL_DIGITS as u32));
 
 impl Template {
     /// Lays the request out.
-    pub(crate) fn new(shape: &Shape<'_>) -> Template {
-        let mut body = Vec::new();
-        let mut samples = Vec::new();
-        if shape.batch > 1 {
-            body.extend_from_slice(b"{\"metrics\":[");
-        }
-        for sample in 0..shape.batch {
-            if sample > 0 {
-                body.push(b',');
-            }
-            samples.push(append_sample(shape, &mut body));
-        }
-        if shape.batch > 1 {
-            body.extend_from_slice(b"]}");
-        }
+    pub(crate) fn new(looks: &Looks<'_>) -> Template {
+        let naming = Naming { name: looks.name, series: looks.series };
+        let Body { bytes: body, samples, coding } = form::body(looks.form, &naming, looks.batch);
         let level =
-            shape.durability.map(|level| format!("Durability: {}\r\n", level.name())).unwrap_or_default();
+            looks.durability.map(|level| format!("Durability: {}\r\n", level.name())).unwrap_or_default();
+        let close = match looks.lifetime {
+            Lifetime::Kept => "",
+            Lifetime::PerRequest => "Connection: close\r\n",
+        };
         let head = format!(
-            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{level}Content-Length: {}\r\n\r\n",
-            shape.path,
-            shape.target,
+            "POST {} HTTP/1.1\r\nHost: {}\r\n{}{level}{close}Content-Length: {}\r\n\r\n",
+            looks.path,
+            looks.target,
+            looks.form.headers(),
             body.len()
         );
-        for places in &mut samples {
-            places.value += head.len();
-            places.connection = places.connection.map(|at| at + head.len());
-            places.series = places.series.map(|at| at + head.len());
+        Template {
+            samples: samples.into_iter().map(|places| places.behind(head.len())).collect(),
+            bytes: [head.as_bytes(), &body].concat(),
+            coding,
+            series: looks.series.max(1),
+            begin_ms: u64::try_from(looks.begin_ms).unwrap_or(0),
         }
-        let bytes = [head.as_bytes(), &body].concat();
-        Template { bytes, samples, series: shape.series.max(1) }
     }
 
     /// Bytes of every request.
@@ -92,32 +90,35 @@ impl Template {
         let mut nth = sequence.wrapping_mul(self.samples.len() as u64);
         for places in &self.samples {
             let hundredths = 1_000 + mix(u64::from(connection) << 40 ^ nth) % 9_000;
-            write_digits(&mut request[places.value..places.value + 2], hundredths / 100);
-            write_digits(&mut request[places.value + 3..places.value + 5], hundredths % 100);
+            match self.coding {
+                Coding::Text => {
+                    write_digits(&mut request[places.value..places.value + 2], hundredths / 100);
+                    write_digits(&mut request[places.value + 3..places.value + 5], hundredths % 100);
+                }
+                Coding::Binary => {
+                    let value = (hundredths as f64 / 100.0).to_le_bytes();
+                    request[places.value..places.value + 8].copy_from_slice(&value);
+                }
+            }
             if let Some(at) = places.connection {
                 write_digits(&mut request[at..at + LABEL_DIGITS], u64::from(connection));
             }
             if let Some(at) = places.series {
                 write_digits(&mut request[at..at + LABEL_DIGITS], nth % u64::from(self.series));
             }
+            if let Some(at) = places.timestamp {
+                let timestamp = self.begin_ms.wrapping_add(nth);
+                match self.coding {
+                    Coding::Text => write_digits(&mut request[at..at + TIMESTAMP_DIGITS], timestamp),
+                    Coding::Binary => {
+                        let place = &mut request[at..at + remote_write::TIMESTAMP_BYTES];
+                        remote_write::write_timestamp(place, timestamp);
+                    }
+                }
+            }
             nth = nth.wrapping_add(1);
         }
     }
-}
-
-/// Appends one metric with zeros for digits and says where they are.
-fn append_sample(shape: &Shape<'_>, body: &mut Vec<u8>) -> Places {
-    let mut digits = |before: &str, zeros: &str| {
-        body.extend_from_slice(before.as_bytes());
-        body.extend_from_slice(zeros.as_bytes());
-        body.len() - zeros.len()
-    };
-    let zeros = "0".repeat(LABEL_DIGITS);
-    let value = digits(&format!("{{\"name\":\"{}\",\"value\":", shape.name), "00.00");
-    let connection = (shape.series > 0).then(|| digits(",\"labels\":{\"connection\":\"", &zeros));
-    let series = (shape.series > 1).then(|| digits("\",\"series\":\"", &zeros));
-    digits(if connection.is_some() { "\"}}" } else { "}" }, "");
-    Places { value, connection, series }
 }
 
 /// Writes `number` right-aligned with leading zeros; what does not fit is cut on the left.
@@ -142,9 +143,12 @@ mod tests {
     use http::{Decoded, Decoder, Limits};
     use serde_json::Value;
 
-    fn shape(batch: u32, series: u32) -> Shape<'static> {
+    fn looks(batch: u32, series: u32) -> Looks<'static> {
         let target = "127.0.0.1:8080".parse().unwrap();
-        Shape {
+        Looks {
+            form: Form::Json,
+            lifetime: Lifetime::Kept,
+            begin_ms: 1_795_257_100_124,
             target,
             path: "/metrics",
             name: "bench_1",
@@ -154,8 +158,12 @@ mod tests {
         }
     }
 
-    /// The body, after the request was read by a decoder that refuses what is in doubt.
     fn body_of(template: &Template, connection: u32, sequence: u64) -> Value {
+        serde_json::from_slice(&bytes_of(template, connection, sequence)).unwrap()
+    }
+
+    /// The body, after the request was read by a decoder that refuses what is in doubt.
+    fn bytes_of(template: &Template, connection: u32, sequence: u64) -> Vec<u8> {
         let mut bytes = b"before".to_vec();
         template.append(connection, sequence, &mut bytes);
         let mut bytes = bytes.split_off(6);
@@ -164,9 +172,8 @@ mod tests {
             Decoded::Request { request, consumed } => {
                 assert_eq!(request.path, "/metrics");
                 assert_eq!(request.header("durability"), Some(&b"written"[..]));
-                let body = serde_json::from_slice(request.body).unwrap();
                 assert_eq!(consumed, template.len());
-                body
+                request.body.to_vec()
             }
             other => panic!("{other:?}"),
         }
@@ -174,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_single_metric_carries_its_connection_and_a_value_in_range() {
-        let template = Template::new(&shape(1, 1));
+        let template = Template::new(&looks(1, 1));
         for sequence in 0..200 {
             let body = body_of(&template, 123, sequence);
             assert_eq!(body["name"], "bench_1");
@@ -187,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_batch_goes_round_the_series_of_its_connection() {
-        let template = Template::new(&shape(4, 3));
+        let template = Template::new(&looks(4, 3));
         let series = |sequence| -> Vec<String> {
             let body = body_of(&template, 7, sequence);
             let metrics = body["metrics"].as_array().unwrap();
@@ -199,7 +206,115 @@ mod tests {
 
     #[test]
     fn without_series_there_are_no_labels() {
-        let body = body_of(&Template::new(&shape(1, 0)), 7, 0);
+        let body = body_of(&Template::new(&looks(1, 0)), 7, 0);
         assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+    }
+
+    #[test]
+    fn a_request_of_its_own_connection_asks_for_its_end() {
+        let text = |lifetime| {
+            let mut bytes = Vec::new();
+            Template::new(&Looks { lifetime, ..looks(1, 1) }).append(0, 0, &mut bytes);
+            String::from_utf8(bytes).unwrap()
+        };
+        assert!(text(Lifetime::PerRequest).contains("\r\nConnection: close\r\n"));
+        assert!(!text(Lifetime::Kept).contains("Connection"));
+    }
+
+    /// Each form with two samples of two labels, in the words of its own description.
+    #[test]
+    fn lines_are_as_each_server_wants_them() {
+        let lines = |form| {
+            let template = Template::new(&Looks { form, ..looks(2, 2) });
+            let text = String::from_utf8(bytes_of(&template, 7, 0)).unwrap();
+            let values: Vec<String> = (0..2).map(|nth| value_text(7, nth)).collect();
+            (text, values)
+        };
+        let (text, v) = lines(Form::PrometheusText);
+        let line =
+            |series, value: &str| format!("bench_1{{connection=\"000007\",series=\"{series}\"}} {value}\n");
+        assert_eq!(text, line("000000", &v[0]) + &line("000001", &v[1]));
+        let (text, v) = lines(Form::InfluxLine);
+        let line = |series, value: &str| format!("bench_1,connection=000007,series={series} value={value}\n");
+        assert_eq!(text, line("000000", &v[0]) + &line("000001", &v[1]));
+        let (text, v) = lines(Form::JsonLine);
+        for (nth, line) in text.lines().enumerate() {
+            let read: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(read["metric"]["__name__"], "bench_1");
+            assert_eq!(read["metric"]["connection"], "000007");
+            assert_eq!(read["metric"]["series"], format!("00000{nth}"));
+            assert_eq!(read["values"][0].as_f64().unwrap(), v[nth].parse::<f64>().unwrap());
+            assert_eq!(read["timestamps"][0].as_u64().unwrap(), 1_795_257_100_124 + nth as u64);
+        }
+    }
+
+    #[test]
+    fn without_series_every_form_is_one_series() {
+        for (form, expected) in [
+            (Form::PrometheusText, "bench_1 V\n"),
+            (Form::InfluxLine, "bench_1 value=V\n"),
+            (
+                Form::JsonLine,
+                "{\"metric\":{\"__name__\":\"bench_1\"},\"values\":[V],\"timestamps\":[1795257100124]}\n",
+            ),
+        ] {
+            let template = Template::new(&Looks { form, ..looks(1, 0) });
+            let text = String::from_utf8(bytes_of(&template, 7, 0)).unwrap();
+            assert_eq!(text, expected.replace('V', &value_text(7, 0)));
+        }
+    }
+
+    fn value_text(connection: u64, nth: u64) -> String {
+        let hundredths = 1_000 + mix(connection << 40 ^ nth) % 9_000;
+        format!("{:02}.{:02}", hundredths / 100, hundredths % 100)
+    }
+
+    /// The fields of a protobuf message: number, and the value's bytes.
+    fn fields(mut message: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut found = Vec::new();
+        while let Some((key, rest)) = message.split_first() {
+            let varint = rest.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+            let (skip, bytes) = match key & 7 {
+                0 => (0, varint),
+                1 => (0, 8),
+                2 => (varint, number(&rest[..varint]) as usize),
+                other => panic!("wire type {other}"),
+            };
+            found.push((key >> 3, rest[skip..skip + bytes].to_vec()));
+            message = &rest[skip + bytes..];
+        }
+        found
+    }
+
+    fn number(varint: &[u8]) -> u64 {
+        varint.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f))
+    }
+
+    /// Goal: a receiver with a snappy and a protobuf decoder of its own finds names, values and timestamps.
+    /// Method: snappy by the crate that others use, protobuf by a reader written from its description.
+    #[test]
+    fn remote_write_is_snappy_and_protobuf() {
+        let template = Template::new(&Looks { form: Form::RemoteWrite, ..looks(3, 2) });
+        for sequence in [0, 1, 400] {
+            let body = bytes_of(&template, 7, sequence);
+            let message = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+            let all_series = fields(&message);
+            assert_eq!(all_series.len(), 3);
+            for (nth, (field, series)) in (sequence * 3..).zip(all_series) {
+                assert_eq!(field, 1);
+                let of_series = fields(&series);
+                let label = |at: usize| -> Vec<String> {
+                    let texts = fields(&of_series[at].1).into_iter();
+                    texts.map(|(_, text)| String::from_utf8(text).unwrap()).collect()
+                };
+                assert_eq!(label(0), ["__name__", "bench_1"]);
+                assert_eq!(label(1), ["connection", "000007"]);
+                assert_eq!(label(2), ["series".to_owned(), format!("{:06}", nth % 2)]);
+                let sample = fields(&of_series[3].1);
+                let value = f64::from_le_bytes(sample[0].1.clone().try_into().unwrap());
+                assert_eq!(format!("{value:05.2}"), value_text(7, nth));
+                assert_eq!(number(&sample[1].1), 1_795_257_100_124 + nth);
+            }
+        }
     }
 }

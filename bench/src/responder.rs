@@ -1,11 +1,12 @@
 //! A tiny server for tests: one thread per connection, answers by a function.
 
 use http::{Decoded, Decoder, Limits, Method, parameters};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// What a request is answered with.
@@ -14,6 +15,8 @@ pub(crate) enum Reply {
     Answer(u16, &'static str, String),
     /// The connection ends without an answer.
     HangUp,
+    /// The samples are taken, with these header lines; `Connection: close` is obeyed by us.
+    Accept(&'static str),
 }
 
 /// What a reply is made from: whether it is a POST, the path, the query, and the body.
@@ -30,6 +33,8 @@ type Answering = dyn Fn(&Asked<'_>) -> Reply + Send + Sync;
 pub(crate) struct Responder {
     addr: SocketAddr,
     ended: Arc<AtomicBool>,
+    /// Connections on which a sample came.
+    posting: Arc<AtomicU64>,
 }
 
 impl Responder {
@@ -39,16 +44,23 @@ impl Responder {
         let ended = Arc::new(AtomicBool::new(false));
         let answering: Arc<Answering> = Arc::new(answering);
         let seen = Arc::clone(&ended);
+        let posting = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&posting);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if seen.load(Ordering::Relaxed) {
                     return;
                 }
                 let answering = Arc::clone(&answering);
-                thread::spawn(move || serve(stream, &*answering));
+                let counted = Arc::clone(&counted);
+                thread::spawn(move || serve(stream, &*answering, &counted));
             }
         });
-        Responder { addr, ended }
+        Responder { addr, ended, posting }
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.posting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -88,21 +100,29 @@ impl Responder {
         Responder::new(|_| Reply::Answer(404, "", "not here".to_owned()))
     }
 
-    /// Accepts samples and counts them; `reply` may answer a POST otherwise by its number, from 0.
+    /// Accepts samples and counts them by name, all of them under a name that it does not know; `reply` may answer a POST otherwise by its number, from 0.
     pub(crate) fn counting(reply: impl Fn(u64) -> Option<Reply> + Send + Sync + 'static) -> Responder {
-        let (stored, posts) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (stored, posts) = (Mutex::new(BTreeMap::new()), AtomicU64::new(0));
         Responder::new(move |asked| {
             if !asked.is_post {
                 assert_eq!(asked.path, "/percentile");
-                return count(stored.load(Ordering::Relaxed));
+                let found = parameters(asked.query).flatten().find(|(key, _)| key == "name");
+                let stored: &BTreeMap<String, u64> = &stored.lock().unwrap();
+                let of_name = stored.get(&*found.unwrap().1).copied();
+                return count(of_name.unwrap_or_else(|| stored.values().sum()));
             }
             let body: serde_json::Value = serde_json::from_slice(asked.body).unwrap();
-            let samples = body.get("metrics").map_or(1, |metrics| metrics.as_array().unwrap().len());
-            if let Some(other) = reply(posts.fetch_add(1, Ordering::Relaxed)) {
-                return other;
-            }
-            stored.fetch_add(samples as u64, Ordering::Relaxed);
-            Reply::Answer(202, "Durability: written\r\n", r#"{"status":"accepted"}"#.to_owned())
+            let metrics = body.get("metrics").and_then(|metrics| metrics.as_array());
+            let samples = metrics.map_or(1, |metrics| metrics.len() as u64);
+            let first = metrics.map_or(&body, |metrics| &metrics[0]);
+            let name = first["name"].as_str().unwrap().to_owned();
+            let headers = match reply(posts.fetch_add(1, Ordering::Relaxed)) {
+                None => "Durability: written\r\n",
+                Some(Reply::Accept(headers)) => headers,
+                Some(other) => return other,
+            };
+            *stored.lock().unwrap().entry(name).or_default() += samples;
+            Reply::Answer(202, headers, r#"{"status":"accepted"}"#.to_owned())
         })
     }
 }
@@ -119,10 +139,11 @@ fn count(samples: u64) -> Reply {
     Reply::Answer(200, "", format!(r#"{{"p50":1,"count":{samples}}}"#))
 }
 
-fn serve(mut stream: TcpStream, answering: &Answering) {
+fn serve(mut stream: TcpStream, answering: &Answering, posting: &AtomicU64) {
     let mut decoder = Decoder::default();
     let mut received = Vec::new();
     let mut piece = [0; 4096];
+    let mut has_posted = false;
     loop {
         let (reply, consumed) = match decoder.decode(&mut received, &Limits::default()).unwrap() {
             Decoded::Request { request, consumed } => {
@@ -132,6 +153,9 @@ fn serve(mut stream: TcpStream, answering: &Answering) {
                     query: request.query,
                     body: request.body,
                 };
+                if asked.is_post && !std::mem::replace(&mut has_posted, true) {
+                    posting.fetch_add(1, Ordering::Relaxed);
+                }
                 (answering(&asked), consumed)
             }
             Decoded::Partial { .. } => {
@@ -143,9 +167,14 @@ fn serve(mut stream: TcpStream, answering: &Answering) {
             }
         };
         received.drain(..consumed);
-        let Reply::Answer(status, headers, body) = reply else { return };
+        let (status, headers, body) = match reply {
+            Reply::Answer(status, headers, body) => (status, headers, body),
+            Reply::Accept(headers) => (202, headers, String::new()),
+            Reply::HangUp => return,
+        };
         let head = format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-        if stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).is_err() {
+        let written = stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice());
+        if written.is_err() || headers.contains("Connection: close") {
             return;
         }
     }

@@ -1,16 +1,21 @@
 //! `bench run`: one load against a server that is already there.
 
+use crate::arrivals::Shape;
+use crate::check::Check;
 use crate::load::Live;
 use crate::measure::Subjects;
 use crate::plan::{
-    BATCH_MAX, CONNECTIONS_MAX, Durability, Offer, Plan, RATE_MAX, SERIES_MAX, Target, parse_duration,
+    BATCH_MAX, CONNECTIONS_MAX, Durability, Lifetime, Offer, Plan, RATE_MAX, Refusals, SERIES_MAX, Target,
+    parse_duration,
 };
+use crate::progress::Progress;
+use crate::record::Round;
+use crate::request::Form;
 use crate::setup::default_core;
-use crate::trial::{self, Check, TrialError, metric_name};
+use crate::trial::{self, TrialError, metric_name};
 use crate::{Verdict, record, report};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::error::Error;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,12 +28,33 @@ pub(crate) struct RunArguments {
     /// Requests a second, on a clock; latency counts from the intended moment
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     rate: u64,
+    /// How arrivals lie around that rate
+    #[arg(long, value_enum, default_value = "constant")]
+    arrivals: Arrivals,
+    /// Rate at a ramp's start; it ends at --rate
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    ramp_from: u64,
+    /// Arrivals at one moment in bursts
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    burst: u64,
+    /// Of all that is drawn
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// One request in flight per connection, the next when it is answered
-    #[arg(long, conflicts_with = "rate")]
+    #[arg(long, conflicts_with_all = ["rate", "arrivals", "ramp_from", "burst"])]
     closed: bool,
     /// Connections, all open before the load begins
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX as i64))]
     connections: u32,
+    /// How long each of them lives
+    #[arg(long, value_enum, default_value = "kept")]
+    lifetime: Lifetime,
+    /// What a client does when it is told to come back later
+    #[arg(long, value_enum, default_value = "obeyed")]
+    refusals: Refusals,
+    /// How a request carries samples; the path follows from it
+    #[arg(long, value_enum, default_value = "json")]
+    form: Form,
     /// Length of the measured window
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     duration: Duration,
@@ -67,9 +93,41 @@ pub(crate) struct RunArguments {
     progress: bool,
 }
 
+/// The shapes, as words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Arrivals {
+    /// Evenly
+    Constant,
+    /// Independently of each other
+    Poisson,
+    /// From --ramp-from to --rate
+    Ramp,
+    /// Groups of --burst
+    Burst,
+}
+
+impl RunArguments {
+    fn offer(&self) -> Offer {
+        if self.closed {
+            return Offer::Closed;
+        }
+        let shape = match self.arrivals {
+            Arrivals::Constant => Shape::Constant,
+            Arrivals::Poisson => Shape::Poisson,
+            Arrivals::Ramp => Shape::Ramp { from_per_s: self.ramp_from },
+            Arrivals::Burst => Shape::Burst { size: self.burst },
+        };
+        Offer::Open { requests_per_s: self.rate, shape }
+    }
+}
+
 /// Runs it and prints the table.
 pub(crate) fn run(arguments: RunArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
+    let offer = arguments.offer();
     let mut target = Target::parse(&arguments.target)?;
+    if target.path == Form::Json.path() {
+        target.path = arguments.form.path().to_owned();
+    }
     if let Some(path) = arguments.path {
         target.path = Target::parse(&format!("{}/{}", target.addr, path.trim_start_matches('/')))?.path;
     }
@@ -82,17 +140,21 @@ pub(crate) fn run(arguments: RunArguments, live: &Live) -> Result<Verdict, Box<d
     }
     let plan = Plan {
         target,
-        offer: if arguments.closed { Offer::Closed } else { Offer::Open { requests_per_s: arguments.rate } },
+        offer,
         connections: arguments.connections,
+        lifetime: arguments.lifetime,
+        refusals: arguments.refusals,
+        seed: arguments.seed,
         warmup: arguments.warmup,
         duration: arguments.duration,
         idle: Duration::from_millis(300),
+        form: arguments.form,
         batch: arguments.batch,
         series: arguments.series,
         durability: arguments.durability,
         metric: metric_name(),
         subjects,
-        progress: arguments.progress || std::io::stderr().is_terminal(),
+        progress: Progress::here(arguments.progress),
     };
     let check = if arguments.no_check { Check::Nothing } else { Check::Stored };
     let (figures, check_failed) = match trial::run(&plan, live, check) {
@@ -117,8 +179,17 @@ pub(crate) fn run(arguments: RunArguments, live: &Live) -> Result<Verdict, Box<d
             println!("check: {} acknowledged samples are stored, each once", figures.acknowledged_samples)
         }
     }
+    let failed = check_failed.is_some() || report::is_failure(&figures);
     if let Some(file) = &arguments.json {
-        record::append(file, &figures)?;
+        let round = Round {
+            scenario: None,
+            side: plan.target.addr.to_string(),
+            connections: plan.connections,
+            round: 1,
+            maximum_per_s: None,
+            figures,
+        };
+        record::append(file, &[round])?;
     }
-    Ok(Verdict::from_failed(check_failed.is_some() || report::is_failure(&figures)))
+    Ok(Verdict::from_failed(failed))
 }

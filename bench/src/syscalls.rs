@@ -8,7 +8,8 @@ use crate::measure::{Subjects, process};
 use crate::metrics_page::MetricsPage;
 use crate::peer::Peer;
 use crate::peer::ringwatch::Ringwatch;
-use crate::plan::{CONNECTIONS_MAX, Durability, Plan, parse_duration};
+use crate::plan::{CONNECTIONS_MAX, Durability, Offer, Plan, RATE_MAX, parse_duration};
+use crate::progress::Progress;
 use crate::setup::Setup;
 use crate::table::{Table, figure, percent};
 use crate::trial::closed_loop;
@@ -49,6 +50,9 @@ pub(crate) struct SyscallsArguments {
     /// Connections, each with one request in flight
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX as i64))]
     connections: u32,
+    /// Requests a second, one by one on a clock, in place of saturation
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
+    rate: Option<u64>,
     /// How long to count, each way
     #[arg(long, default_value = "3s", value_parser = parse_duration)]
     duration: Duration,
@@ -114,6 +118,8 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
             warmup: Duration::from_secs(1),
             duration: arguments.duration + SETTLE + MARGIN,
             durability: Some(arguments.durability),
+            offer: arguments.rate.map_or(Offer::Closed, Offer::evenly),
+            progress: Progress::here(false),
             ..closed_loop(peer.addr(), arguments.connections, subjects.complete(peer.addr()))
         };
         let (count, outcome) = during_load(&plan, live, || count(by, &peer, live, arguments.duration))?;

@@ -1,24 +1,16 @@
 //! One load with all that belongs to it: a name of its own, the load, the figures, and the check of what is stored.
 
-use crate::check::{self, CheckError, Expected};
+use crate::check::{self, Check, CheckError, Expected};
 use crate::figures::Figures;
 use crate::load::{self, Live, LoadError};
 use crate::measure::Subjects;
-use crate::plan::{Offer, Plan, Target};
-use crate::request::mix;
+use crate::plan::{Lifetime, Offer, Plan, Refusals, Target};
+use crate::progress::Progress;
+use crate::request::{Form, mix};
 use shard::clock;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// Whether the server can be asked what it stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
-    /// It is a ringwatch: a wrong count fails the trial.
-    Stored,
-    /// It stores nothing, or cannot tell.
-    Nothing,
-}
 
 /// Why a trial failed.
 #[derive(Debug)]
@@ -45,15 +37,13 @@ pub(crate) fn run(plan: &Plan, live: &Live, check: Check) -> Result<Figures, Tri
     let begin_ms = clock::unix_millis();
     let outcome = load::run(plan, live).map_err(TrialError::Load)?;
     let figures = Figures::of(plan, &outcome);
-    if check == Check::Stored {
-        let expected =
-            Expected { acknowledged: outcome.acknowledged_samples, unanswered: outcome.unanswered_samples };
-        let times = begin_ms..=clock::unix_millis();
-        if let Err(cause) = check::check(plan.target.addr, &plan.metric, times, expected) {
-            return Err(TrialError::Check(Box::new(figures), cause));
-        }
+    let expected =
+        Expected { acknowledged: outcome.acknowledged_samples, unanswered: outcome.unanswered_samples };
+    let times = begin_ms..=clock::unix_millis();
+    match check::check(check, plan.target.addr, &plan.metric, times, expected) {
+        Ok(_) => Ok(figures),
+        Err(cause) => Err(TrialError::Check(Box::new(figures), cause)),
     }
-    Ok(figures)
 }
 
 /// A closed loop of single samples on `/metrics`, for two seconds after half a second: what the comparisons start
@@ -63,15 +53,19 @@ pub(crate) fn closed_loop(addr: SocketAddr, connections: u32, subjects: Subjects
         target: Target { addr, path: crate::plan::INGEST_PATH.to_owned() },
         offer: Offer::Closed,
         connections,
+        lifetime: Lifetime::Kept,
+        refusals: Refusals::Obeyed,
+        seed: 1,
         warmup: Duration::from_millis(500),
         duration: Duration::from_secs(2),
         idle: Duration::from_millis(300),
+        form: Form::Json,
         batch: 1,
         series: 1,
         durability: None,
         metric: metric_name(),
         subjects,
-        progress: false,
+        progress: Progress::Silent,
     }
 }
 

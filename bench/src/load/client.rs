@@ -11,9 +11,10 @@ const CONNECTIONS_PER_SOURCE: u32 = 25_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Without a connection until it is told to rest or to connect.
+    /// Answered, and waiting for its connection to end.
     Apart,
     Connecting,
+    /// Free for a request, with a connection unless each request gets its own.
     Idle,
     InFlight,
     /// In the list of those that wait for a moment, with or without a connection.
@@ -26,8 +27,10 @@ pub(super) enum State {
 pub(super) struct Client {
     pub(super) conn: Option<ConnId>,
     pub(super) state: State,
-    /// When the request in flight was meant to leave.
+    /// When the request in flight, or that a connection is made for, was meant to leave.
     pub(super) intended: Instant,
+    /// Whether a connection is made for a request.
+    pub(super) carries: bool,
     /// Since when it could have sent.
     pub(super) idle_since: Instant,
     /// Requests sent so far.
@@ -42,6 +45,7 @@ impl Client {
             conn: None,
             state: State::Apart,
             intended: now,
+            carries: false,
             idle_since: now,
             sequence: 0,
             incoming: Incoming::default(),

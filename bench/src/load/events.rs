@@ -3,7 +3,7 @@
 use super::client::State;
 use super::{Load, Sending, nanos};
 use crate::answers::{Answer, Incoming};
-use crate::plan::Offer;
+use crate::plan::{Lifetime, Offer, Refusals};
 use crate::request::mix;
 use shard::net::{ConnId, Event};
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Load<'_> {
                 Event::Connected { conn } => {
                     self.connecting -= 1;
                     if let Some(client) = self.client_of(conn) {
-                        self.make_idle(client, self.net.now());
+                        self.on_connected(client, conn);
                     }
                 }
                 Event::ConnectFailed { conn, error } => {
@@ -59,6 +59,20 @@ impl Load<'_> {
     fn client_of(&self, conn: ConnId) -> Option<u32> {
         let client = *self.client_of_slot.get(conn.index())?;
         (self.clients[client as usize].conn == Some(conn)).then_some(client)
+    }
+
+    fn on_connected(&mut self, client: u32, conn: ConnId) {
+        let now = self.net.now();
+        if !self.clients[client as usize].carries {
+            return self.make_idle(client, now);
+        }
+        // What it was possible to send is what there was a connection for.
+        self.clients[client as usize].idle_since = now;
+        if self.sending == Sending::No {
+            self.clients[client as usize].state = State::Done;
+            return self.net.close_now(conn);
+        }
+        self.transmit(client, conn, now);
     }
 
     fn on_answer(&mut self, client: u32, conn: ConnId, answer: Answer) {
@@ -86,22 +100,27 @@ impl Load<'_> {
             self.levels_missed +=
                 u64::from(self.plan.durability.is_some_and(|asked| answer.durability != Some(asked)));
             entry.pauses.reset();
-        } else if matches!(answer.status, 429 | 503 | 507) {
+        } else if matches!(answer.status, 429 | 503 | 507) && self.plan.refusals == Refusals::Obeyed {
             self.random = mix(self.random);
             pause = entry.pauses.next(answer.retry_after, self.random);
             self.pauses += 1;
         }
+        let is_single = self.plan.lifetime == Lifetime::PerRequest;
         if self.plan.offer == Offer::Once {
             entry.state = State::Done;
             self.done += 1;
         } else if !pause.is_zero() {
+            if is_single {
+                entry.conn = None;
+            }
             self.rest(client, now + pause);
-        } else if answer.closes {
+        } else if answer.closes || is_single {
             entry.state = State::Apart;
         } else {
             self.make_idle(client, now);
         }
-        if answer.closes {
+        // Who closes first keeps the port in TIME_WAIT: of a single request that shall be the server, as it said.
+        if answer.closes != is_single {
             self.net.close(conn);
         }
     }
@@ -114,6 +133,9 @@ impl Load<'_> {
         match entry.state {
             // It rests already, and connects when the rest is over; or it has nothing more to do.
             State::Resting | State::Done => {}
+            State::Apart if self.plan.lifetime == Lifetime::PerRequest => {
+                self.make_idle(client, self.net.now())
+            }
             // The server said that it would close, and the answer was taken.
             State::Apart => self.rest(client, self.net.now()),
             State::Connecting => {

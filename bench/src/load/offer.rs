@@ -2,11 +2,12 @@
 
 use super::client::{State, source};
 use super::{Load, Sending, nanos};
-use crate::plan::Offer;
+use crate::plan::{Lifetime, Offer};
+use shard::net::ConnId;
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-/// Connects under way at once: a server's backlog is not the subject here.
+/// Connects under way at once before a load: a server's backlog is not the subject there.
 const CONNECTING_MAX: u32 = 256;
 
 impl Load<'_> {
@@ -31,15 +32,24 @@ impl Load<'_> {
 
     fn end_rests(&mut self, now: Instant) {
         while let Some(Reverse((at, client))) = self.resting.peek().copied() {
-            if at > now || self.connecting >= CONNECTING_MAX {
+            if at > now || self.connecting >= self.connecting_max() {
                 return;
             }
             self.resting.pop();
-            if self.clients[client as usize].conn.is_some() {
+            let entry = &self.clients[client as usize];
+            let needs_none = self.plan.lifetime == Lifetime::PerRequest && !entry.carries;
+            if entry.conn.is_some() || needs_none {
                 self.make_idle(client, now);
             } else {
                 self.connect(client, now);
             }
+        }
+    }
+
+    fn connecting_max(&self) -> u32 {
+        match self.plan.lifetime {
+            Lifetime::Kept => CONNECTING_MAX,
+            Lifetime::PerRequest => self.plan.connections,
         }
     }
 
@@ -74,34 +84,38 @@ impl Load<'_> {
     /// Sends what is due; when there is more to send, if a clock knows.
     fn send_due(&mut self, since: Instant, now: Instant) -> Option<Instant> {
         let mut room = self.sends_per_turn_max;
-        let Some(arrivals) = self.arrivals else {
+        if self.arrivals.is_none() {
             while room > 0 && self.wants_more() {
                 let client = self.next_idle()?;
                 self.send(client, now, now);
                 room -= 1;
             }
             return (self.wants_more() && !self.idle.is_empty()).then_some(now);
-        };
-        let due = arrivals.due(nanos(now.saturating_duration_since(since)));
-        self.arrivals_due = due;
-        while self.arrivals_sent < due {
+        }
+        let elapsed_ns = nanos(now.saturating_duration_since(since));
+        loop {
+            let next_at = self.arrivals.as_ref()?.next_at();
+            if next_at > elapsed_ns {
+                return Some(since + Duration::from_nanos(next_at));
+            }
             if room == 0 {
                 return Some(now);
             }
             // Nobody is free: the arrival waits, and its latency counts on.
             let client = self.next_idle()?;
-            let intended = since + Duration::from_nanos(arrivals.at(self.arrivals_sent));
-            self.arrivals_sent += 1;
-            self.send(client, intended, now);
+            let moment = self.arrivals.as_mut()?.take(elapsed_ns)?;
+            self.arrivals_given += 1;
+            self.send(client, since + Duration::from_nanos(moment), now);
             room -= 1;
         }
-        Some(since + Duration::from_nanos(arrivals.at(due)))
     }
 
     /// Whether a free connection shall send: those in flight may all be accepted.
     fn wants_more(&self) -> bool {
         match self.plan.offer {
-            Offer::Accepted { requests } => self.acknowledged_requests + u64::from(self.in_flight) < requests,
+            Offer::Accepted { requests } => {
+                self.acknowledged_requests + u64::from(self.in_flight + self.carried) < requests
+            }
             Offer::Open { .. } | Offer::Closed | Offer::Once => true,
         }
     }
@@ -116,14 +130,31 @@ impl Load<'_> {
         }
     }
 
+    /// Sends on the client's connection, or makes one first.
     fn send(&mut self, client: u32, intended: Instant, now: Instant) {
         let entry = &mut self.clients[client as usize];
-        let Some(conn) = entry.conn else { return };
-        if self.window.is_some() && matches!(self.plan.offer, Offer::Open { .. }) {
-            let possible = intended.max(entry.idle_since);
-            self.lateness.saturating_record(nanos(now.saturating_duration_since(possible)));
-        }
         entry.intended = intended;
+        match entry.conn {
+            Some(conn) => self.transmit(client, conn, now),
+            None => {
+                entry.carries = true;
+                self.carried += 1;
+                self.connect(client, now);
+            }
+        }
+    }
+
+    /// Sends the client's request, meant for the moment that it remembers.
+    pub(super) fn transmit(&mut self, client: u32, conn: ConnId, now: Instant) {
+        let entry = &mut self.clients[client as usize];
+        if matches!(self.plan.offer, Offer::Open { .. }) {
+            self.arrivals_sent += 1;
+            if self.window.is_some() {
+                let possible = entry.intended.max(entry.idle_since);
+                self.lateness.saturating_record(nanos(now.saturating_duration_since(possible)));
+            }
+        }
+        self.carried -= u32::from(std::mem::take(&mut entry.carries));
         entry.state = State::InFlight;
         let (template, sequence) = (&self.template, entry.sequence);
         entry.sequence += 1;

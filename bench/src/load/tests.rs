@@ -1,9 +1,10 @@
 //! Whole runs against a tiny server on loopback: small, and with the right answer known.
 
 use super::*;
-use crate::check::{self, Expected};
+use crate::arrivals::Shape;
+use crate::check::{self, Check, Expected};
 use crate::measure::Subjects;
-use crate::plan::Target;
+use crate::plan::{Refusals, Target};
 use crate::responder::{Reply, Responder};
 use crate::trial::{closed_loop, metric_name};
 
@@ -28,7 +29,7 @@ fn plan(server: &Responder, connections: u32, offer: Offer) -> Plan {
 fn stored(server: &Responder, outcome: &Outcome) -> Result<u64, check::CheckError> {
     let expected =
         Expected { acknowledged: outcome.acknowledged_samples, unanswered: outcome.unanswered_samples };
-    check::check(server.addr(), "any", 0..=1, expected)
+    check::check(Check::Stored, server.addr(), "any", 0..=1, expected)
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn a_closed_loop_counts_exactly_what_is_stored() {
 #[test]
 fn an_open_loop_offers_what_its_clock_says_and_batches_count_by_sample() {
     let server = Responder::counting(|_| None);
-    let offer = Offer::Open { requests_per_s: 200 };
+    let offer = Offer::evenly(200);
     let plan = Plan { batch: 5, series: 3, ..plan(&server, 3, offer) };
     let outcome = run(&plan, &Live::default()).unwrap();
     let requests: u64 = outcome.statuses.values().sum();
@@ -132,4 +133,51 @@ fn nobody_listening_is_an_error_that_says_so() {
     let live = Live::default();
     live.stop.store(true, Ordering::Relaxed);
     assert!(matches!(run(&plan(&server, 1, Offer::Closed), &live), Err(LoadError::Stopped)));
+}
+
+/// Every request opens a connection of its own, whoever ends it, and none is lost.
+#[test]
+fn a_connection_per_request_is_closed_by_the_server_or_by_us() {
+    for headers in ["", "Connection: close\r\n"] {
+        let reply = move |_| Some(Reply::Accept(headers));
+        for (offer, exactly) in
+            [(Offer::Accepted { requests: 40 }, Some(40)), (Offer::evenly(300), None), (Offer::Once, Some(5))]
+        {
+            let server = Responder::counting(reply);
+            let patient = matches!(offer, Offer::Accepted { .. }).then(|| until_accepted(&server, 5, 40));
+            let plan = patient.unwrap_or_else(|| plan(&server, 5, offer));
+            let outcome = run(&Plan { lifetime: Lifetime::PerRequest, ..plan }, &Live::default()).unwrap();
+            assert_eq!((outcome.connections_lost, outcome.unanswered_samples), (0, 0), "{offer:?}");
+            let answered = outcome.statuses.get(&202).copied().unwrap_or(0);
+            assert!(exactly.is_none_or(|exactly| answered == exactly), "{answered} of {offer:?}");
+            assert_eq!(server.connections(), answered, "{offer:?}");
+            stored(&server, &outcome).unwrap();
+        }
+    }
+}
+
+#[test]
+fn refusals_may_be_ignored_and_are_still_not_acknowledged() {
+    let server = Responder::counting(|post| {
+        (post % 2 == 0).then(|| Reply::Answer(503, "Retry-After: 60\r\n", "{}".to_owned()))
+    });
+    let plan = Plan { refusals: Refusals::Ignored, ..until_accepted(&server, 2, 20) };
+    let outcome = run(&plan, &Live::default()).unwrap();
+    assert!(outcome.statuses[&503] >= 19 && outcome.pauses == 0);
+    assert_eq!(Some(&outcome.acknowledged_samples), outcome.statuses.get(&202));
+    stored(&server, &outcome).unwrap();
+}
+
+/// Whatever the shape, each arrival is answered or counted as unsent.
+#[test]
+fn every_shape_is_offered_whole() {
+    for shape in [Shape::Poisson, Shape::Ramp { from_per_s: 100 }, Shape::Burst { size: 20 }] {
+        let server = Responder::counting(|_| None);
+        let offer = Offer::Open { requests_per_s: 400, shape };
+        let outcome = run(&plan(&server, 3, offer), &Live::default()).unwrap();
+        let requests: u64 = outcome.statuses.values().sum();
+        assert!(requests + outcome.arrivals_unsent >= 20, "{shape:?}: {requests}");
+        assert_eq!(outcome.acknowledged_samples, requests, "{shape:?}");
+        stored(&server, &outcome).unwrap();
+    }
 }

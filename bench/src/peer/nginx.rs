@@ -2,11 +2,11 @@
 //!
 //! `return` in a location makes nginx read and discard the request's body, so the connection lives on.
 
-use super::{Peer, PeerError, folder, free_addr};
+use super::{Peer, PeerError, Start, find, folder, free_addr};
 use shard::topology::CoreId;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const NAME: &str = "nginx";
@@ -16,7 +16,7 @@ const CONNECTIONS_MAX: u32 = 65_536;
 
 /// Starts it on a core and waits until it answers.
 pub(crate) fn start(core: CoreId) -> Result<Peer, PeerError> {
-    let Some(binary) = find(&std::env::var_os("PATH").unwrap_or_default()) else {
+    let Some(binary) = find(NAME) else {
         let hint = "install Debian's nginx-light (`make test-needs` does)".to_owned();
         return Err(PeerError::Missing { name: NAME, hint });
     };
@@ -33,13 +33,10 @@ pub(crate) fn start(core: CoreId) -> Result<Peer, PeerError> {
         command
     };
     let (start, stop) = (command(&[]), command(&["-s", "stop"]));
-    Peer::start(NAME, start, Some(stop), addr, "/health", folder)
-}
-
-/// In the search path, or where Debian puts it.
-fn find(search: &std::ffi::OsStr) -> Option<PathBuf> {
-    let folders = std::env::split_paths(search).chain([PathBuf::from("/usr/sbin")]);
-    folders.map(|folder| folder.join("nginx")).find(|binary| binary.is_file())
+    Peer::start(
+        Start { name: NAME, command: start, stop: Some(stop), addr, ready: "/health", core: None },
+        folder,
+    )
 }
 
 fn configuration(addr: SocketAddr, core: CoreId, folder: &Path) -> String {
@@ -103,12 +100,5 @@ mod tests {
         assert!(
             configuration("127.0.0.1:1".parse().unwrap(), CoreId(0), Path::new("/x")).contains("affinity 1;")
         );
-    }
-
-    #[test]
-    fn the_binary_is_searched_in_the_path_first() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("nginx"), "").unwrap();
-        assert_eq!(find(folder.path().as_os_str()), Some(folder.path().join("nginx")));
     }
 }

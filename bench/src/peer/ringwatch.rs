@@ -1,6 +1,6 @@
 //! Our own server as a peer: one shard on one core where one is named, data in a folder that is removed afterwards.
 
-use super::{Peer, PeerError, folder, free_addr};
+use super::{Peer, PeerError, Start, folder, free_addr};
 use crate::plan::Durability;
 use shard::topology::CoreId;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Ringwatch {
         for setting in settings.iter().chain(&self.sets) {
             command.args(["--set", setting]);
         }
-        Peer::start(NAME, command, None, addr, "/-/ready", folder)
+        Peer::start(Start { name: NAME, command, stop: None, addr, ready: "/-/ready", core: None }, folder)
     }
 }
 
