@@ -36,6 +36,7 @@ mod replay;
 mod run;
 mod syscalls;
 
+mod plot;
 mod record;
 mod report;
 mod table;
@@ -75,6 +76,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Answer every request with the same bytes, at the least cost that this kernel allows
     Floor(floor::FloorArguments),
+    /// Draw records as plots in one page
+    Report(plot::ReportArguments),
     /// Time a first start until a sample was accepted and queried
     FirstResult(first_result::FirstResultArguments),
 }
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Command::Syscalls(arguments) => syscalls::run(arguments, &live),
         Command::Replay(arguments) => replay::run(arguments, &live),
         Command::Floor(arguments) => floor::run(&arguments, &live),
+        Command::Report(arguments) => plot::run(&arguments),
         Command::FirstResult(arguments) => first_result::run(arguments, &live),
     };
     match result {
