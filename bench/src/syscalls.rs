@@ -53,13 +53,16 @@ pub(crate) struct SyscallsArguments {
     /// Requests a second, one by one on a clock, in place of saturation
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     rate: Option<u64>,
+    /// While all connections are open and none sends
+    #[arg(long, conflicts_with = "rate")]
+    idle: bool,
     /// How long to count, each way
     #[arg(long, default_value = "3s", value_parser = parse_duration)]
     duration: Duration,
     /// Ways to count; those that this machine does not allow are named and passed over, perf for strace
     #[arg(long, value_enum, value_delimiter = ',', default_value = "counters,perf")]
     by: Vec<Counting>,
-    /// System calls per request that are allowed
+    /// System calls per request that are allowed; when idle, per second
     #[arg(long, default_value_t = 0.1)]
     at_most: f64,
     /// Level of durability
@@ -75,8 +78,18 @@ struct Finding {
     counted_by: &'static str,
     calls: f64,
     requests: f64,
-    calls_per_request: f64,
+    /// Under a load.
+    calls_per_request: Option<f64>,
+    /// Without one.
+    calls_per_idle_second: Option<f64>,
     server_busy: Option<f64>,
+}
+
+impl Finding {
+    /// By the unit of its kind.
+    fn calls(&self) -> Option<f64> {
+        self.calls_per_request.or(self.calls_per_idle_second)
+    }
 }
 
 /// What was counted in the same time.
@@ -105,16 +118,19 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
         sets: Vec::new(),
     };
     let peer = peer.start()?;
-    let mut table = Table::new(&["counted by", "calls/request", "core busy"]);
+    let unit = if arguments.idle { "idle second" } else { "request" };
+    let mut table = Table::new(&["counted by", &format!("calls/{unit}"), "core busy"]);
     let mut findings = Vec::new();
     let mut ways = VecDeque::from(arguments.by.clone());
+    // Asking the server for its counters is no idling.
+    ways.retain(|by| !(arguments.idle && *by == Counting::Counters));
     while let Some(by) = ways.pop_front() {
         let subjects = Subjects {
             pids: vec![peer.pid()],
             server_cores: vec![arguments.setup.server_core().0],
             generator_core: arguments.setup.generator_core(),
         };
-        let plan = Plan {
+        let load = Plan {
             warmup: Duration::from_secs(1),
             duration: arguments.duration + SETTLE + MARGIN,
             durability: Some(arguments.durability),
@@ -122,20 +138,30 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
             progress: Progress::here(false),
             ..closed_loop(peer.addr(), arguments.connections, subjects.complete(peer.addr()))
         };
-        let (count, outcome) = during_load(&plan, live, || count(by, &peer, live, arguments.duration))?;
+        // Idle for as long as the counting takes, and then one request on each connection, so that the load can end.
+        let plan = match arguments.idle {
+            true => Plan { offer: Offer::Once, warmup: Duration::ZERO, idle: load.duration, ..load },
+            false => load,
+        };
+        let settle = if arguments.idle { SETTLE } else { plan.idle + SETTLE };
+        let (count, outcome) =
+            during_load(&plan, live, settle, || count(by, &peer, live, arguments.duration))?;
         match count {
             Ok(count) => {
                 let finding = Finding {
                     counted_by: by.name(),
                     calls: count.calls,
                     requests: count.requests,
-                    calls_per_request: count.calls / count.requests.max(1.0),
+                    calls_per_request: (!arguments.idle).then(|| count.calls / count.requests.max(1.0)),
+                    calls_per_idle_second: arguments
+                        .idle
+                        .then(|| count.calls / arguments.duration.as_secs_f64()),
                     server_busy: outcome.usage.server_busy,
                 };
                 table.row(vec![
                     finding.counted_by.to_owned(),
-                    figure(Some(finding.calls_per_request), 4),
-                    percent(finding.server_busy),
+                    figure(finding.calls(), 4),
+                    percent(finding.server_busy.filter(|_| !arguments.idle)),
                 ]);
                 findings.push(finding);
             }
@@ -154,17 +180,23 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
     if let Some(file) = &arguments.setup.json {
         record::append(file, &findings)?;
     }
-    let is_exceeded = findings.iter().any(|finding| finding.calls_per_request > arguments.at_most);
+    let is_exceeded =
+        findings.iter().any(|finding| finding.calls().is_none_or(|calls| calls > arguments.at_most));
     let verdict = if is_exceeded { "FAILED: more than" } else { "at most" };
-    println!("{verdict} {} system calls per request", arguments.at_most);
+    println!("{verdict} {} system calls per {unit}", arguments.at_most);
     Ok(Verdict::from_failed(is_exceeded))
 }
 
-/// Runs the load on a thread, and the act beside it once the load is in full swing.
-fn during_load<T>(plan: &Plan, live: &Live, act: impl FnOnce() -> T) -> Result<(T, Outcome), Box<dyn Error>> {
+/// Runs the load on a thread, and the act beside it once it has settled.
+fn during_load<T>(
+    plan: &Plan,
+    live: &Live,
+    settle: Duration,
+    act: impl FnOnce() -> T,
+) -> Result<(T, Outcome), Box<dyn Error>> {
     thread::scope(|scope| {
         let load = scope.spawn(|| load::run(plan, live));
-        thread::sleep(plan.idle + SETTLE);
+        thread::sleep(settle);
         let acted = act();
         let outcome = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok((acted, outcome))
