@@ -6,6 +6,7 @@
 
 use crate::figures::{Figures, median};
 use crate::load::Live;
+use crate::measure::device;
 use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{CONNECTIONS_MAX, Durability, Plan, RATE_MAX, SERIES_MAX, parse_duration};
 use crate::progress::Progress;
@@ -198,6 +199,13 @@ fn of_scenario(
         }
         _ => None,
     };
+    let device_sync_us = match arguments.levels.is_empty() {
+        true => None,
+        false => {
+            let folder = arguments.data_parent.clone().unwrap_or_else(std::env::temp_dir);
+            Some(device::sync_us(&folder)?)
+        }
+    };
     let mut rounds = Vec::new();
     for round in 1..=arguments.rounds {
         for side in sides {
@@ -218,6 +226,7 @@ fn of_scenario(
                 connections: scenario.connections,
                 round,
                 maximum_per_s,
+                device_sync_us,
                 figures,
             });
         }
@@ -281,8 +290,29 @@ fn summary(names: &[&str], rounds: &[Round], counting: Counting) -> String {
             if counting == Counting::Undisturbed {
                 let tails = ratios(rounds, name, other, counting, |f| Some(f.latency_us?.p99));
                 text.push_str(&format!("p99 {name} / {other}: {}\n", with_median(&tails)));
+                let tails = ratios(rounds, name, other, counting, |f| Some(f.latency_us?.p99_9));
+                text.push_str(&format!("p99.9 {name} / {other}: {}\n", with_median(&tails)));
             }
         }
+    }
+    if let Some(device_us) = rounds.iter().find_map(|round| round.device_sync_us) {
+        text.push_str(&above_first(names, rounds, device_us));
+    }
+    text
+}
+
+/// How far each level's p50 lies above the first one's, in the device's own time.
+fn above_first(names: &[&str], rounds: &[Round], device_us: f64) -> String {
+    let p50 = |name: &str| {
+        let counted = of_side(rounds, name, Counting::All).flatten();
+        median(counted.filter_map(|figures| Some(figures.latency_us?.p50)))
+    };
+    let mut text = format!("4 KiB write and sync of the device: {device_us:.0} µs\n");
+    for pair in names.iter().skip(1).map(|name| (names[0], *name)) {
+        let Some((first, other)) = p50(pair.0).zip(p50(pair.1)) else { continue };
+        let above = other - first;
+        let times = above / device_us;
+        text.push_str(&format!("p50 {} above {}: {above:.0} µs, {times:.2} of them\n", pair.1, pair.0));
     }
     text
 }

@@ -69,7 +69,15 @@ pub(crate) fn run(arguments: IdleArguments, live: &Live) -> Result<Verdict, Box<
     if let Some(file) = &arguments.setup.json {
         let side = if arguments.target.is_some() { "given" } else { "ringwatch" }.to_owned();
         let connections = arguments.connections;
-        let round = Round { scenario: None, side, connections, round: 1, maximum_per_s: None, figures };
+        let round = Round {
+            scenario: None,
+            side,
+            connections,
+            round: 1,
+            maximum_per_s: None,
+            device_sync_us: None,
+            figures,
+        };
         record::append(file, &[round])?;
     }
     for fault in &faults {

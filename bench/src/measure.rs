@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 pub(crate) mod core;
+pub(crate) mod device;
 pub(crate) mod listener;
 pub(crate) mod machine;
 pub(crate) mod process;

@@ -95,6 +95,7 @@ pub(crate) fn run(arguments: &ScenarioArguments, live: &Live) -> Result<Verdict,
                 connections: scenario.connections,
                 round,
                 maximum_per_s: played.maximum,
+                device_sync_us: None,
                 figures: played.figures,
             });
         }

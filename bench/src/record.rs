@@ -22,6 +22,9 @@ pub(crate) struct Round {
     /// Accepted requests a second of the closed loop that a share refers to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_per_s: Option<f64>,
+    /// The device's own 4 KiB write and sync in the same minutes, where levels are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_sync_us: Option<f64>,
     /// What came of it.
     pub figures: Figures,
 }

@@ -187,6 +187,7 @@ pub(crate) fn run(arguments: RunArguments, live: &Live) -> Result<Verdict, Box<d
             connections: plan.connections,
             round: 1,
             maximum_per_s: None,
+            device_sync_us: None,
             figures,
         };
         record::append(file, &[round])?;
