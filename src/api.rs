@@ -53,7 +53,7 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         Method::Options => Some(Route::Options(allow)),
         _ => None,
     };
-    found.ok_or(Refusal { allow: Some(allow), ..Refusal::new(405, "method not allowed") })
+    found.ok_or_else(|| Refusal { allow: Some(allow), ..Refusal::new(405, "method not allowed") })
 }
 
 const READ: &str = "GET, HEAD, OPTIONS";
