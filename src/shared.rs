@@ -5,9 +5,11 @@
 
 mod known_series;
 mod series_limit;
+mod stamping;
 
 pub use known_series::KnownSeries;
 pub use series_limit::SeriesLimit;
+pub use stamping::Stamping;
 
 use crate::config::Config;
 use crate::console::Console;
@@ -29,6 +31,8 @@ pub struct Shared {
     pub data_dir: PathBuf,
     /// Starts of this data directory.
     pub run: u64,
+    /// Which loops stamp samples just now.
+    pub stamping: Stamping,
     /// Keys the hashes of client ids, so that nobody can aim at a neighbour's place.
     pub client_seed: u64,
     /// To be divided among memtables, queries and buffers.
@@ -68,6 +72,7 @@ impl Shared {
         let machine = || shard::memory::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN) / 4 * 3;
         Shared {
             memory_bytes_max: config.memory_bytes_max.unwrap_or_else(machine),
+            stamping: Stamping::default(),
             client_seed: RandomState::new().hash_one(manifest.run),
             next_segment: AtomicU64::new(manifest.next_segment),
             series_limit: (series_limit > 0).then(|| Arc::new(SeriesLimit::new(series_limit, shards))),

@@ -108,6 +108,8 @@ pub struct Exchange {
 pub struct Now {
     /// Unix time in milliseconds.
     pub unix_ms: i64,
+    /// Microseconds into that millisecond.
+    pub micros: u16,
     /// Monotonic, in nanoseconds.
     pub nanos: u64,
 }
@@ -115,7 +117,12 @@ pub struct Now {
 impl Now {
     /// As of this moment.
     pub fn read() -> Now {
-        Now { unix_ms: shard::clock::unix_millis(), nanos: shard::clock::monotonic_nanos() }
+        let unix_micros = shard::clock::unix_micros();
+        Now {
+            unix_ms: unix_micros.div_euclid(1_000),
+            micros: unix_micros.rem_euclid(1_000) as u16,
+            nanos: shard::clock::monotonic_nanos(),
+        }
     }
 
     fn seconds(self) -> u32 {
@@ -172,6 +179,7 @@ impl Exchange {
     /// Sets the moment of the turn, and with it which times of samples are taken.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        self.intake.begin_turn();
         self.decoded_bytes = 0;
         self.is_ready = self.shared.is_ready();
         let config = &self.shared.config;

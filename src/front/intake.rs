@@ -13,7 +13,7 @@ use crate::api::IntakeError;
 use crate::message::ToStore;
 use crate::shared::{FrontCounters, Shared};
 use ingest::{MetricsDecoder, Shape, TimeBounds};
-use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock};
+use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock, Timestamp};
 use shard::mesh::Outbox;
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,6 +87,8 @@ pub struct Intake {
     named: Vec<u8>,
     numbered: Vec<(SeriesNumber, u16)>,
     stamps: StampClock,
+    /// Where this turn's stamps begin, once it has stamped.
+    stamps_from: Option<Timestamp>,
     last_stamp: Stamp,
     /// The share of the open frame, by owner.
     open: Vec<Option<Box<Share>>>,
@@ -119,12 +121,18 @@ impl Intake {
             named: Vec::new(),
             numbered: Vec::new(),
             stamps: StampClock::new(loop_index, loops),
+            stamps_from: None,
             last_stamp: Stamp { run: shared.run, nanos: 0, loop_index: loop_index as u16 },
             open: (0..loops).map(|_| None).collect(),
             frame_ends: Vec::new(),
             sealed: Vec::new(),
             spare: Vec::new(),
         }
+    }
+
+    /// The next stamps begin at the moment of a new turn.
+    pub fn begin_turn(&mut self) {
+        self.stamps_from = None;
     }
 
     /// Takes one body. `client` is the id a header gave; `peer` is used when neither header nor body names one.
@@ -215,7 +223,11 @@ impl Intake {
         }
         writer.begin_batch(client);
         for (row, (number, owner)) in batch.rows_in(rows).zip(&self.numbered) {
-            let timestamp = row.timestamp.unwrap_or_else(|| self.stamps.stamp(now.unix_ms));
+            let timestamp = row.timestamp.unwrap_or_else(|| {
+                let begin = || self.shared.stamping.begin(self.loop_index, now.unix_ms, now.micros);
+                let from = *self.stamps_from.get_or_insert_with(begin);
+                self.stamps.stamp(from)
+            });
             let sample = Sample { timestamp, value: row.value };
             writer.push(*number, sample);
             let share = self.open[usize::from(*owner)].as_mut();

@@ -95,22 +95,22 @@ impl StampClock {
         StampClock { loop_index: loop_index as i64, loops: loops as i64, last: i64::MIN }
     }
 
-    /// The next stamp, at or after `now_ms` (milliseconds since 1970).
-    pub fn stamp(&mut self, now_ms: i64) -> Timestamp {
-        let last = Timestamp(self.last);
-        let first_of_now = now_ms * TICKS_PER_MILLI + 1 + self.loop_index;
-        let stepped_back = now_ms < last.millis() - Self::STEP_BACK_FOLLOWED_MS;
-        self.last = if self.last == i64::MIN || stepped_back || now_ms > last.millis() {
-            first_of_now
-        } else {
-            let next = self.last + self.loops;
-            if next.div_euclid(TICKS_PER_MILLI) == last.millis() {
-                next
-            } else {
-                (last.millis() + 1) * TICKS_PER_MILLI + 1 + self.loop_index
-            }
-        };
+    /// The next stamp, at or after `now`: the first tick of the present millisecond, or a later one where stamps of
+    /// other loops in that millisecond are to stay behind.
+    pub fn stamp(&mut self, now: Timestamp) -> Timestamp {
+        let follows = now.millis() < Timestamp(self.last).millis() - Self::STEP_BACK_FOLLOWED_MS;
+        let from = if self.last == i64::MIN || follows { now } else { now.max(Timestamp(self.last + 1)) };
+        self.last = self.own(from);
         Timestamp(self.last)
+    }
+
+    /// This loop's first tick at or after that one.
+    fn own(&self, from: Timestamp) -> i64 {
+        let first = from.millis() * TICKS_PER_MILLI + 1 + self.loop_index;
+        let behind = u64::try_from(from.0 - first).unwrap_or(0);
+        let tick = first + behind.next_multiple_of(self.loops as u64) as i64;
+        let is_used_up = Timestamp(tick).millis() != from.millis();
+        if is_used_up { (from.millis() + 1) * TICKS_PER_MILLI + 1 + self.loop_index } else { tick }
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         for clock in &mut clocks {
             let mut previous = Timestamp::MIN;
             for i in 0..(TICKS_PER_MILLI / 2 + 1_000) {
-                let stamp = clock.stamp(1_000 + i64::from(i > 900_000));
+                let stamp = clock.stamp(Timestamp::first_of_milli(1_000 + i64::from(i > 900_000)));
                 assert!(stamp > previous && stamp.fine() > 0);
                 assert!(seen.insert(stamp), "{stamp:?} twice");
                 previous = stamp;
@@ -151,9 +151,28 @@ mod tests {
     #[test]
     fn a_small_step_back_is_waited_out_and_a_large_one_followed() {
         let mut clock = StampClock::new(0, 1);
-        let first = clock.stamp(10_000);
-        let waited = clock.stamp(9_500);
+        let mut stamp = |millis| clock.stamp(Timestamp::first_of_milli(millis));
+        let first = stamp(10_000);
+        let waited = stamp(9_500);
         assert!(waited > first && waited.millis() == 10_000);
-        assert_eq!(clock.stamp(5_000).millis(), 5_000);
+        assert_eq!(stamp(5_000).millis(), 5_000);
+    }
+
+    /// A stamp stays behind the moment that it is given, in its loop's own ticks, up to the millisecond's end.
+    #[test]
+    fn a_stamp_is_at_or_after_the_moment_within_the_millisecond() {
+        for loops in [1, 2, 3, 7, 1024] {
+            for loop_index in [0, loops - 1] {
+                let mut clock = StampClock::new(loop_index, loops);
+                let mut last = Timestamp::MIN;
+                for fine in [0, 1, 5, 8_192, 8_192, 500_000, TICKS_PER_MILLI - 2, TICKS_PER_MILLI - 1] {
+                    let now = Timestamp::from_ticks(77 * TICKS_PER_MILLI + fine);
+                    let stamp = clock.stamp(now);
+                    assert!(stamp >= now && stamp > last && stamp.millis() <= 78);
+                    assert_eq!((stamp.fine() - 1 - loop_index as i64) % loops as i64, 0);
+                    last = stamp;
+                }
+            }
+        }
     }
 }

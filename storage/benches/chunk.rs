@@ -51,7 +51,8 @@ fn main() {
     run(
         "stamped, 1 s, jitter 5 ms",
         (0..count).map(|i| {
-            let timestamp = clock.stamp(start + i * 1_000 + (random.next() % 5) as i64);
+            let timestamp =
+                clock.stamp(Timestamp::first_of_milli(start + i * 1_000 + (random.next() % 5) as i64));
             Sample { timestamp, value: (random.next() % 100) as f64 }
         }),
     );
@@ -59,7 +60,7 @@ fn main() {
     run(
         "stamped, 200 in a ms",
         (0..count).map(|i| {
-            let timestamp = clock.stamp(start + i / 200);
+            let timestamp = clock.stamp(Timestamp::first_of_milli(start + i / 200));
             Sample { timestamp, value: (random.next() % 100) as f64 }
         }),
     );
@@ -68,9 +69,12 @@ fn main() {
         "stamped among 100 others",
         (0..count).map(|i| {
             for _ in 0..random.next() % 100 {
-                black_box(clock.stamp(start + i));
+                black_box(clock.stamp(Timestamp::first_of_milli(start + i)));
             }
-            Sample { timestamp: clock.stamp(start + i), value: (random.next() % 100) as f64 }
+            Sample {
+                timestamp: clock.stamp(Timestamp::first_of_milli(start + i)),
+                value: (random.next() % 100) as f64,
+            }
         }),
     );
     run("random doubles", (0..count).map(|i| Sample { timestamp: whole(i), value: random.double() }));

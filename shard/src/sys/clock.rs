@@ -15,9 +15,14 @@ pub fn thread_cpu_nanos() -> u64 {
 
 /// Milliseconds since 1970 by the wall clock, negative before; it may jump either way.
 pub fn unix_millis() -> i64 {
+    unix_micros().div_euclid(1_000)
+}
+
+/// Microseconds since 1970 by the wall clock, negative before; it may jump either way.
+pub fn unix_micros() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
     }
 }
 

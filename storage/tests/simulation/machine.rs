@@ -316,7 +316,7 @@ impl Machine {
         let mut kept = Vec::new();
         for ((series, ms, bits), (number, to)) in rows.iter().zip(numbered) {
             let given = ms.map(|ms| Timestamp::from_millis(ms).expect("the script's times are near"));
-            let timestamp = given.unwrap_or_else(|| state.stamps.stamp(now_ms));
+            let timestamp = given.unwrap_or_else(|| state.stamps.stamp(Timestamp::first_of_milli(now_ms)));
             let sample = Sample { timestamp, value: f64::from_bits(*bits) };
             state.writer.push(number, sample);
             state.open[to].as_mut().expect("opened when the series was numbered").push(number, sample);
