@@ -28,7 +28,10 @@
 //! The other two read into borrowed structs of just these keys, with no rule of ours checked.
 //!
 //! Not here: the clock, retention and future bounds (`bounds.rs`, asked by the server), HTTP statuses.
-//! Read next: `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
+//! Read next: `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
+
+mod steps;
+pub use steps::{Decoding, take_text};
 
 mod error;
 pub use error::{ClientIdError, MetricError, MetricsError, TimestampError, ValueError};
@@ -122,6 +125,8 @@ enum Wrapped {
     NotAnArray {
         offset: usize,
     },
+    /// Its array begins here and was not entered.
+    Ahead,
 }
 
 /// The metrics of a batch: how many came by, and the first that cannot be taken.
@@ -170,6 +175,7 @@ struct Pass<'d, 'b> {
 }
 
 const BODY: &str = "a metric object or an array of metrics";
+const WRAPPED: &str = "an array of metrics";
 const END: &str = "the end of the body";
 
 impl<'b> Pass<'_, 'b> {
@@ -202,7 +208,7 @@ impl<'b> Pass<'_, 'b> {
     /// A body that begins with an object: a metric, a wrapped batch, or the first of many lines.
     fn objects(&mut self, reader: &mut Reader<'b>) -> Result<Shape, MetricsError> {
         let mut fields = Fields::default();
-        match self.object(reader, Role::Outer, &mut fields)? {
+        match self.object::<false>(reader, Role::Outer, &mut fields)? {
             Wrapped::Nothing => {}
             Wrapped::Members(members) => {
                 end(reader)?;
@@ -210,8 +216,9 @@ impl<'b> Pass<'_, 'b> {
             }
             Wrapped::NotAnArray { offset } => {
                 end(reader)?;
-                return Err(MetricsError::Shape { offset, expected: "an array of metrics" });
+                return Err(MetricsError::Shape { offset, expected: WRAPPED });
             }
+            Wrapped::Ahead => unreachable!("only a reading in steps stops there"),
         }
         let first = self.push(reader.body(), &fields);
         reader.skip_space();
@@ -229,7 +236,7 @@ impl<'b> Pass<'_, 'b> {
                 return Err(reader.expected("another metric object or the end of the body").into());
             }
             fields = Fields::default();
-            self.object(reader, Role::Member, &mut fields)?;
+            self.object::<false>(reader, Role::Member, &mut fields)?;
             members.note(self.push(reader.body(), &fields));
             reader.skip_space();
         }
@@ -246,7 +253,7 @@ impl<'b> Pass<'_, 'b> {
             let outcome = if reader.begins()? == Begins::Object {
                 let role = if members.seen == 0 { first } else { Role::Member };
                 let mut fields = Fields::default();
-                self.object(reader, role, &mut fields)?;
+                self.object::<false>(reader, role, &mut fields)?;
                 self.push(reader.body(), &fields)
             } else {
                 reader.skip_value(&mut self.decoder.unescaped)?;
@@ -258,8 +265,9 @@ impl<'b> Pass<'_, 'b> {
     }
 
     /// The object that begins here, to its end; `fields` come empty and leave with what it says as a metric.
+    /// With `STOPS`, only to the array of its `metrics`.
     #[inline]
-    fn object(
+    fn object<const STOPS: bool>(
         &mut self,
         reader: &mut Reader<'b>,
         role: Role,
@@ -268,9 +276,20 @@ impl<'b> Pass<'_, 'b> {
         self.decoder.unescaped.clear();
         self.decoder.tags.clear();
         self.decoder.labels.clear();
-        let mut wrapped = Wrapped::Nothing;
-        let mut is_first = true;
         reader.enter();
+        self.keys::<STOPS>(reader, role, fields, true)
+    }
+
+    /// The keys that are left of an object.
+    #[inline(always)]
+    fn keys<const STOPS: bool>(
+        &mut self,
+        reader: &mut Reader<'b>,
+        role: Role,
+        fields: &mut Fields,
+        mut is_first: bool,
+    ) -> Result<Wrapped, SyntaxError> {
+        let mut wrapped = Wrapped::Nothing;
         loop {
             let unescaped = &mut self.decoder.unescaped;
             let kept = unescaped.len();
@@ -285,7 +304,12 @@ impl<'b> Pass<'_, 'b> {
                 Key::Tags => fields.tags = labels(reader, unescaped, &mut self.decoder.tags)?,
                 Key::Labels => fields.labels = labels(reader, unescaped, &mut self.decoder.labels)?,
                 Key::ClientId if role != Role::Member => self.client_id(reader)?,
-                Key::Metrics if role == Role::Outer => wrapped = self.wrapped(reader)?,
+                Key::Metrics if role == Role::Outer => {
+                    if STOPS && reader.begins()? == Begins::Array {
+                        return Ok(Wrapped::Ahead);
+                    }
+                    wrapped = self.wrapped(reader)?;
+                }
                 Key::ClientId | Key::Metrics | Key::Unknown => reader.skip_value(unescaped)?,
             }
         }

@@ -5,7 +5,7 @@
 //! `cargo bench -p ingest --bench metrics_json` prints nanoseconds per body and per byte, the least of some
 //! rounds. Under `cargo test` it runs one small round. Every round checks what it decoded.
 
-use ingest::MetricsDecoder;
+use ingest::{MetricsDecoder, take_text};
 use model::{Batch, LabelError, LabelSetBuilder, MetricKind, Timestamp};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -161,6 +161,40 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// A large body in steps as an executor takes them: the whole and the longest step, each step the least of all
+/// rounds, for a shared machine takes the core away at times.
+fn in_steps(name: &str, body: &str, samples: usize, rounds: usize) {
+    const METRICS_PER_STEP: usize = 256;
+    let mut least: Vec<f64> = Vec::new();
+    for _ in 0..rounds {
+        let mut next = 0;
+        let mut time = |step: &mut dyn FnMut() -> bool| {
+            let start = Instant::now();
+            let more = step();
+            let us = start.elapsed().as_secs_f64() * 1e6;
+            match least.get_mut(next) {
+                Some(least) => *least = us.min(*least),
+                None => least.push(us),
+            }
+            next += 1;
+            more
+        };
+        let mut text = String::with_capacity(body.len());
+        while time(&mut || take_text(body.as_bytes(), &mut text).expect("it is text")) {}
+        let (mut decoder, mut batch) = (MetricsDecoder::default(), Batch::default());
+        let mut decoding = decoder.begin(&text, &mut batch);
+        while time(&mut || decoding.step(METRICS_PER_STEP)) {}
+        decoding.finish().expect("the body is good");
+        assert_eq!(batch.len(), samples);
+    }
+    let (total_ms, longest_us) = (least.iter().sum::<f64>() / 1e3, least.iter().copied().fold(0.0, f64::max));
+    println!(
+        "{name:24} {:>9} bytes in {:>5} steps: {total_ms:>7.1} ms, longest step {longest_us:>7.0} us",
+        body.len(),
+        least.len()
+    );
+}
+
 fn main() {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let (rounds, bytes_a_round) = if is_bench { (15, 16 << 20) } else { (1, 1 << 10) };
@@ -189,4 +223,11 @@ fn main() {
             println!("{:14} {bytes:>6}  {:12} {ns:>9.1} {:>8.3}", case.name, way.name(), ns / bytes as f64);
         }
     }
+    let copies = if is_bench { 1_500 } else { 20 };
+    let batch = &cases()[2];
+    let members = batch.body.trim_start_matches(r#"{"metrics":["#).trim_end_matches("]}");
+    let large = format!("[{}]", vec![members; copies].join(","));
+    in_steps("a large batch", &large, batch.samples * copies, rounds);
+    let ignored = format!(r#"{{"name":"a","value":1,"ignored":{large}}}"#);
+    in_steps("one value passed over", &ignored, 1, rounds);
 }

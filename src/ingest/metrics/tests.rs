@@ -507,7 +507,23 @@ fn is_json(body: &[u8]) -> Option<bool> {
     Some(values == 1 || values > 1 && all_objects && !is_wrapper)
 }
 
+/// Decoded so many metrics at a step, from a text that was taken in steps, a body comes to the same.
+fn agrees_in_steps(body: &[u8], metrics_per_step: usize) -> Result<(), TestCaseError> {
+    let (mut decoder, mut batch, mut taken) = (MetricsDecoder::default(), Batch::default(), String::new());
+    let mut in_steps = || {
+        while take_text(body, &mut taken)? {}
+        let mut decoding = decoder.begin(&taken, &mut batch);
+        while decoding.step(metrics_per_step) {}
+        let decoded = decoding.finish()?;
+        let (shape, client_id) = (decoded.shape, decoded.client_id.map(str::to_owned));
+        Ok((shape, client_id, rows(&batch)))
+    };
+    prop_assert_eq!(in_steps(), decode(body), "{:?}", String::from_utf8_lossy(body));
+    Ok(())
+}
+
 fn agrees_on_json(body: &[u8]) -> Result<(), TestCaseError> {
+    agrees_in_steps(body, 1 + body.len() % 3)?;
     let ours = decode(body);
     let is_syntax = matches!(ours, Err(MetricsError::Syntax { .. }));
     if let Some(is_json) = is_json(body) {
@@ -531,6 +547,7 @@ proptest! {
         let (shape, _, rows) = decode(&body).map_err(|error| TestCaseError::fail(format!("{error} in {body}")))?;
         prop_assert_eq!(shape == Shape::Single, metrics.len() == 1);
         prop_assert_eq!(rows, rows_meant(&metrics), "{}", body);
+        agrees_in_steps(body.as_bytes(), 1)?;
     }
 
     /// Bytes changed, doubled and cut in a good body: JSON or not, serde_json says the same.
@@ -567,4 +584,31 @@ proptest! {
         agrees_on_json(&body)?;
         agrees_on_json(tokens.concat().as_bytes())?;
     }
+}
+
+/// A character that lies across two steps is one character, and the first byte that is none is told.
+#[test]
+fn a_text_is_taken_in_steps() {
+    let text = "aé☃𝄞".repeat(60_000);
+    for shift in 0..4 {
+        let body = [&b"abc"[..shift], text.as_bytes()].concat();
+        let (mut taken, mut steps) = (String::new(), 1);
+        while take_text(&body, &mut taken).unwrap() {
+            steps += 1;
+        }
+        assert_eq!(taken.as_bytes(), body);
+        assert!(steps >= 5);
+    }
+    for (tail, at) in [(&b"\xff"[..], 0), (b"\xe2\x98", 0), (b"ab\xc0\x80", 2)] {
+        let body = [text.as_bytes(), tail].concat();
+        let mut taken = String::new();
+        let refused = loop {
+            match take_text(&body, &mut taken) {
+                Ok(more) => assert!(more, "{tail:?} is no UTF-8"),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused, MetricsError::Syntax { offset: text.len() + at, expected: "UTF-8" });
+    }
+    assert_eq!(take_text(b"", &mut String::new()), Ok(false));
 }
