@@ -279,12 +279,19 @@ impl From<http::ParameterError> for Refusal {
 impl From<QueryError> for Refusal {
     fn from(error: QueryError) -> Refusal {
         match error {
-            QueryError::TooLarge { bytes, bytes_max } => Refusal {
+            QueryError::TooLarge { bytes, bytes_max, setting } => Refusal {
                 detail: Some(format!(
-                    "the answer needs more than {bytes} bytes, query.memory_bytes_max is {bytes_max}: \
+                    "the answer needs {bytes} bytes or more, {setting} is {bytes_max}: \
                      narrow the time range, add match= or limit="
                 )),
                 ..Refusal::new(422, "query needs too much memory")
+            },
+            QueryError::MemoryInUse { bytes_max } => Refusal {
+                detail: Some(format!(
+                    "all queries together may hold {bytes_max} bytes, a quarter of memory_bytes_max"
+                )),
+                retry_after: Some(1),
+                ..Refusal::new(503, "query memory in use")
             },
             QueryError::TimedOut { seconds } => Refusal {
                 detail: Some(format!("no answer within query.timeout ({seconds} s)")),

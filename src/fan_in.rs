@@ -2,11 +2,14 @@
 //! included, and merges one part from each.
 //!
 //! Always: every question gets exactly one answer, a merged one or the first error; the number of questions
-//! that are out is bounded by the loops (`query.concurrency` each).
+//! that are out is bounded by the loops (`query.concurrency` each); one deadline and one account of memory hold
+//! from the question's arrival to its answer, on all shards together.
 //! Not here: how a shard gathers its partial (`service/select.rs`), how partials merge (`query`, `alerts.rs`).
+//! Read next: `query_memory.rs` for the account.
 
 use crate::alerts::{AlertsQuery, Standing};
 use crate::front::Now;
+use crate::query_memory::{Holding, QueryMemory};
 use model::MatcherError;
 use query::{Answer, Partial, Query, RowsRenderer};
 use shard::net::ConnId;
@@ -30,6 +33,16 @@ pub enum Part {
     Alerts(Vec<Standing>),
 }
 
+/// A question with what bounds its answer. All shards share it; when the last lets go of it, its memory is free.
+pub struct Question {
+    /// What was asked.
+    pub inquiry: Inquiry,
+    /// Set when the question arrived.
+    pub deadline: Deadline,
+    /// What its partials and its body take.
+    pub memory: QueryMemory,
+}
+
 /// A whole answer, ready to be sent.
 pub struct QueryAnswer {
     /// JSON.
@@ -39,8 +52,10 @@ pub struct QueryAnswer {
 /// Why a query was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryError {
-    /// It needs more memory than one query may have.
-    TooLarge { bytes: usize, bytes_max: usize },
+    /// It needs more memory than one query may have, by that setting.
+    TooLarge { bytes: usize, bytes_max: usize, setting: &'static str },
+    /// It would fit, but other queries hold what it needs.
+    MemoryInUse { bytes_max: usize },
     /// It took longer than `query.timeout`.
     TimedOut { seconds: u64 },
     /// As many as `query.concurrency` allows are running.
@@ -57,8 +72,7 @@ pub enum QueryError {
 pub struct Gather {
     /// The loop, and the client on it.
     pub to: (usize, ConnId),
-    /// What was asked.
-    pub inquiry: Arc<Inquiry>,
+    question: Arc<Question>,
     parts: Vec<Option<Part>>,
     error: Option<QueryError>,
     missing: usize,
@@ -73,11 +87,11 @@ pub struct FanIn {
 
 impl FanIn {
     /// Notes a question to `shards` executors; its ticket goes with it and comes back with each part.
-    pub fn begin(&mut self, to: (usize, ConnId), inquiry: Arc<Inquiry>, shards: usize) -> u64 {
+    pub fn begin(&mut self, to: (usize, ConnId), question: Arc<Question>, shards: usize) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let parts = (0..shards).map(|_| None).collect();
-        self.gathers.insert(ticket, Gather { to, inquiry, parts, error: None, missing: shards });
+        self.gathers.insert(ticket, Gather { to, question, parts, error: None, missing: shards });
         ticket
     }
 
@@ -95,12 +109,12 @@ impl FanIn {
     }
 }
 
-/// Bytes rendered before others get their turn.
-const PIECE_BYTES: usize = 64 * 1024;
+/// Bytes rendered before others get their turn: some hundred rows, a few tenths of a millisecond.
+const PIECE_BYTES: usize = 32 * 1024;
 
 impl Gather {
-    /// Merges and renders, yielding between pieces.
-    pub async fn answer(self, deadline: Deadline, bytes_max: usize) -> Result<QueryAnswer, QueryError> {
+    /// Merges and renders, yielding between steps.
+    pub async fn answer(self) -> Result<QueryAnswer, QueryError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -112,25 +126,45 @@ impl Gather {
                 Part::Alerts(owned) => standings.extend(owned),
             }
         }
+        let question = self.question;
+        let mut holding = Holding::of(&question.memory);
         let mut body = Vec::new();
-        let query = match &*self.inquiry {
+        let query = match &question.inquiry {
             Inquiry::Samples(query) => query,
-            Inquiry::Alerts(alerts) => return Ok(QueryAnswer { body: alerts.render(standings) }),
+            Inquiry::Alerts(alerts) => {
+                let body = alerts.render(standings);
+                return Ok(QueryAnswer { body });
+            }
         };
         match query.merge(partials) {
-            Answer::Percentile(answer) => answer.render(&mut body),
+            Answer::Percentile(mut search) => {
+                while search.step() {
+                    question.deadline.check()?;
+                    shard::executor::yield_if_needed().await;
+                }
+                search.answer().render(&mut body);
+            }
             Answer::Rows(rows) => {
                 let mut renderer = RowsRenderer::new(rows);
+                let rows = renderer.remaining();
                 while renderer.next_piece(&mut body, PIECE_BYTES) {
-                    if body.len() > bytes_max {
-                        return Err(QueryError::TooLarge { bytes: body.len(), bytes_max });
-                    }
-                    deadline.check()?;
+                    reserve_the_rest(&mut body, rows, renderer.remaining());
+                    holding.cover(body.len())?;
+                    question.deadline.check()?;
                     shard::executor::yield_if_needed().await;
                 }
             }
         }
         Ok(QueryAnswer { body })
+    }
+}
+
+/// Makes room for the rows to come, by the length of those that are there, so that a large body is not moved
+/// again and again. Memory that is not written yet costs nothing.
+fn reserve_the_rest(body: &mut Vec<u8>, rows: usize, remaining: usize) {
+    if body.capacity() - body.len() < 2 * PIECE_BYTES && remaining > 0 {
+        let bytes_per_row = body.len() / (rows - remaining).max(1) + 1;
+        body.reserve_exact(remaining.saturating_mul(bytes_per_row + bytes_per_row / 16) + 4 * PIECE_BYTES);
     }
 }
 
@@ -142,9 +176,9 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// So much time from now on.
-    pub fn after(timeout: Duration) -> Deadline {
-        Deadline { at_nanos: Now::read().nanos.saturating_add(timeout.as_nanos() as u64), timeout }
+    /// So much time from that moment on.
+    pub fn after(now: Now, timeout: Duration) -> Deadline {
+        Deadline { at_nanos: now.nanos.saturating_add(timeout.as_nanos() as u64), timeout }
     }
 
     /// Fails once the time is over.

@@ -21,6 +21,7 @@ mod own_metrics;
 
 mod adapt;
 mod fan_in;
+mod query_memory;
 mod service;
 
 mod demo;

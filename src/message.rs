@@ -4,7 +4,7 @@
 //! themselves ([`ToPeer`]). Iterators, borrows and files of an executor stay at home.
 
 use crate::api::IntakeError;
-use crate::fan_in::{Inquiry, Part, QueryAnswer, QueryError};
+use crate::fan_in::{Inquiry, Part, QueryAnswer, QueryError, Question};
 use crate::front::{LargeBatch, LargeBody};
 use crate::service::{Admission, Switch};
 use alert::WindowPart;
@@ -75,7 +75,7 @@ pub enum ToLoop {
 /// From an executor to an executor, itself included.
 pub enum ToPeer {
     /// Answer with a [`ToPeer::Partial`] of the same ticket.
-    Ask { ticket: u64, from: usize, inquiry: Arc<Inquiry> },
+    Ask { ticket: u64, from: usize, question: Arc<Question> },
     /// One shard's share of an answer.
     Partial { ticket: u64, from: usize, partial: Result<Part, QueryError> },
     /// One shard's count and sum for a rule, as of a moment.

@@ -133,6 +133,8 @@ pub fn text(shared: &Shared) -> String {
     let dropped = "console_lines_dropped_total";
     head(&mut page, dropped, "counter", "Lines left out because standard output was not read.");
     line(&mut page, dropped, format_args!(" {}", shared.console.lines_dropped()));
+    head(&mut page, "query_memory_bytes", "gauge", "Memory that running queries hold, in portions.");
+    line(&mut page, "query_memory_bytes", format_args!(" {}", shared.query_budget.taken()));
     queue_of(&shared.shards, &mut page);
     page
 }

@@ -21,9 +21,10 @@ pub use rules::Rules;
 
 use crate::adapt::ShardDisk;
 use crate::api::IntakeError;
-use crate::fan_in::{FanIn, Inquiry, QueryError};
+use crate::fan_in::{Deadline, FanIn, Inquiry, QueryError, Question};
 use crate::front::{LargeBatch, LargeBody, Now};
 use crate::message::{ToLoop, ToPeer, ToStore};
+use crate::query_memory::QueryMemory;
 use crate::shared::{Shared, StoreCounters};
 use admission::Gate;
 use flush::Flush;
@@ -95,7 +96,7 @@ pub struct Service {
 
 /// What a drain found that takes longer than a drain may.
 enum Job {
-    Ask { ticket: u64, from: usize, inquiry: Arc<Inquiry> },
+    Ask { ticket: u64, from: usize, question: Arc<Question> },
     Answer { gather: Box<crate::fan_in::Gather> },
     Decode { from: usize, conn: ConnId, body: LargeBody },
     PrepareJournal { from: usize, next: NextFile },
@@ -184,7 +185,7 @@ impl Service {
                     self.flush.applied(from, end);
                     self.apply(from, share, now);
                 }
-                ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query, jobs),
+                ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query, now, jobs),
                 ToStore::Decode { conn, body, .. } => jobs.push(Job::Decode { from, conn, body }),
                 ToStore::Position { position, .. } => {
                     if self.flush.take_position(from, position) {
@@ -256,13 +257,18 @@ impl Service {
         self.counters().segments.set(self.store.segments().count() as u64);
     }
 
-    /// Sends one client's question to every executor, this one included.
-    fn ask_all(&mut self, to: (usize, ConnId), inquiry: Inquiry, jobs: &mut Vec<Job>) {
-        let inquiry = Arc::new(inquiry);
+    /// Sends one client's question to every executor, this one included. Its time runs from now on.
+    fn ask_all(&mut self, to: (usize, ConnId), inquiry: Inquiry, now: Now, jobs: &mut Vec<Job>) {
+        let config = &self.shared.config;
+        let question = Arc::new(Question {
+            inquiry,
+            deadline: Deadline::after(now, config.query_timeout),
+            memory: QueryMemory::new(self.shared.query_budget.clone(), config.query_memory_bytes_max),
+        });
         let shards = self.shared.shard_count();
-        let ticket = self.fan_in.begin(to, inquiry.clone(), shards);
+        let ticket = self.fan_in.begin(to, question.clone(), shards);
         for executor in 0..shards {
-            let ask = ToPeer::Ask { ticket, from: self.index, inquiry: inquiry.clone() };
+            let ask = ToPeer::Ask { ticket, from: self.index, question: question.clone() };
             // Places for every query that all loops may have out at once are there (see `launch.rs`).
             if self.peers.to(executor).push(ask).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
@@ -277,7 +283,7 @@ impl Service {
 
     fn take_from_peer(&mut self, message: ToPeer, now: Now, jobs: &mut Vec<Job>) {
         match message {
-            ToPeer::Ask { ticket, from, inquiry } => jobs.push(Job::Ask { ticket, from, inquiry }),
+            ToPeer::Ask { ticket, from, question } => jobs.push(Job::Ask { ticket, from, question }),
             ToPeer::Partial { ticket, from, partial } => {
                 if let Some(gather) = self.fan_in.take(ticket, from, partial) {
                     jobs.push(Job::Answer { gather: Box::new(gather) });
@@ -325,8 +331,8 @@ impl Service {
 fn start(shard: &Shard, job: Job) {
     let shard = shard.clone();
     match job {
-        Job::Ask { ticket, from, inquiry } => {
-            executor::spawn_local(TaskClass::Query, select::answer(shard, ticket, from, inquiry)).detach();
+        Job::Ask { ticket, from, question } => {
+            executor::spawn_local(TaskClass::Query, select::answer(shard, ticket, from, question)).detach();
         }
         Job::Answer { gather } => {
             executor::spawn_local(TaskClass::Query, select::finish(shard, gather)).detach();

@@ -13,6 +13,7 @@ pub use stamping::Stamping;
 
 use crate::config::Config;
 use crate::console::Console;
+use crate::query_memory::QueryBudget;
 use shard::bell::Bell;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub series_limit: Option<Arc<SeriesLimit>>,
     /// By executor, by loop: bytes of shares that were taken from the ring and applied.
     pub applied_bytes: Vec<Vec<Counter>>,
+    /// What queries may hold of it.
+    pub query_budget: Arc<QueryBudget>,
     /// Counters by shard.
     pub shards: Vec<ShardCounters>,
     /// Wakes each loop.
@@ -70,10 +73,12 @@ impl Shared {
         let shards = loop_bells.len();
         let series_limit = config.storage_series_max;
         let machine = || shard::memory::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN) / 4 * 3;
+        let memory_bytes_max = config.memory_bytes_max.unwrap_or_else(machine);
         Shared {
-            memory_bytes_max: config.memory_bytes_max.unwrap_or_else(machine),
             stamping: Stamping::default(),
             client_seed: RandomState::new().hash_one(manifest.run),
+            memory_bytes_max,
+            query_budget: Arc::new(QueryBudget::of_process(memory_bytes_max)),
             next_segment: AtomicU64::new(manifest.next_segment),
             series_limit: (series_limit > 0).then(|| Arc::new(SeriesLimit::new(series_limit, shards))),
             applied_bytes: (0..shards).map(|_| (0..shards).map(|_| Counter::default()).collect()).collect(),

@@ -2,11 +2,14 @@
 //!
 //! Owner: nobody. A [`Query`] goes out to every shard; each shard fills a [`PartialBuilder`] from its store,
 //! and the shard that was asked merges the [`Partial`]s into one [`Answer`]. All of it is plain data.
-//! Always: the merged answer is what sorting all samples in one place would give; a partial stays within
-//! the bytes it was given or says [`TooLarge`]; a number that is printed reads back to the same bits.
-//! Not here: stores and how they are read, clocks, HTTP statuses, time limits; the server has these.
+//! Always: the merged answer is what sorting all samples in one place would give; no call does more than a
+//! few tenths of a millisecond's work, however many samples there are, and none sorts them all; a partial says
+//! how many bytes it holds; a number that is printed reads back to the same bits.
+//! Not here: stores and how they are read, clocks, HTTP statuses, bounds on time and memory; the server has these.
 //! PromQL is recognised but not answered yet.
 //! Read next: `parameters.rs` for what can be asked, `rows.rs` for a shard's share, `merge.rs` for the whole.
+
+mod blocks;
 
 mod selector;
 pub use selector::{LabelConditions, Selector};
@@ -15,13 +18,13 @@ mod parameters;
 pub use parameters::{Endpoint, ParameterError, Query, Question};
 
 mod partial;
-pub use partial::{Partial, PartialBuilder, TooLarge};
+pub use partial::{Partial, PartialBuilder};
 
 mod rows;
 pub use rows::RowsPartial;
 
 mod percentile;
-pub use percentile::{Percentile, PercentileAnswer, ValuesPartial};
+pub use percentile::{Percentile, PercentileAnswer, PercentileSearch, ValuesPartial};
 
 mod merge;
 pub use merge::{Answer, Rows};

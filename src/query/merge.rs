@@ -1,10 +1,8 @@
 //! From the partials of all shards to one answer.
 
-use crate::{Partial, Percentile, PercentileAnswer, Query, Question, RowsPartial, ValuesPartial};
-use model::{LabelSetRef, Sample, Timestamp};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
+use crate::rows::{Garbage, ROWS_PER_STEP, RunMerge};
+use crate::{Partial, PercentileSearch, Query, Question, RowsPartial, ValuesPartial};
+use model::{LabelSetRef, Sample};
 
 /// What all shards together answer.
 #[derive(Debug)]
@@ -12,11 +10,12 @@ pub enum Answer {
     /// To [`Question::Rows`].
     Rows(Rows),
     /// To [`Question::Percentile`].
-    Percentile(PercentileAnswer),
+    Percentile(PercentileSearch),
 }
 
 impl Query {
-    /// Merges the partials, one per shard, in the order of the shards.
+    /// Merges the partials, one per shard, in the order of the shards. The work is done while the answer is
+    /// read.
     ///
     /// # Panics
     /// When a partial was built for another question.
@@ -25,7 +24,9 @@ impl Query {
             Question::Rows { limit } => {
                 Answer::Rows(Rows::new(partials.into_iter().map(rows_of).collect(), limit))
             }
-            Question::Percentile(percentile) => Answer::Percentile(merge_values(percentile, partials)),
+            Question::Percentile(percentile) => {
+                Answer::Percentile(PercentileSearch::new(percentile, partials.into_iter().map(values_of)))
+            }
         }
     }
 }
@@ -37,34 +38,48 @@ fn rows_of(partial: Partial) -> RowsPartial {
     }
 }
 
-fn merge_values(percentile: Percentile, partials: Vec<Partial>) -> PercentileAnswer {
-    let values = partials.into_iter().map(|partial| match partial {
-        Partial::Values(ValuesPartial(values)) => values,
+fn values_of(partial: Partial) -> ValuesPartial {
+    match partial {
+        Partial::Values(values) => values,
         Partial::Rows(_) => panic!("a partial of rows cannot answer a question for a percentile"),
-    });
-    PercentileAnswer::of(percentile, values.collect())
+    }
 }
 
-/// The rows of all shards in order: by time to the tick, then by shard, then as within the shard.
+/// The rows of all shards in order: by time to the tick, then by shard, then by the order in which the shard
+/// met the series.
 ///
 /// They are merged while they are read; nothing is copied.
 #[derive(Debug)]
 pub struct Rows {
     partials: Vec<RowsPartial>,
-    /// Per partial the place of its next row.
-    next: Vec<usize>,
-    /// The time of the next row of each partial that has one.
-    heads: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    merge: RunMerge,
+    /// The next run to be lined up: of which partial, and which.
+    next_run: (usize, usize),
     remaining: usize,
+    garbage: Option<Garbage>,
 }
 
 impl Rows {
     fn new(partials: Vec<RowsPartial>, limit: Option<usize>) -> Rows {
-        let heads = partials.iter().enumerate();
-        let heads = heads.filter_map(|(shard, rows)| Some(Reverse((rows.timestamp(0)?, shard)))).collect();
         let count = partials.iter().map(RowsPartial::len).sum();
         let remaining = limit.map_or(count, |limit| limit.min(count));
-        Rows { next: vec![0; partials.len()], partials, heads, remaining }
+        let merge = RunMerge::new(partials.iter().map(RowsPartial::run_count).sum());
+        Rows { partials, merge, next_run: (0, 0), remaining, garbage: None }
+    }
+
+    /// Lines up some runs; `false` when all are.
+    pub(crate) fn line_up(&mut self) -> bool {
+        for _ in 0..ROWS_PER_STEP {
+            let (index, run) = self.next_run;
+            let Some(partial) = self.partials.get(index) else { return false };
+            if run < partial.run_count() {
+                self.merge.add(index, partial, run);
+                self.next_run = (index, run + 1);
+            } else {
+                self.next_run = (index + 1, 0);
+            }
+        }
+        true
     }
 
     /// Rows that are still to come.
@@ -74,22 +89,22 @@ impl Rows {
 
     /// The next row, until there is none.
     pub fn next_row(&mut self) -> Option<(LabelSetRef<'_>, Sample)> {
+        while self.line_up() {}
         if self.remaining == 0 {
             return None;
         }
         self.remaining -= 1;
-        let mut head = self.heads.peek_mut()?;
-        let Reverse((_, shard)) = *head;
-        let index = self.next[shard];
-        self.next[shard] += 1;
-        match self.partials[shard].timestamp(index + 1) {
-            // Replacing the head in place sifts once, where a pop and a push would sift twice.
-            Some(timestamp) => *head = Reverse((timestamp, shard)),
-            None => {
-                PeekMut::pop(head);
-            }
+        let (partial, at) = self.merge.next(&self.partials)?;
+        self.partials[partial].get(at)
+    }
+
+    /// Lets go of some of the rows, none of which will be read any more; `false` when nothing is left.
+    pub(crate) fn let_go(&mut self) -> bool {
+        if self.garbage.as_mut().is_some_and(Garbage::step) {
+            return true;
         }
-        self.partials[shard].get(index)
+        self.garbage = self.partials.pop().map(RowsPartial::into_garbage);
+        self.garbage.is_some()
     }
 }
 
@@ -97,7 +112,7 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::{LabelConditions, Selector};
-    use model::LabelSet;
+    use model::{LabelSet, Timestamp};
     use proptest::prelude::*;
 
     fn query(question: Question) -> Query {
@@ -127,10 +142,10 @@ mod tests {
     fn within_a_millisecond_the_finer_time_decides_and_then_the_shard() {
         let query = query(Question::Rows { limit: None });
         let shard = |host: &str, ticks: &[i64]| {
-            let mut partial = query.partial(usize::MAX);
-            partial.push_series(LabelSet::new("cpu", &[("host", host)]).unwrap().as_ref()).unwrap();
+            let mut partial = query.partial();
+            partial.push_series(LabelSet::new("cpu", &[("host", host)]).unwrap().as_ref());
             for &ticks in ticks {
-                partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value: 0.0 }).unwrap();
+                partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value: 0.0 });
             }
             partial.finish()
         };
@@ -159,13 +174,13 @@ mod tests {
             let mut expected = Vec::new();
             let mut partials = Vec::new();
             for (shard, all_series) in shards.iter().enumerate() {
-                let mut partial = query.partial(usize::MAX);
+                let mut partial = query.partial();
                 for (series, times) in all_series.iter().enumerate() {
                     let host = format!("{shard}-{series}");
-                    partial.push_series(LabelSet::new("cpu", &[("host", &host)]).unwrap().as_ref()).unwrap();
+                    partial.push_series(LabelSet::new("cpu", &[("host", &host)]).unwrap().as_ref());
                     for &ticks in times {
                         let value = (ticks * 7 % 60) as f64;
-                        partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value }).unwrap();
+                        partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value });
                         if min_value.is_none_or(|min| value >= min) {
                             expected.push((ticks, shard, series));
                         }

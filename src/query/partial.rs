@@ -4,7 +4,6 @@ use crate::percentile::ValuesBuilder;
 use crate::rows::RowsBuilder;
 use crate::{Query, Question, RowsPartial, Selector, ValuesPartial};
 use model::{LabelSetRef, Sample};
-use std::fmt;
 
 /// What one shard sends to the shard that was asked.
 #[derive(Debug)]
@@ -15,28 +14,10 @@ pub enum Partial {
     Values(ValuesPartial),
 }
 
-/// The answer would need more memory than a query may have. A narrower range or a `limit` mends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLarge {
-    /// Bytes that were needed when the gathering stopped.
-    pub bytes: usize,
-    /// Bytes that were allowed.
-    pub bytes_max: usize,
-}
-
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooLarge { bytes, bytes_max } = self;
-        write!(f, "the query needs at least {bytes} bytes of memory on one shard and may take {bytes_max}")
-    }
-}
-
-impl std::error::Error for TooLarge {}
-
 /// Gathers one shard's share: for each selected series its labels, then its samples within the time bounds,
-/// which may come in any order, but no two of one series at one timestamp.
+/// no two of one series at one timestamp. They may come in any order; where they rise they cost least.
 ///
-/// The value range and the limit are applied here. After an error the builder is only good to be dropped.
+/// The value range and the limit are applied here. How many bytes a share may take is the caller's to say.
 #[derive(Debug)]
 pub struct PartialBuilder<'a> {
     selector: &'a Selector,
@@ -45,16 +26,16 @@ pub struct PartialBuilder<'a> {
 
 #[derive(Debug)]
 enum Gathered {
-    Rows(RowsBuilder),
+    Rows(Box<RowsBuilder>),
     Values(ValuesBuilder),
 }
 
 impl Query {
-    /// Begins a shard's share that may take `bytes_max` bytes.
-    pub fn partial(&self, bytes_max: usize) -> PartialBuilder<'_> {
+    /// Begins a shard's share.
+    pub fn partial(&self) -> PartialBuilder<'_> {
         let gathered = match self.question {
-            Question::Rows { limit } => Gathered::Rows(RowsBuilder::new(limit, bytes_max)),
-            Question::Percentile(_) => Gathered::Values(ValuesBuilder::new(bytes_max)),
+            Question::Rows { limit } => Gathered::Rows(Box::new(RowsBuilder::new(limit))),
+            Question::Percentile(_) => Gathered::Values(ValuesBuilder::default()),
         };
         PartialBuilder { selector: &self.selector, gathered }
     }
@@ -62,10 +43,9 @@ impl Query {
 
 impl PartialBuilder<'_> {
     /// Begins the next series. Rows of one timestamp come out in the order of this call.
-    pub fn push_series(&mut self, labels: LabelSetRef<'_>) -> Result<(), TooLarge> {
-        match &mut self.gathered {
-            Gathered::Rows(rows) => rows.push_series(labels),
-            Gathered::Values(_) => Ok(()),
+    pub fn push_series(&mut self, labels: LabelSetRef<'_>) {
+        if let Gathered::Rows(rows) = &mut self.gathered {
+            rows.push_series(labels);
         }
     }
 
@@ -73,13 +53,30 @@ impl PartialBuilder<'_> {
     ///
     /// # Panics
     /// When no series was begun.
-    pub fn push(&mut self, sample: Sample) -> Result<(), TooLarge> {
+    pub fn push(&mut self, sample: Sample) {
         if !self.selector.keeps(sample.value) {
-            return Ok(());
+            return;
         }
         match &mut self.gathered {
             Gathered::Rows(rows) => rows.push(sample),
             Gathered::Values(values) => values.push(sample.value),
+        }
+    }
+
+    /// Does a step, some 0.2 ms, of the work that has come up; `false` when there is none. Asked for every
+    /// few thousand samples it keeps steps short; left out, memory grows and the work is done at once.
+    pub fn tidy(&mut self) -> bool {
+        match &mut self.gathered {
+            Gathered::Rows(rows) => rows.tidy(),
+            Gathered::Values(_) => false,
+        }
+    }
+
+    /// Bytes of memory held, and what merging will take beside them.
+    pub fn bytes(&self) -> usize {
+        match &self.gathered {
+            Gathered::Rows(rows) => rows.bytes(),
+            Gathered::Values(values) => values.bytes(),
         }
     }
 

@@ -24,10 +24,16 @@ impl RowsRenderer {
     }
 
     /// Appends rows until `bytes_about` bytes are passed, which the last row may do by its own length, or
-    /// the array is closed. Returns whether more is to come; afterwards nothing is appended.
+    /// the array is closed. Returns whether more is to be done; afterwards nothing is appended.
+    ///
+    /// Some pieces append nothing: before the first row, where many series are lined up, and after the last,
+    /// where the rows are let go of.
     pub fn next_piece(&mut self, out: &mut Vec<u8>, bytes_about: usize) -> bool {
         if self.stage == Stage::Closed {
-            return false;
+            return self.rows.let_go();
+        }
+        if self.rows.line_up() {
+            return true;
         }
         let full = out.len().saturating_add(bytes_about);
         while let Some((labels, sample)) = self.rows.next_row() {
@@ -40,7 +46,12 @@ impl RowsRenderer {
         }
         out.extend_from_slice(if self.stage == Stage::Opening { b"[]" } else { b"]" });
         self.stage = Stage::Closed;
-        false
+        true
+    }
+
+    /// Rows that are not rendered yet.
+    pub fn remaining(&self) -> usize {
+        self.rows.remaining()
     }
 }
 
@@ -74,12 +85,12 @@ mod tests {
     fn rows(series: &[(LabelSet, &[f64])]) -> Rows {
         let name = [(Cow::from("name"), Cow::from("cpu_usage"))];
         let query = Query::from_parameters(Endpoint::Query, name.into_iter()).unwrap();
-        let mut partial = query.partial(usize::MAX);
+        let mut partial = query.partial();
         let mut ticks = MS * TICKS_PER_MILLI;
         for (labels, values) in series {
-            partial.push_series(labels.as_ref()).unwrap();
+            partial.push_series(labels.as_ref());
             for &value in *values {
-                partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value }).unwrap();
+                partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value });
                 ticks += 1;
             }
         }
@@ -89,7 +100,8 @@ mod tests {
 
     fn rendered(rows: Rows) -> String {
         let mut out = Vec::new();
-        assert!(!RowsRenderer::new(rows).next_piece(&mut out, usize::MAX));
+        let mut renderer = RowsRenderer::new(rows);
+        while renderer.next_piece(&mut out, usize::MAX) {}
         String::from_utf8(out).unwrap()
     }
 

@@ -1,18 +1,32 @@
-//! One shard's rows: a table of label sets, and rows that point into it, sorted by time.
+//! One shard's rows: a table of label sets, and rows that point into it, in runs that rise in time.
 //!
-//! With a limit the builder holds about twice as many rows as the limit at most, and their label sets:
+//! Each series comes as one run or a few, and nothing is sorted: whoever wants the rows in order merges the
+//! runs while it reads them. With a limit the builder holds about half as many rows again as the limit:
 //!
 //! ```text
-//! push(row):   a cut was made and row is not earlier than its last kept row → drop
-//!              else append; limit + max(limit, 64) rows held → cut
-//! cut:         keep the `limit` rows that sort first, remember the last of them, drop unused label sets
+//! push(row):   a cut was made and row does not sort before its last kept row → drop
+//!              else append to the run at hand
+//! tidy():      limit + max(limit / 2, 512) rows held → cut, some thousand rows a step
+//! cut:         merge the runs into one of the `limit` rows that sort first, with the label sets these need
 //! ```
 //!
-//! A cut takes as many steps as rows are held and frees at least half of their places, so a row costs
-//! constant time; once the early rows are known, late ones are dropped by one comparison.
+//! A cut merges as many rows as are held and frees a third of their places at least, so a row costs a
+//! constant number of merges; once the early rows are known, late ones are dropped by one comparison.
 
-use crate::TooLarge;
+use crate::blocks::Blocks;
 use model::{LabelSetRef, Sample, Timestamp};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
+/// Rows or runs that one step of a merge takes; some 0.2 ms.
+pub(crate) const ROWS_PER_STEP: usize = 2048;
+/// Rows gathered between two cuts at least, so that a small limit does not cut at every row.
+const ROWS_BETWEEN_CUTS_MIN: usize = 512;
+/// Blocks of rows let go of in one step.
+const BLOCKS_DROPPED_PER_STEP: usize = 8;
+/// Label sets lie back to back in blocks of this size.
+const LABELS_BLOCK_BYTES: usize = 64 * 1024;
 
 /// One row of a partial.
 #[derive(Clone, Copy, Debug)]
@@ -23,60 +37,76 @@ struct Row {
     series: usize,
 }
 
-impl Row {
-    /// By time to the tick, then by the order in which the series came.
-    fn key(&self) -> (Timestamp, usize) {
-        (self.timestamp, self.series)
-    }
-}
-
-/// Counted per row: the row, and as much again for what growing and sorting hold beside it.
-const ROW_BYTES_COUNTED: usize = 2 * size_of::<Row>();
-/// Rows gathered between two cuts at least, so that a small limit does not cut at every row.
-const ROWS_BETWEEN_CUTS_MIN: usize = 64;
-/// Counted per label set beside its bytes.
-const SERIES_BYTES_COUNTED: usize = 2 * size_of::<usize>();
-
-/// Canonical bytes of label sets, back to back.
+/// Label sets, canonical bytes, in blocks that do not move.
 #[derive(Debug, Default)]
 struct SeriesTable {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    bytes: Vec<Vec<u8>>,
+    /// Bytes allocated for all blocks but the last.
+    closed_bytes: usize,
+    entries: Blocks<SeriesEntry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SeriesEntry {
+    block: usize,
+    start: usize,
+    end: usize,
+    /// Of two rows with one time that of the lesser comes first.
+    order: u64,
 }
 
 impl SeriesTable {
     fn len(&self) -> usize {
-        self.ends.len()
+        self.entries.len()
     }
 
-    fn start(&self, series: usize) -> usize {
-        if series == 0 { 0 } else { self.ends[series - 1] }
+    fn entry(&self, series: usize) -> &SeriesEntry {
+        self.entries.get(series).expect("rows point into the table")
     }
 
     fn get(&self, series: usize) -> LabelSetRef<'_> {
-        LabelSetRef::from_canonical(&self.bytes[self.start(series)..self.ends[series]])
+        let SeriesEntry { block, start, end, .. } = *self.entry(series);
+        LabelSetRef::from_canonical(&self.bytes[block][start..end])
     }
 
-    fn push(&mut self, labels: LabelSetRef<'_>) {
-        self.bytes.extend_from_slice(labels.bytes());
-        self.ends.push(self.bytes.len());
+    fn push(&mut self, labels: LabelSetRef<'_>, order: u64) {
+        let bytes = labels.bytes();
+        let fits = |last: &Vec<u8>| last.len() + bytes.len() <= last.capacity().max(LABELS_BLOCK_BYTES);
+        if !self.bytes.last().is_some_and(fits) {
+            // The first block grows, so that a short table is small.
+            self.closed_bytes += self.bytes.last().map_or(0, Vec::capacity);
+            let capacity = if self.bytes.is_empty() { bytes.len() } else { LABELS_BLOCK_BYTES };
+            self.bytes.push(Vec::with_capacity(capacity.max(bytes.len())));
+        }
+        let block = self.bytes.len() - 1;
+        let start = self.bytes[block].len();
+        self.bytes[block].extend_from_slice(bytes);
+        self.entries.push(SeriesEntry { block, start, end: start + bytes.len(), order });
     }
 
-    fn truncate(&mut self, len: usize) {
-        let end = self.start(len);
-        self.bytes.truncate(end);
-        self.ends.truncate(len);
+    fn pop(&mut self) {
+        if let Some(entry) = self.entries.pop() {
+            self.bytes[entry.block].truncate(entry.start);
+        }
     }
 
-    fn bytes_counted(&self) -> usize {
-        self.bytes.len() + self.ends.len() * SERIES_BYTES_COUNTED
+    fn bytes_held(&self) -> usize {
+        self.closed_bytes + self.bytes.last().map_or(0, Vec::capacity) + self.entries.bytes()
     }
 }
 
-/// A shard's rows, sorted by time and then by the order in which it met the series.
-#[derive(Debug)]
+/// Rows one after the other that rise in time, from one place to before another.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: usize,
+    end: usize,
+}
+
+/// A shard's rows, in runs that rise in time.
+#[derive(Debug, Default)]
 pub struct RowsPartial {
-    rows: Vec<Row>,
+    rows: Blocks<Row>,
+    runs: Blocks<Run>,
     series: SeriesTable,
 }
 
@@ -92,123 +122,302 @@ impl RowsPartial {
         Some((self.series.get(row.series), Sample { timestamp: row.timestamp, value: row.value }))
     }
 
-    /// The time of the row at that place, if there is one; what a merge compares.
-    pub(crate) fn timestamp(&self, index: usize) -> Option<Timestamp> {
-        self.rows.get(index).map(|row| row.timestamp)
+    /// Bytes of memory held, and what merging the runs will take.
+    fn bytes(&self) -> usize {
+        self.rows.bytes() + self.runs.bytes() + self.runs.len() * size_of::<Head>() + self.series.bytes_held()
+    }
+
+    /// Runs in the partial.
+    pub(crate) fn run_count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Gives the blocks that are to be let go of step by step.
+    pub(crate) fn into_garbage(self) -> Garbage {
+        Garbage { rows: self.rows.into_blocks(), labels: self.series.bytes }
+    }
+}
+
+/// What was read and is let go of in steps.
+#[derive(Debug, Default)]
+pub(crate) struct Garbage {
+    rows: Vec<Vec<Row>>,
+    labels: Vec<Vec<u8>>,
+}
+
+impl Garbage {
+    /// Lets go of some; `false` when nothing is left.
+    pub(crate) fn step(&mut self) -> bool {
+        self.rows.truncate(self.rows.len().saturating_sub(BLOCKS_DROPPED_PER_STEP));
+        self.labels.truncate(self.labels.len().saturating_sub(BLOCKS_DROPPED_PER_STEP));
+        !self.rows.is_empty() || !self.labels.is_empty()
+    }
+}
+
+/// Runs of one partial or several, merged by time and order while they are read.
+#[derive(Debug)]
+pub(crate) struct RunMerge {
+    heads: BinaryHeap<Head>,
+}
+
+/// The next row of a run.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    timestamp: Timestamp,
+    partial: usize,
+    order: u64,
+    series: usize,
+    at: usize,
+    end: usize,
+}
+
+impl Head {
+    fn key(&self) -> (Timestamp, usize, u64) {
+        (self.timestamp, self.partial, self.order)
+    }
+}
+
+/// The greatest is the first to be read.
+impl Ord for Head {
+    fn cmp(&self, other: &Head) -> Ordering {
+        other.key().cmp(&self.key())
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Head) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Head) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Head {}
+
+impl RunMerge {
+    /// Room for so many runs, none added yet.
+    pub(crate) fn new(runs: usize) -> RunMerge {
+        RunMerge { heads: BinaryHeap::with_capacity(runs) }
+    }
+
+    /// Adds run `run` of partial `index`.
+    pub(crate) fn add(&mut self, index: usize, partial: &RowsPartial, run: usize) {
+        let Some(&Run { start, end }) = partial.runs.get(run) else { return };
+        let Some(row) = partial.rows.get(start).filter(|_| start < end) else { return };
+        let order = partial.series.entry(row.series).order;
+        self.heads.push(Head {
+            timestamp: row.timestamp,
+            partial: index,
+            order,
+            series: row.series,
+            at: start,
+            end,
+        });
+    }
+
+    /// The next row over all runs: its partial and its place there. `partials` are those that runs were
+    /// added of.
+    pub(crate) fn next(&mut self, partials: &[RowsPartial]) -> Option<(usize, usize)> {
+        let mut head = self.heads.peek_mut()?;
+        let (index, at) = (head.partial, head.at);
+        let partial = &partials[index];
+        match partial.rows.get(at + 1).filter(|_| at + 1 < head.end) {
+            // Replacing the head in place sifts once, where a pop and a push would sift twice.
+            Some(row) => {
+                head.at += 1;
+                head.timestamp = row.timestamp;
+                if head.series != row.series {
+                    head.series = row.series;
+                    head.order = partial.series.entry(row.series).order;
+                }
+            }
+            None => {
+                PeekMut::pop(head);
+            }
+        }
+        Some((index, at))
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct RowsBuilder {
-    rows: Vec<Row>,
-    series: SeriesTable,
+    /// The last run is not among its runs yet: it begins at `run_start`.
+    gathered: RowsPartial,
+    run_start: usize,
+    last_timestamp: Timestamp,
+    /// Series pushed so far.
+    series_pushed: u64,
     /// Whether the last series of the table has given a row. A series that gives none is taken out again,
     /// so that a search for rare values does not carry the labels of all others.
     last_series_used: bool,
     limit: Option<usize>,
-    /// The time of the last row that the latest cut kept. A row of that time still to come is of a later
-    /// series, so it sorts behind and is not wanted either.
-    last_kept: Option<Timestamp>,
-    bytes_max: usize,
+    /// Time and order of the last row that the latest cut kept.
+    last_kept: Option<(Timestamp, u64)>,
+    cut: Option<Box<Cut>>,
+    garbage: Garbage,
+}
+
+/// A cut under way.
+#[derive(Debug)]
+struct Cut {
+    /// The rows that were gathered, as a list of one.
+    from: [RowsPartial; 1],
+    merge: RunMerge,
+    runs_added: usize,
+    kept: RowsPartial,
+    /// By place in the old table: the place in the new one, counted from 1, or 0.
+    places: Vec<usize>,
 }
 
 impl RowsBuilder {
-    pub(crate) fn new(limit: Option<usize>, bytes_max: usize) -> RowsBuilder {
+    pub(crate) fn new(limit: Option<usize>) -> RowsBuilder {
         RowsBuilder {
-            rows: Vec::new(),
-            series: SeriesTable::default(),
+            gathered: RowsPartial::default(),
+            run_start: 0,
+            last_timestamp: Timestamp::MIN,
+            series_pushed: 0,
             last_series_used: true,
             limit,
             last_kept: None,
-            bytes_max,
+            cut: None,
+            garbage: Garbage::default(),
         }
     }
 
-    pub(crate) fn push_series(&mut self, labels: LabelSetRef<'_>) -> Result<(), TooLarge> {
+    pub(crate) fn push_series(&mut self, labels: LabelSetRef<'_>) {
+        self.finish_tidying();
+        self.close_run();
         if !self.last_series_used {
-            self.series.truncate(self.series.len() - 1);
+            self.gathered.series.pop();
         }
-        self.make_room(labels.bytes().len() + SERIES_BYTES_COUNTED)?;
-        self.series.push(labels);
+        self.gathered.series.push(labels, self.series_pushed);
+        self.series_pushed += 1;
         self.last_series_used = false;
-        Ok(())
     }
 
-    pub(crate) fn push(&mut self, sample: Sample) -> Result<(), TooLarge> {
+    pub(crate) fn push(&mut self, sample: Sample) {
+        assert!(self.series_pushed > 0, "a series is begun before its samples");
         let Sample { timestamp, value } = sample;
-        assert!(self.series.len() > 0, "a series is begun before its samples");
-        if self.limit == Some(0) || self.last_kept.is_some_and(|last| timestamp >= last) {
-            return Ok(());
+        let order = self.series_pushed - 1;
+        if self.limit == Some(0) || self.last_kept.is_some_and(|last| (timestamp, order) > last) {
+            return;
         }
-        self.make_room(ROW_BYTES_COUNTED)?;
-        // Read only now: a cut that made room may have moved the series.
-        self.rows.push(Row { timestamp, value, series: self.series.len() - 1 });
+        self.finish_tidying();
+        if timestamp < self.last_timestamp {
+            self.close_run();
+        }
+        self.last_timestamp = timestamp;
+        self.gathered.rows.push(Row { timestamp, value, series: self.gathered.series.len() - 1 });
         self.last_series_used = true;
-        if let Some(limit) = self.limit
-            && self.rows.len() >= limit.saturating_add(limit.max(ROWS_BETWEEN_CUTS_MIN))
-        {
-            self.cut(limit);
+    }
+
+    /// A run ends where the next begins: at another series, and where time falls.
+    fn close_run(&mut self) {
+        let (start, end) = (self.run_start, self.gathered.rows.len());
+        if start < end {
+            self.gathered.runs.push(Run { start, end });
         }
-        Ok(())
+        self.run_start = end;
+        self.last_timestamp = Timestamp::MIN;
+    }
+
+    /// Does a step of the work that has come up; `false` when there is none. Rows are pushed in between only
+    /// when it has said so, or the rest is done at once.
+    pub(crate) fn tidy(&mut self) -> bool {
+        if let Some(cut) = &mut self.cut {
+            if cut.step(self.limit.unwrap_or(usize::MAX)) {
+                return true;
+            }
+            self.end_cut();
+            return true;
+        }
+        if self.garbage.step() {
+            return true;
+        }
+        let wants_cut = |limit: usize| {
+            let spare = (limit / 2).max(ROWS_BETWEEN_CUTS_MIN);
+            self.gathered.rows.len() >= limit.saturating_add(spare)
+        };
+        if !self.limit.is_some_and(wants_cut) {
+            return false;
+        }
+        self.close_run();
+        let from = std::mem::take(&mut self.gathered);
+        self.cut = Some(Box::new(Cut {
+            merge: RunMerge::new(from.runs.len()),
+            runs_added: 0,
+            kept: RowsPartial::default(),
+            places: vec![0; from.series.len()],
+            from: [from],
+        }));
+        true
+    }
+
+    fn finish_tidying(&mut self) {
+        while self.cut.is_some() {
+            self.tidy();
+        }
+    }
+
+    fn end_cut(&mut self) {
+        let Some(cut) = self.cut.take() else { return };
+        let Cut { from: [from], mut kept, places, .. } = *cut;
+        let last = kept.rows.len().checked_sub(1).and_then(|last| kept.rows.get(last));
+        self.last_kept = last.map(|row| (row.timestamp, kept.series.entry(row.series).order));
+        // The series at hand may go on, and is to be the last of the table.
+        let current = from.series.len() - 1;
+        self.last_series_used = false;
+        kept.series.push(from.series.get(current), from.series.entry(current).order);
+        debug_assert!(places.len() == current + 1);
+        self.garbage = from.into_garbage();
+        self.gathered = kept;
+        self.run_start = self.gathered.rows.len();
+        self.last_timestamp = Timestamp::MIN;
     }
 
     pub(crate) fn finish(mut self) -> RowsPartial {
-        if let Some(limit) = self.limit
-            && self.rows.len() > limit
-        {
-            self.cut(limit);
-        }
-        // A stable sort finds and merges runs: each series mostly comes sorted.
-        self.rows.sort_by_key(Row::key);
-        RowsPartial { rows: self.rows, series: self.series }
+        self.finish_tidying();
+        self.close_run();
+        self.gathered
     }
 
-    fn bytes_counted(&self) -> usize {
-        self.rows.len() * ROW_BYTES_COUNTED + self.series.bytes_counted()
+    /// Bytes of memory held, by what is allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        let cut = self.cut.as_ref().map_or(0, |cut| cut.from[0].bytes() + cut.kept.bytes());
+        self.gathered.bytes() + cut
     }
+}
 
-    /// Sees to it that so many more bytes fit.
-    fn make_room(&mut self, bytes_more: usize) -> Result<(), TooLarge> {
-        if self.bytes_counted() + bytes_more <= self.bytes_max {
-            return Ok(());
+impl Cut {
+    /// Merges some more; `false` when the first `limit` rows are there.
+    fn step(&mut self, limit: usize) -> bool {
+        let runs = self.from[0].runs.len();
+        if self.runs_added < runs {
+            let next = runs.min(self.runs_added + ROWS_PER_STEP);
+            (self.runs_added..next).for_each(|run| self.merge.add(0, &self.from[0], run));
+            self.runs_added = next;
+            return true;
         }
-        // Cut only where it frees a good share of the rows: else each further row would cost a cut.
-        if let Some(limit) = self.limit
-            && self.rows.len() > limit.saturating_add(limit / 4)
-        {
-            self.cut(limit);
+        for _ in 0..ROWS_PER_STEP {
+            let next = if self.kept.rows.len() < limit { self.merge.next(&self.from) } else { None };
+            let Some((_, at)) = next else {
+                self.kept.runs.push(Run { start: 0, end: self.kept.rows.len() });
+                return false;
+            };
+            let from = &self.from[0];
+            let row = *from.rows.get(at).expect("the merge gives rows of the partial");
+            let place = &mut self.places[row.series];
+            if *place == 0 {
+                self.kept.series.push(from.series.get(row.series), from.series.entry(row.series).order);
+                *place = self.kept.series.len();
+            }
+            self.kept.rows.push(Row { series: *place - 1, ..row });
         }
-        let bytes = self.bytes_counted() + bytes_more;
-        if bytes > self.bytes_max {
-            return Err(TooLarge { bytes, bytes_max: self.bytes_max });
-        }
-        Ok(())
-    }
-
-    /// Keeps the first `limit` rows and the series that these and the next rows need. `limit` is not 0 and
-    /// more rows than that are held.
-    fn cut(&mut self, limit: usize) {
-        let (_, last, _) = self.rows.select_nth_unstable_by_key(limit - 1, Row::key);
-        self.last_kept = Some(last.timestamp);
-        self.rows.truncate(limit);
-
-        const UNUSED: usize = usize::MAX;
-        let current = self.series.len() - 1;
-        let mut places = vec![UNUSED; self.series.len()];
-        for row in &self.rows {
-            places[row.series] = 0;
-        }
-        self.last_series_used = places[current] != UNUSED;
-        places[current] = 0;
-        let mut kept = SeriesTable::default();
-        for (series, place) in places.iter_mut().enumerate().filter(|(_, place)| **place != UNUSED) {
-            *place = kept.len();
-            kept.push(self.series.get(series));
-        }
-        for row in &mut self.rows {
-            row.series = places[row.series];
-        }
-        self.series = kept;
+        true
     }
 }
 
@@ -226,93 +435,115 @@ mod tests {
         Sample { timestamp: Timestamp::from_ticks(ticks), value }
     }
 
-    fn contents(partial: &RowsPartial) -> Vec<(String, i64, f64)> {
-        (0..partial.rows.len())
-            .map(|i| partial.get(i).expect("within the length"))
-            .map(|(labels, sample)| (labels.get("host").to_owned(), sample.timestamp.ticks(), sample.value))
-            .collect()
+    /// The first rows, in order.
+    fn contents(partial: RowsPartial, limit: Option<usize>) -> Vec<(String, i64, f64)> {
+        let partials = [partial];
+        let mut merge = RunMerge::new(partials[0].run_count());
+        (0..partials[0].run_count()).for_each(|run| merge.add(0, &partials[0], run));
+        let mut rows = Vec::new();
+        while let Some((_, at)) = merge.next(&partials) {
+            let (labels, sample) = partials[0].get(at).expect("within the length");
+            rows.push((labels.get("host").to_owned(), sample.timestamp.ticks(), sample.value));
+        }
+        rows.truncate(limit.unwrap_or(usize::MAX));
+        rows
     }
 
     #[test]
     fn a_series_without_rows_leaves_no_labels_behind() {
-        let mut builder = RowsBuilder::new(None, 10_000);
+        let mut builder = RowsBuilder::new(None);
         for series in 0..1_000 {
-            builder.push_series(labels(series).as_ref()).unwrap();
+            builder.push_series(labels(series).as_ref());
             if series == 500 {
-                builder.push(sample(7, 1.0)).unwrap();
+                builder.push(sample(7, 1.0));
             }
         }
         let partial = builder.finish();
-        assert_eq!(contents(&partial), [("host-0500".to_owned(), 7, 1.0)]);
         assert!(partial.series.len() <= 2);
+        assert_eq!(contents(partial, None), [("host-0500".to_owned(), 7, 1.0)]);
     }
 
+    /// What is said to be held covers the rows, the labels and the merge to come.
     #[test]
-    fn the_bound_on_bytes_is_kept_and_told() {
-        let series_bytes = labels(0).as_ref().bytes().len() + SERIES_BYTES_COUNTED;
-        let bytes_max = 10 * ROW_BYTES_COUNTED + series_bytes;
-        let mut builder = RowsBuilder::new(None, bytes_max);
-        builder.push_series(labels(0).as_ref()).unwrap();
-        let mut pushed = 0;
-        let refused = loop {
-            match builder.push(sample(pushed, 0.0)) {
-                Ok(()) => pushed += 1,
-                Err(refused) => break refused,
-            }
-        };
-        assert_eq!(pushed, 10);
-        assert_eq!(refused.bytes_max, bytes_max);
-        assert!(refused.bytes > bytes_max);
-        assert!(RowsBuilder::new(None, 10).push_series(labels(0).as_ref()).is_err());
+    fn the_bytes_told_grow_with_rows_and_with_labels() {
+        let mut builder = RowsBuilder::new(None);
+        for series in 0..100 {
+            builder.push_series(labels(series).as_ref());
+            (0..1_000).for_each(|ticks| builder.push(sample(ticks, 0.0)));
+        }
+        let label_bytes = labels(0).as_ref().bytes().len();
+        let rows_bytes = 100_000 * size_of::<Row>();
+        let least = rows_bytes + 100 * (label_bytes + size_of::<Head>());
+        assert!((least..least * 11 / 10 + 2 * LABELS_BLOCK_BYTES).contains(&builder.bytes()));
     }
 
     /// A limit makes a search over any number of rows and series fit, whichever way time runs.
     #[test]
     fn with_a_limit_memory_does_not_grow_with_the_rows() {
         for times in [(0..50_000).collect::<Vec<i64>>(), (0..50_000).rev().collect()] {
-            let mut builder = RowsBuilder::new(Some(10), 100 * (ROW_BYTES_COUNTED + 64));
+            let mut builder = RowsBuilder::new(Some(10));
             for ticks in times {
-                builder.push_series(labels(ticks as usize % 10_000).as_ref()).unwrap();
-                builder.push(sample(ticks, 0.0)).unwrap();
-                assert!(builder.rows.len() <= 10 + ROWS_BETWEEN_CUTS_MIN);
-                assert!(builder.series.len() <= builder.rows.len() + 1);
+                builder.push_series(labels(ticks as usize % 10_000).as_ref());
+                builder.push(sample(ticks, 0.0));
+                while builder.tidy() {}
+                assert!(builder.gathered.rows.len() <= 10 + ROWS_BETWEEN_CUTS_MIN);
+                assert!(builder.gathered.series.len() <= builder.gathered.rows.len() + 1);
             }
-            let kept: Vec<i64> = contents(&builder.finish()).into_iter().map(|(_, ticks, _)| ticks).collect();
+            let kept = contents(builder.finish(), Some(10));
+            let kept: Vec<i64> = kept.into_iter().map(|(_, ticks, _)| ticks).collect();
             assert_eq!(kept, (0..10).collect::<Vec<i64>>());
         }
+    }
+
+    /// A cut of many rows goes step by step, and the rows come out the same.
+    #[test]
+    fn a_large_cut_takes_many_short_steps() {
+        let mut builder = RowsBuilder::new(Some(20_000));
+        let mut steps = 0;
+        for series in 0..40 {
+            builder.push_series(labels(series).as_ref());
+            (0..1_000).for_each(|i| builder.push(sample(i * 40 + series as i64, 0.0)));
+            while builder.tidy() {
+                steps += 1;
+            }
+        }
+        assert!(steps >= 20_000 / ROWS_PER_STEP);
+        let kept = contents(builder.finish(), Some(20_000));
+        let kept: Vec<i64> = kept.into_iter().map(|(_, ticks, _)| ticks).collect();
+        assert_eq!(kept, (0..20_000).collect::<Vec<i64>>());
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
-        /// The builder keeps what sorting everything and taking the first `limit` rows would keep, also when
-        /// the bound on bytes forces cuts. Method: random series, each with distinct times in random order.
+        /// The builder keeps what sorting everything and taking the first `limit` rows would keep, whenever
+        /// it is tidied. Method: random series, each with distinct times in random order, many of them
+        /// shared between series.
         #[test]
         fn rows_with_a_limit_are_the_first_of_all_rows(
             all in proptest::collection::vec(
-                proptest::collection::hash_set(0i64..400, 0..60), 0..12,
+                proptest::collection::hash_set(0i64..400, 0..300), 0..12,
             ),
             limit in proptest::option::of(0usize..200),
-            tight in any::<bool>(),
+            tidied_every in 1usize..400,
         ) {
-            let series_bytes = labels(0).as_ref().bytes().len() + SERIES_BYTES_COUNTED;
-            let most = limit.map_or(usize::MAX, |limit| limit + limit / 4 + 2);
-            let tight_bytes = most.saturating_mul(ROW_BYTES_COUNTED + series_bytes);
-            let bytes_max = if tight { tight_bytes } else { usize::MAX };
-            let mut builder = RowsBuilder::new(limit, bytes_max);
+            let mut builder = RowsBuilder::new(limit);
             let mut expected = Vec::new();
             for (series, times) in all.iter().enumerate() {
-                builder.push_series(labels(series).as_ref()).unwrap();
+                builder.push_series(labels(series).as_ref());
                 for &ticks in times {
-                    builder.push(sample(ticks, ticks as f64)).unwrap();
+                    builder.push(sample(ticks, ticks as f64));
                     expected.push((ticks, series));
+                    if expected.len() % tidied_every == 0 {
+                        while builder.tidy() {}
+                    }
                 }
             }
             expected.sort_unstable();
             expected.truncate(limit.unwrap_or(usize::MAX));
             let expected: Vec<_> = expected.into_iter()
                 .map(|(ticks, series)| (format!("host-{series:04}"), ticks, ticks as f64)).collect();
-            prop_assert_eq!(contents(&builder.finish()), expected);
+            prop_assert_eq!(contents(builder.finish(), limit), expected);
         }
     }
 }

@@ -23,7 +23,7 @@ use shard::executor::{self, LocalEvent};
 use std::rc::Rc;
 use std::time::Duration;
 use storage::memtable::Appended;
-use storage::store::Store;
+use storage::store::{Piece, Store};
 
 /// From a sample to its part's report; half of what SPEC allows, the other half is for the way.
 const REPORT_AFTER: Duration = Duration::from_millis(50);
@@ -79,9 +79,10 @@ impl Rules {
         for share in &mut self.rules {
             let start = Timestamp::first_of_milli(now_ms - share.rule.window_ms());
             let mut selection = store.select(share.rule.metric(), &[], start, Timestamp::MAX, Timestamp::MIN);
-            while let Some(series) = selection.next().await {
-                for sample in series.samples {
-                    share.window.add(now_ms, sample);
+            let mut piece = Piece::default();
+            while selection.next_piece(&mut piece).await {
+                for sample in &piece.samples {
+                    share.window.add(now_ms, *sample);
                 }
                 executor::yield_if_needed().await;
             }

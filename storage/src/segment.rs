@@ -19,7 +19,7 @@ mod tests;
 
 pub use layout::ChunkRow;
 pub use merge::merged;
-pub use read::{SegmentReader, SegmentSeries};
+pub use read::{ChunkRun, SegmentReader, SegmentSeries, run_len};
 pub use write::write_segment;
 
 pub use crate::manifest::SegmentEntry;

@@ -6,11 +6,12 @@
 //! late arrivals, memtable, frozen part, newer segment, older segment.
 //! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
 //! segments count and what is too old.
-//! Read next: `store/select.rs` for queries, `store/flush.rs` for the way to disk, `store/memory.rs` for what
-//! keeps both within their bound.
+//! Read next: `store/select.rs` for queries, `store/merge.rs` for how sources become one, `store/flush.rs` for
+//! the way to disk, `store/memory.rs` for what keeps both within their bound.
 
 mod flush;
 mod memory;
+mod merge;
 mod select;
 
 #[cfg(test)]
@@ -18,7 +19,7 @@ mod tests;
 
 pub use flush::{FlushJob, Flushed};
 pub use memory::Memory;
-pub use select::{SelectedSeries, Selection};
+pub use select::{Piece, SelectedSeries, Selection};
 
 use crate::disk::Disk;
 use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};

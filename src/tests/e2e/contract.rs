@@ -283,7 +283,12 @@ fn refusals_have_the_status_and_body_of_the_table() {
     let answer = client.get("/query?name=many");
     assert_eq!(answer.status, 422, "{:.200}", answer.body);
     assert_eq!(answer.json()["error"], "query needs too much memory");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("query.memory_bytes_max is 1048576:"), "the whole bound is named: {detail}");
+    let held = |page: Answer| page.body.contains("\nringwatch_query_memory_bytes 0\n");
+    assert!(held(client.get("/metrics")), "a refused query holds nothing");
     assert_eq!(values(&client.get("/query?name=many&limit=3")), [1.25; 3]);
+    assert!(held(client.get("/metrics")), "an answered query holds nothing");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use crate::disk::{Disk, DiskFile};
 use model::{LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
 use std::io;
 
-/// Bytes of chunks read at once.
-const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of chunks read at once, and held per source by whoever merges several.
+const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// An open segment. In memory are its bounds and, per directory block, the hashes of its metric names:
 /// about a twentieth of the directory at most.
@@ -29,6 +29,15 @@ pub struct SegmentSeries {
     pub kind: MetricKind,
     /// The chunks that reach into the time asked for, in order of time.
     pub chunks: Vec<ChunkRow>,
+}
+
+/// Bytes of chunks that lie back to back.
+#[derive(Debug, Default)]
+pub struct ChunkRun {
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Bytes that were asked for.
+    len: usize,
 }
 
 impl<D: Disk> SegmentReader<D> {
@@ -109,90 +118,92 @@ impl<D: Disk> SegmentReader<D> {
         size_of::<SegmentReader<D>>() + self.path.len() + self.blocks.len() * size_of::<Block>() + names
     }
 
-    /// Finds the series of that name that meet all matchers, lie in a slot that `owned` claims and have
-    /// chunks from `start` to `end`. What could not be read is told in `warnings`, and only that is missing.
-    pub async fn find(
+    /// Blocks of the directory.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Finds in block `block` the series of that name that meet all matchers, lie in a slot that `owned`
+    /// claims and have chunks from `start` to `end`. A block that cannot hold one is not read. What could not
+    /// be read is told in `warnings`, and only that is missing.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub async fn find_in_block(
         &self,
+        block: usize,
         name: &str,
         matchers: &[Matcher],
         (start, end): (Timestamp, Timestamp),
         owned: impl Fn(Slot) -> bool,
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
-        let hash = name_hash(name);
+        let block = &self.blocks[block];
         let mut found = Vec::new();
-        for block in self.blocks.iter().filter(|block| block.may_hold(hash)) {
-            let mut slots = (block.first_slot..=block.last_slot).filter_map(Slot::new);
-            if !slots.any(&owned) {
+        let mut slots = (block.first_slot..=block.last_slot).filter_map(Slot::new);
+        if !block.may_hold(name_hash(name)) || !slots.any(&owned) {
+            return found;
+        }
+        let bytes = match self.read_checked(block.offset, block.len as usize, block.crc).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                warnings.push(error.unwrap_or_else(|| {
+                    self.damaged(block.offset, None, "the checksum of a directory block")
+                }));
+                return found;
+            }
+        };
+        for row in rows(&bytes) {
+            let Some(row) = row else {
+                warnings.push(self.damaged(block.offset, None, "the form of a directory row"));
+                break;
+            };
+            let wanted = row.labels.name() == name
+                && owned(row.slot)
+                && matchers.iter().all(|matcher| matcher.matches(row.labels));
+            if !wanted {
                 continue;
             }
-            let bytes = match self.read_checked(block.offset, block.len as usize, block.crc).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    warnings.push(error.unwrap_or_else(|| {
-                        self.damaged(block.offset, None, "the checksum of a directory block")
-                    }));
+            let mut chunks: Vec<ChunkRow> = Vec::new();
+            let mut last = None;
+            for chunk in row.chunks() {
+                // They rise over all chunks of a series: readers merge sources without sorting them.
+                let Some(chunk) = chunk.filter(|chunk| last.is_none_or(|last| last < chunk.first)) else {
+                    let series = Some(format!("{:?}", row.labels));
+                    warnings.push(self.damaged(block.offset, series, "the bounds of a chunk"));
                     continue;
-                }
-            };
-            for row in rows(&bytes) {
-                let Some(row) = row else {
-                    warnings.push(self.damaged(block.offset, None, "the form of a directory row"));
-                    break;
                 };
-                let wanted = row.labels.name() == name
-                    && owned(row.slot)
-                    && matchers.iter().all(|matcher| matcher.matches(row.labels));
-                if !wanted {
-                    continue;
+                last = Some(chunk.last);
+                if chunk.first <= end && chunk.last >= start {
+                    chunks.push(chunk);
                 }
-                let mut chunks = Vec::new();
-                for chunk in row.chunks() {
-                    match chunk {
-                        Some(chunk) if chunk.first <= end && chunk.last >= start => chunks.push(chunk),
-                        Some(_) => {}
-                        None => {
-                            let series = Some(format!("{:?}", row.labels));
-                            warnings.push(self.damaged(block.offset, series, "the bounds of a chunk"));
-                        }
-                    }
-                }
-                if !chunks.is_empty() {
-                    found.push(SegmentSeries { labels: row.labels.to_owned(), kind: row.kind, chunks });
-                }
+            }
+            if !chunks.is_empty() {
+                found.push(SegmentSeries { labels: row.labels.to_owned(), kind: row.kind, chunks });
             }
         }
         found
     }
 
-    /// Appends the samples of the chunks to `out`. A chunk that is damaged is left out and told.
-    pub async fn read_samples(
+    /// Reads chunks that lie back to back, as [`run_len`] says.
+    pub async fn read_run(&self, chunks: &[ChunkRow]) -> Result<ChunkRun, SegmentError> {
+        let offset = chunks.first().map_or(0, |chunk| chunk.offset);
+        let len = chunks.iter().map(|chunk| chunk.len as usize).sum();
+        let bytes = self.file.read_at(offset, len).await.map_err(|error| self.failed(error))?;
+        Ok(ChunkRun { offset, bytes, len })
+    }
+
+    /// Appends the samples of one chunk of a run to `out`; nothing when it is not as its row says.
+    pub fn decode_chunk(
         &self,
         labels: &LabelSet,
-        chunks: &[ChunkRow],
+        chunk: &ChunkRow,
+        run: &ChunkRun,
         out: &mut Vec<Sample>,
-        warnings: &mut Vec<SegmentError>,
-    ) {
-        let mut rest = chunks;
-        while let Some(first) = rest.first() {
-            let (run, later) = rest.split_at(run_len(rest));
-            rest = later;
-            let run_bytes: usize = run.iter().map(|chunk| chunk.len as usize).sum();
-            let bytes = match self.file.read_at(first.offset, run_bytes).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    warnings.push(self.failed(error));
-                    continue;
-                }
-            };
-            for chunk in run {
-                let from = (chunk.offset - first.offset) as usize;
-                let own = bytes.get(from..from + chunk.len as usize).unwrap_or(&[]);
-                if let Err(what) = decode(chunk, own, out) {
-                    warnings.push(self.damaged(chunk.offset, Some(format!("{labels:?}")), what));
-                }
-            }
-        }
+    ) -> Result<(), SegmentError> {
+        let from = chunk.offset.saturating_sub(run.offset) as usize;
+        let own = run.bytes.get(from..from + chunk.len as usize).unwrap_or(&[]);
+        decode(chunk, own, out).map_err(|what| self.damaged(chunk.offset, Some(format!("{labels:?}")), what))
     }
 
     /// The bytes, if their checksum is right. `Err(None)`: it is not.
@@ -213,8 +224,16 @@ impl<D: Disk> SegmentReader<D> {
     }
 }
 
-/// How many of the first chunks lie back to back and may be read at once.
-fn run_len(chunks: &[ChunkRow]) -> usize {
+impl ChunkRun {
+    /// Whether the chunk was read with it; its bytes may be missing all the same where the file ends early.
+    pub fn holds(&self, chunk: &ChunkRow) -> bool {
+        let from = chunk.offset.checked_sub(self.offset);
+        from.is_some_and(|from| from + u64::from(chunk.len) <= self.len as u64)
+    }
+}
+
+/// How many of the first chunks lie back to back and may be read at once; 1 at least.
+pub fn run_len(chunks: &[ChunkRow]) -> usize {
     let mut bytes = 0;
     let follows =
         |pair: &[ChunkRow]| pair[0].offset.checked_add(u64::from(pair[0].len)) == Some(pair[1].offset);

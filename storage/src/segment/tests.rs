@@ -26,6 +26,36 @@ fn frozen(series: usize, samples: i64) -> Frozen {
     table.freeze(|_| true)
 }
 
+/// The series of that name, block by block.
+fn find(
+    reader: &SegmentReader<SimDisk>,
+    name: &str,
+    matchers: &[Matcher],
+    warnings: &mut Vec<SegmentError>,
+) -> Vec<SegmentSeries> {
+    let in_block = |block| ready(reader.find_in_block(block, name, matchers, ALL, |_| true, warnings));
+    (0..reader.block_count()).flat_map(in_block).collect()
+}
+
+/// The samples of a series, run by run.
+fn read(
+    reader: &SegmentReader<SimDisk>,
+    series: &SegmentSeries,
+    warnings: &mut Vec<SegmentError>,
+) -> Vec<Sample> {
+    let (mut samples, mut rest) = (Vec::new(), &series.chunks[..]);
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(run_len(rest));
+        rest = later;
+        let run = ready(reader.read_run(now)).unwrap();
+        for chunk in now {
+            assert!(run.holds(chunk));
+            warnings.extend(reader.decode_chunk(&series.labels, chunk, &run, &mut samples).err());
+        }
+    }
+    samples
+}
+
 /// Every sample of the names, by labels, as far as it can be read.
 fn contents(
     reader: &SegmentReader<SimDisk>,
@@ -33,9 +63,8 @@ fn contents(
 ) -> BTreeMap<LabelSet, Vec<(i64, u64)>> {
     let mut all = BTreeMap::new();
     for name in ["m0", "m1", "m2"] {
-        for series in ready(reader.find(name, &[], ALL, |_| true, warnings)) {
-            let mut samples = Vec::new();
-            ready(reader.read_samples(&series.labels, &series.chunks, &mut samples, warnings));
+        for series in find(reader, name, &[], warnings) {
+            let samples = read(reader, &series, warnings);
             let bits = samples.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())).collect();
             all.insert(series.labels, bits);
         }
@@ -86,10 +115,10 @@ fn a_rare_name_is_found_by_reading_one_block() {
     assert!(reader.may_hold("rare") && !reader.may_hold("absent"));
     let reads = disk.calls(crate::disk::Call::Read);
     let mut warnings = Vec::new();
-    assert_eq!(ready(reader.find("rare", &[], ALL, |_| true, &mut warnings)).len(), 1);
+    assert_eq!(find(&reader, "rare", &[], &mut warnings).len(), 1);
     assert_eq!(disk.calls(crate::disk::Call::Read) - reads, 1);
     let matcher = Matcher { label: "n".into(), condition: Condition::Equal("17".into()) };
-    let found = ready(reader.find("often", std::slice::from_ref(&matcher), ALL, |_| true, &mut warnings));
+    let found = find(&reader, "often", std::slice::from_ref(&matcher), &mut warnings);
     assert_eq!(found.len(), 1);
     assert!(disk.calls(crate::disk::Call::Read) - reads > 2, "several blocks of {BLOCK_BYTES_TARGET} bytes");
 }
@@ -129,7 +158,7 @@ fn a_flipped_bit_is_noticed_or_harmless() {
 fn a_damaged_chunk_costs_only_itself() {
     let (disk, _) = written(&frozen(10, 1_000));
     let reader = ready(SegmentReader::open(&disk, 7)).unwrap();
-    let found = ready(reader.find("m1", &[], ALL, |_| true, &mut Vec::new()));
+    let found = find(&reader, "m1", &[], &mut Vec::new());
     let hit = found[1].chunks[2];
     disk.flip_bit(&segment_path(7), hit.offset * 8 + 100);
     let mut warnings = Vec::new();

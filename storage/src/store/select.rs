@@ -1,12 +1,26 @@
-//! A query's view of the store: taken at once, read series by series, undisturbed by what comes after.
+//! A query's view of the store: taken at once, read piece by piece, undisturbed by what comes after.
+//!
+//! ```text
+//! select        the memtable's series and their slices, and the segments that may hold more   no wait
+//! next_piece    the series of the memtable are indexed by labels, some at a time              if there are segments
+//!               one directory block of one segment is searched                                until all are
+//!               some thousand samples of the series at hand (`merge.rs`)                      until all are read
+//! ```
+//!
+//! Whoever reads may do other work between two pieces: a piece takes a few tenths of a millisecond, however
+//! large the answer is. This room knows no executor; the caller yields.
 
 use super::Store;
+use super::merge::SeriesMerge;
 use crate::disk::Disk;
 use crate::memtable::SeriesSlice;
 use crate::segment::{ChunkRow, SegmentError, SegmentReader};
 use model::{LabelSet, Matcher, MetricKind, Sample, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+
+/// Series of the memtable indexed at a time.
+const SERIES_PER_PIECE: usize = 256;
 
 /// See the head of this file. It shares what is immutable and copies the rest; appends, flushes and
 /// retention go on beside it.
@@ -17,11 +31,27 @@ pub struct Selection<D: Disk> {
     end: Timestamp,
     shard: usize,
     shards: usize,
-    /// Ids rising. Read before the first series is handed out.
+    /// Ids rising.
     segments: Vec<Rc<SegmentReader<D>>>,
-    located: bool,
+    search: Search,
+    /// Where in `waiting` a series lies; it shrinks again with `waiting`.
+    places: BTreeMap<Rc<LabelSet>, usize>,
     waiting: VecDeque<Source>,
+    reading: Option<(Option<SelectedSeries>, SeriesMerge<D>)>,
     warnings: Vec<SegmentError>,
+}
+
+/// How far the search for series is.
+#[derive(Clone, Copy, Debug)]
+enum Search {
+    /// So many of the memtable's series are indexed.
+    Indexing(usize),
+    /// The next directory block.
+    Blocks {
+        segment: usize,
+        block: usize,
+    },
+    Done,
 }
 
 /// One series of an answer.
@@ -31,7 +61,14 @@ pub struct SelectedSeries {
     pub labels: Rc<LabelSet>,
     /// What the client called it, last.
     pub kind: MetricKind,
-    /// At least one sample; times rise strictly.
+}
+
+/// What one step of reading gives. Kept and filled again.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// The series that begins with this piece; none when the one before goes on.
+    pub begins: Option<SelectedSeries>,
+    /// Samples of the series at hand, times rising strictly from piece to piece; often none.
     pub samples: Vec<Sample>,
 }
 
@@ -49,7 +86,7 @@ impl<D: Disk> Store<D> {
     /// The series of that metric name that meet all matchers, with their samples from `start` to `end`,
     /// both included; what is before `oldest`, the bound of retention, is hidden.
     ///
-    /// Order: series of the memtable as they arrived, then those only in segments by their labels.
+    /// Order: series of the memtable as they arrived, then those only in segments, older segments first.
     pub fn select(
         &self,
         name: &str,
@@ -67,6 +104,7 @@ impl<D: Disk> Store<D> {
             waiting.push_back(Source { labels, kind, in_segments: Vec::new(), frozen, memtable });
         }
         let holding = |reader: &&Rc<SegmentReader<D>>| reader.overlaps(start, end) && reader.may_hold(name);
+        let segments: Vec<_> = self.segments.iter().filter(holding).cloned().collect();
         Selection {
             name: name.to_owned(),
             matchers: matchers.to_vec(),
@@ -74,28 +112,38 @@ impl<D: Disk> Store<D> {
             end,
             shard: self.shard,
             shards: self.shards,
-            segments: self.segments.iter().filter(holding).cloned().collect(),
-            located: false,
+            search: if segments.is_empty() { Search::Done } else { Search::Indexing(0) },
+            segments,
+            places: BTreeMap::new(),
             waiting,
+            reading: None,
             warnings: Vec::new(),
         }
     }
 }
 
 impl<D: Disk> Selection<D> {
-    /// The next series that has samples in the range.
-    pub async fn next(&mut self) -> Option<SelectedSeries> {
-        if !self.located {
-            self.located = true;
-            self.locate().await;
-        }
-        while let Some(source) = self.waiting.pop_front() {
-            let samples = self.read(&source).await;
-            if !samples.is_empty() {
-                return Some(SelectedSeries { labels: source.labels, kind: source.kind, samples });
+    /// Does the next step and says what it gave; `false` when everything has been given.
+    ///
+    /// Each series with samples in the range begins once, its samples follow at once.
+    pub async fn next_piece(&mut self, piece: &mut Piece) -> bool {
+        piece.begins = None;
+        piece.samples.clear();
+        match self.search {
+            Search::Indexing(indexed) => self.index(indexed),
+            Search::Blocks { segment, block } => self.search_block(segment, block).await,
+            Search::Done => {
+                let Some((series, merge)) = &mut self.reading else { return self.begin_series() };
+                let goes_on = merge.next_piece(&mut piece.samples, &mut self.warnings).await;
+                if !piece.samples.is_empty() {
+                    piece.begins = series.take();
+                }
+                if !goes_on {
+                    self.reading = None;
+                }
             }
         }
-        None
+        true
     }
 
     /// What could not be read so far and is missing from the answer.
@@ -103,68 +151,63 @@ impl<D: Disk> Selection<D> {
         &self.warnings
     }
 
-    /// Finds in the directories of the segments where the series lie.
-    async fn locate(&mut self) {
-        let known: BTreeMap<Rc<LabelSet>, usize> =
-            self.waiting.iter().enumerate().map(|(at, source)| (source.labels.clone(), at)).collect();
-        let mut only_in_segments: BTreeMap<LabelSet, Source> = BTreeMap::new();
+    fn index(&mut self, indexed: usize) {
+        let next = self.waiting.len().min(indexed + SERIES_PER_PIECE);
+        for (place, source) in self.waiting.range(indexed..next).enumerate() {
+            self.places.insert(source.labels.clone(), indexed + place);
+        }
+        let is_done = next == self.waiting.len();
+        self.search = if is_done { Search::Blocks { segment: 0, block: 0 } } else { Search::Indexing(next) };
+    }
+
+    /// Finds in one block of a segment's directory which series it names and where their chunks lie.
+    async fn search_block(&mut self, index: usize, block: usize) {
+        let Some(segment) = self.segments.get(index) else {
+            self.search = Search::Done;
+            return;
+        };
+        if block == segment.block_count() {
+            self.search = Search::Blocks { segment: index + 1, block: 0 };
+            return;
+        }
         let (shard, shards) = (self.shard, self.shards);
-        for (index, segment) in self.segments.iter().enumerate() {
-            let range = (self.start, self.end);
-            let owned = |slot: model::Slot| slot.owner(shards) == shard;
-            let found = segment.find(&self.name, &self.matchers, range, owned, &mut self.warnings).await;
-            for series in found {
-                let source = match known.get(&series.labels) {
-                    Some(&at) => &mut self.waiting[at],
-                    None => only_in_segments.entry(series.labels.clone()).or_insert_with(|| Source {
-                        labels: Rc::new(series.labels),
+        let range = (self.start, self.end);
+        let owned = |slot: model::Slot| slot.owner(shards) == shard;
+        let found =
+            segment.find_in_block(block, &self.name, &self.matchers, range, owned, &mut self.warnings).await;
+        for series in found {
+            let place = match self.places.get(&series.labels) {
+                Some(&place) => place,
+                None => {
+                    let labels = Rc::new(series.labels);
+                    self.places.insert(labels.clone(), self.waiting.len());
+                    self.waiting.push_back(Source {
+                        labels,
                         kind: series.kind,
                         in_segments: Vec::new(),
                         frozen: SeriesSlice::default(),
                         memtable: SeriesSlice::default(),
-                    }),
-                };
-                source.in_segments.push((index, series.chunks));
-            }
-        }
-        self.waiting.extend(only_in_segments.into_values());
-    }
-
-    /// The samples of one series from all sources, oldest source first, so that the last of several with
-    /// one time is the one that counts.
-    async fn read(&mut self, source: &Source) -> Vec<Sample> {
-        let mut samples = Vec::new();
-        for (index, chunks) in &source.in_segments {
-            let segment = &self.segments[*index];
-            segment.read_samples(&source.labels, chunks, &mut samples, &mut self.warnings).await;
-        }
-        for slice in [&source.frozen, &source.memtable] {
-            for chunk in &slice.chunks {
-                if let Err(error) = chunk.samples().decode_into(&mut samples) {
-                    self.warnings
-                        .push(SegmentError::Memory { series: format!("{:?}", source.labels), error });
+                    });
+                    self.waiting.len() - 1
                 }
-            }
-            samples.extend_from_slice(&slice.late);
+            };
+            self.waiting[place].in_segments.push((index, series.chunks));
         }
-        samples.retain(|sample| (self.start..=self.end).contains(&sample.timestamp));
-        keep_last_of_each_time(&mut samples);
-        samples
+        self.search = Search::Blocks { segment: index, block: block + 1 };
     }
-}
 
-/// Sorts by time; of samples with one time the last counts. Sources that follow each other in time, as
-/// nearly all do, cost one look at each sample.
-fn keep_last_of_each_time(samples: &mut Vec<Sample>) {
-    if samples.is_sorted_by(|a, b| a.timestamp < b.timestamp) {
-        return;
-    }
-    samples.sort_by_key(|sample| sample.timestamp);
-    samples.dedup_by(|later, kept| {
-        let same_time = later.timestamp == kept.timestamp;
-        if same_time {
-            *kept = *later;
+    /// Lines up the sources of the next series; `false` when there is none.
+    fn begin_series(&mut self) -> bool {
+        let Some(source) = self.waiting.pop_front() else { return false };
+        self.places.remove(&source.labels);
+        let Source { labels, kind, in_segments, frozen, memtable } = source;
+        let mut merge = SeriesMerge::new(labels.clone(), self.start, self.end);
+        for (index, rows) in in_segments {
+            merge.add_segment(self.segments[index].clone(), rows);
         }
-        same_time
-    });
+        merge.add_slice(frozen);
+        merge.add_slice(memtable);
+        self.reading = Some((Some(SelectedSeries { labels, kind }), merge));
+        true
+    }
 }

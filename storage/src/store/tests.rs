@@ -41,11 +41,23 @@ fn drain(selection: Selection<SimDisk>) -> Answer {
 /// The answer, and whether nothing is missing from it.
 fn drain_what_is_left(mut selection: Selection<SimDisk>) -> (Answer, bool) {
     let mut answer = Answer::new();
-    while let Some(series) = ready(selection.next()) {
-        assert!(series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp));
-        assert_eq!(series.kind, MetricKind::Counter);
-        let samples = series.samples.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())).collect();
-        assert!(answer.insert((*series.labels).clone(), samples).is_none(), "{:?} twice", series.labels);
+    let mut piece = Piece::default();
+    let mut at_hand: Option<(LabelSet, Timestamp)> = None;
+    while ready(selection.next_piece(&mut piece)) {
+        if let Some(series) = &piece.begins {
+            assert_eq!(series.kind, MetricKind::Counter);
+            assert!(!piece.samples.is_empty(), "a series begins with a sample");
+            let labels = (*series.labels).clone();
+            assert!(answer.insert(labels.clone(), BTreeMap::new()).is_none(), "{labels:?} twice");
+            at_hand = Some((labels, Timestamp::MIN));
+        }
+        for sample in &piece.samples {
+            let (labels, last) = at_hand.as_mut().expect("a series begins before its samples");
+            assert!(sample.timestamp > *last, "times rise from piece to piece");
+            *last = sample.timestamp;
+            let series = answer.get_mut(labels).expect("it was begun");
+            series.insert(sample.timestamp.ticks(), sample.value.to_bits());
+        }
     }
     (answer, selection.warnings().is_empty())
 }
@@ -309,7 +321,7 @@ fn watched_series_are_observed_and_others_are_not() {
     assert_eq!(seen, expected);
 }
 
-/// Order: the memtable's series as they arrived, then the segments' by labels.
+/// Order: the memtable's series as they arrived, then the segments'.
 #[test]
 fn series_come_in_order_of_arrival() {
     let disk = SimDisk::new(1);
@@ -319,11 +331,13 @@ fn series_come_in_order_of_arrival() {
     let mut store = open(&disk, 0, 1, &[entry]);
     [9, 5].into_iter().for_each(|n| put(&mut store, n, at(2, 1.0)));
     let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
-    let mut order = Vec::new();
-    while let Some(series) = ready(selection.next()) {
-        order.push(series.labels.as_ref().clone());
+    let (mut order, mut piece) = (Vec::new(), Piece::default());
+    while ready(selection.next_piece(&mut piece)) {
+        order.extend(piece.begins.as_ref().map(|series| series.labels.as_ref().clone()));
     }
-    assert_eq!(order, [9, 5, 3, 8].map(set));
+    assert_eq!(order[..2], [9, 5].map(set));
+    order[2..].sort();
+    assert_eq!(order[2..], [3, 8].map(set));
     let matchers = [Matcher { label: "n".into(), condition: Condition::Equal("3".into()) }];
     let one = drain(store.select("cpu", &matchers, Timestamp::MIN, Timestamp::MAX, Timestamp::MIN));
     assert_eq!(one.into_keys().collect::<Vec<_>>(), [set(3)]);

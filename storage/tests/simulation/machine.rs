@@ -14,7 +14,7 @@ use storage::journal::{
 };
 use storage::manifest::Manifest;
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
-use storage::store::{FlushJob, Flushed, Store};
+use storage::store::{FlushJob, Flushed, Piece, Store};
 
 /// Samples older than this are hidden, and segments of such samples dropped.
 const RETENTION_MS: i64 = 6_000;
@@ -205,13 +205,18 @@ impl Machine {
         for (index, executor) in self.executors.iter().enumerate() {
             for name in NAMES {
                 let mut selection = executor.store.select(name, &[], Timestamp::MIN, Timestamp::MAX, oldest);
-                while let Some(series) = ready(selection.next()) {
-                    let hash = (*series.labels).as_ref().hash();
-                    assert_eq!(owner(hash, self.shards), index, "{:?} at a stranger's", series.labels);
-                    for sample in series.samples {
-                        let place = ((*series.labels).clone(), sample.timestamp.ticks());
-                        let twice = contents.insert(place, sample.value.to_bits());
-                        assert_eq!(twice, None, "{:?} twice", series.labels);
+                let (mut piece, mut labels) = (Piece::default(), None);
+                while ready(selection.next_piece(&mut piece)) {
+                    if let Some(series) = &piece.begins {
+                        let hash = (*series.labels).as_ref().hash();
+                        assert_eq!(owner(hash, self.shards), index, "{:?} at a stranger's", series.labels);
+                        labels = Some((*series.labels).clone());
+                    }
+                    for sample in &piece.samples {
+                        let labels = labels.clone().expect("a series begins before its samples");
+                        let twice =
+                            contents.insert((labels, sample.timestamp.ticks()), sample.value.to_bits());
+                        assert_eq!(twice, None, "twice in {name}");
                     }
                 }
                 let complete = selection.warnings().is_empty() || self.faulty;

@@ -1,0 +1,290 @@
+//! One series out of all its sources, in order of time and some thousand samples at a time.
+//!
+//! ```text
+//!   heads: of each source the time of its next sample, or of its next chunk if that is not decoded yet
+//!   take the earliest head, of several with one time that of the newest source:
+//!     its chunk is not decoded → decode it
+//!     else                     → take its samples up to the next head; what is not later than the last taken
+//!                                has been said by a newer source
+//! ```
+//!
+//! Always: what is given rises strictly in time; one piece costs a bounded number of decoded samples and of
+//! steps; in memory are, per source, one chunk's samples and the bytes of one read.
+//! Not here: which sources a series has (`select.rs`).
+
+use crate::chunk::Chunk;
+use crate::disk::Disk;
+use crate::memtable::SeriesSlice;
+use crate::segment::{ChunkRow, ChunkRun, SegmentError, SegmentReader, run_len};
+use model::{LabelSet, Sample, Timestamp};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+/// Samples decoded or handed out, and steps from one source to another, in one piece: a few tenths of a
+/// millisecond at worst. A piece ends with the chunk that reaches it.
+pub(super) const PIECE_WORK: usize = 4096;
+
+/// See the head of this file.
+pub(super) struct SeriesMerge<D: Disk> {
+    labels: Rc<LabelSet>,
+    start: Timestamp,
+    end: Timestamp,
+    /// Oldest first: of samples with one time that of the last counts.
+    sources: Vec<Source<D>>,
+    /// The greatest is the earliest, of one time the newest source.
+    heads: BinaryHeap<(Reverse<Timestamp>, usize)>,
+    last: Option<Timestamp>,
+}
+
+/// Samples of one source: those at hand, and where more come from.
+struct Source<D: Disk> {
+    samples: Vec<Sample>,
+    taken: usize,
+    chunks: Chunks<D>,
+}
+
+/// Chunks not decoded yet, in order of time.
+enum Chunks<D: Disk> {
+    Memory(std::vec::IntoIter<Chunk>),
+    Segment { segment: Rc<SegmentReader<D>>, rows: std::vec::IntoIter<ChunkRow>, run: ChunkRun },
+}
+
+impl<D: Disk> SeriesMerge<D> {
+    /// A series without sources; only samples from `start` to `end`, both included, will be given.
+    pub(super) fn new(labels: Rc<LabelSet>, start: Timestamp, end: Timestamp) -> SeriesMerge<D> {
+        SeriesMerge { labels, start, end, sources: Vec::new(), heads: BinaryHeap::new(), last: None }
+    }
+
+    /// Adds what a segment holds, which is newer than all sources before.
+    pub(super) fn add_segment(&mut self, segment: Rc<SegmentReader<D>>, rows: Vec<ChunkRow>) {
+        let chunks = Chunks::Segment { segment, rows: rows.into_iter(), run: ChunkRun::default() };
+        self.add(Source { samples: Vec::new(), taken: 0, chunks });
+    }
+
+    /// Adds what memory holds, which is newer than all sources before; its late samples are newer still.
+    pub(super) fn add_slice(&mut self, slice: SeriesSlice) {
+        let chunks = Chunks::Memory(slice.chunks.into_iter());
+        self.add(Source { samples: Vec::new(), taken: 0, chunks });
+        let chunks = Chunks::Memory(Vec::new().into_iter());
+        let mut late = Source { samples: slice.late, taken: 0, chunks };
+        late.clip(self.start, self.end);
+        self.add(late);
+    }
+
+    fn add(&mut self, source: Source<D>) {
+        if let Some(time) = source.next_time() {
+            self.heads.push((Reverse(time), self.sources.len()));
+            self.sources.push(source);
+        }
+    }
+
+    /// Appends the next samples, possibly none; `false` when there are no more.
+    pub(super) async fn next_piece(
+        &mut self,
+        out: &mut Vec<Sample>,
+        warnings: &mut Vec<SegmentError>,
+    ) -> bool {
+        let mut work = 0;
+        while work < PIECE_WORK {
+            let Some((_, newest)) = self.heads.pop() else { return false };
+            work += 1;
+            let source = &mut self.sources[newest];
+            if source.taken < source.samples.len() {
+                let until = self.heads.peek().map(|(Reverse(time), _)| *time);
+                work += source.take(until, PIECE_WORK, &mut self.last, out);
+            } else {
+                if let Err(error) = source.decode_next(&self.labels, (self.start, self.end)).await {
+                    warnings.push(error);
+                }
+                work += source.samples.len();
+            }
+            if let Some(time) = source.next_time() {
+                self.heads.push((Reverse(time), newest));
+            }
+        }
+        true
+    }
+}
+
+impl<D: Disk> Source<D> {
+    /// No later than its next sample; none when there is no more.
+    fn next_time(&self) -> Option<Timestamp> {
+        self.samples.get(self.taken).map(|sample| sample.timestamp).or_else(|| match &self.chunks {
+            Chunks::Memory(chunks) => chunks.as_slice().first().map(Chunk::first),
+            Chunks::Segment { rows, .. } => rows.as_slice().first().map(|row| row.first),
+        })
+    }
+
+    /// Hands out the samples before `until`, or the one at it, at most `samples_max` of them; says how many
+    /// were passed.
+    fn take(
+        &mut self,
+        until: Option<Timestamp>,
+        samples_max: usize,
+        last: &mut Option<Timestamp>,
+        out: &mut Vec<Sample>,
+    ) -> usize {
+        let rest = &self.samples[self.taken..self.samples.len().min(self.taken + samples_max)];
+        let before = until.map_or(rest.len(), |until| rest.partition_point(|s| s.timestamp < until));
+        // None is before: then the first lies at `until`, and this is the newest source of that time.
+        let passed = &rest[..before.max(1)];
+        let said = last.map_or(0, |last| passed.partition_point(|s| s.timestamp <= last));
+        out.extend_from_slice(&passed[said..]);
+        *last = (*last).max(passed.last().map(|s| s.timestamp));
+        self.taken += passed.len();
+        passed.len()
+    }
+
+    /// Decodes the next chunk, keeping what lies in the range. A run of chunks that cannot be read, and a
+    /// chunk that is damaged, is passed over and told.
+    async fn decode_next(
+        &mut self,
+        labels: &LabelSet,
+        (start, end): (Timestamp, Timestamp),
+    ) -> Result<(), SegmentError> {
+        self.samples.clear();
+        self.taken = 0;
+        match &mut self.chunks {
+            Chunks::Memory(chunks) => {
+                if let Some(chunk) = chunks.next() {
+                    chunk
+                        .samples()
+                        .decode_into(&mut self.samples)
+                        .map_err(|error| SegmentError::Memory { series: format!("{labels:?}"), error })?;
+                }
+            }
+            Chunks::Segment { segment, rows, run } => {
+                let Some(row) = rows.as_slice().first().copied() else { return Ok(()) };
+                if !run.holds(&row) {
+                    let ahead = rows.as_slice();
+                    let ahead = &ahead[..run_len(ahead)];
+                    match segment.read_run(ahead).await {
+                        Ok(read) => *run = read,
+                        Err(error) => {
+                            let unreadable = ahead.len();
+                            rows.nth(unreadable - 1);
+                            return Err(error);
+                        }
+                    }
+                }
+                rows.next();
+                segment.decode_chunk(labels, &row, run, &mut self.samples)?;
+            }
+        }
+        self.clip(start, end);
+        Ok(())
+    }
+
+    /// Passes over the samples at hand that lie outside the range.
+    fn clip(&mut self, start: Timestamp, end: Timestamp) {
+        self.samples.truncate(self.samples.partition_point(|sample| sample.timestamp <= end));
+        self.taken = self.samples.partition_point(|sample| sample.timestamp < start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{SimDisk, ready};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn at(ticks: i64, value: f64) -> Sample {
+        Sample { timestamp: Timestamp::from_ticks(ticks), value }
+    }
+
+    /// Chunks of some samples each, as a memtable would have closed them.
+    fn chunks(samples: &[Sample], samples_per_chunk: usize) -> Vec<Chunk> {
+        let mut out = Vec::new();
+        samples.chunks(samples_per_chunk).for_each(|run| Chunk::encode_into(run, &mut out));
+        out
+    }
+
+    fn merge(slices: Vec<SeriesSlice>, start: i64, end: i64) -> SeriesMerge<SimDisk> {
+        let labels = Rc::new(LabelSet::new("cpu", &[]).unwrap());
+        let mut merge = SeriesMerge::new(labels, Timestamp::from_ticks(start), Timestamp::from_ticks(end));
+        slices.into_iter().for_each(|slice| merge.add_slice(slice));
+        merge
+    }
+
+    fn drain(mut merge: SeriesMerge<SimDisk>) -> Vec<(i64, u64)> {
+        let (mut out, mut warnings) = (Vec::new(), Vec::new());
+        let mut more = true;
+        while more {
+            let before = out.len();
+            more = ready(merge.next_piece(&mut out, &mut warnings));
+            assert!(out.len() - before <= PIECE_WORK + crate::chunk::CHUNK_SAMPLES_MAX as usize);
+        }
+        assert!(warnings.is_empty());
+        out.iter().map(|s: &Sample| (s.timestamp.ticks(), s.value.to_bits())).collect()
+    }
+
+    /// Everything at once: decoded, sorted by time, the newest of each time kept.
+    fn naive(slices: &[SeriesSlice], start: i64, end: i64) -> Vec<(i64, u64)> {
+        let mut all: Vec<Sample> = Vec::new();
+        for slice in slices {
+            slice.chunks.iter().for_each(|chunk| chunk.samples().decode_into(&mut all).unwrap());
+            all.extend_from_slice(&slice.late);
+        }
+        all.retain(|sample| (start..=end).contains(&sample.timestamp.ticks()));
+        all.sort_by_key(|sample| sample.timestamp);
+        all.dedup_by(|later, kept| {
+            let same = later.timestamp == kept.timestamp;
+            if same {
+                *kept = *later;
+            }
+            same
+        });
+        all.iter().map(|s| (s.timestamp.ticks(), s.value.to_bits())).collect()
+    }
+
+    fn slices() -> impl Strategy<Value = Vec<SeriesSlice>> {
+        let times = || proptest::collection::btree_set(0i64..300, 0..120);
+        let slice = (times(), times(), 1usize..60);
+        proptest::collection::vec(slice, 0..5).prop_map(|slices| {
+            let mut value = 0.0;
+            let mut samples = |times: BTreeSet<i64>| -> Vec<Sample> {
+                times
+                    .into_iter()
+                    .map(|ticks| {
+                        value += 1.0;
+                        at(ticks, value)
+                    })
+                    .collect()
+            };
+            let slice = |(times, late, per_chunk)| SeriesSlice {
+                chunks: chunks(&samples(times), per_chunk),
+                late: samples(late),
+            };
+            slices.into_iter().map(slice).collect()
+        })
+    }
+
+    proptest! {
+        /// However sources overlap, the pieces are what sorting everything gives.
+        #[test]
+        fn pieces_are_those_of_one_sort(slices in slices(), start in -5i64..300, end in 0i64..310) {
+            let expected = naive(&slices, start, end);
+            prop_assert_eq!(drain(merge(slices, start, end)), expected);
+        }
+    }
+
+    /// Many samples that interleave one by one: no piece is longer than its bound, none is lost.
+    /// (`drain` asserts the bound.)
+    #[test]
+    fn a_long_series_comes_in_bounded_pieces() {
+        let even: Vec<Sample> = (0..40_000).map(|i| at(2 * i, 0.0)).collect();
+        let odd: Vec<Sample> = (0..40_000).map(|i| at(2 * i + 1, 1.0)).collect();
+        let late: Vec<Sample> = (0..20_000).map(|i| at(4 * i, 2.0)).collect();
+        let slices = vec![
+            SeriesSlice { chunks: chunks(&even, 200), late: Vec::new() },
+            SeriesSlice { chunks: chunks(&odd, 200), late },
+        ];
+        let expected = naive(&slices, 0, 100_000);
+        assert_eq!(drain(merge(slices, 0, 100_000)), expected);
+        // A source of one piece, as a series that arrived backwards is.
+        let backwards = SeriesSlice { chunks: Vec::new(), late: even };
+        assert_eq!(drain(merge(vec![backwards], 0, 100_000)).len(), 40_000);
+    }
+}
