@@ -27,5 +27,8 @@ pub use batch::{Batch, BatchRow};
 mod share;
 pub use share::{SeriesNumber, Share, Stamp};
 
+mod arrival;
+pub use arrival::Arrival;
+
 mod matcher;
 pub use matcher::{Condition, Matcher, MatcherError, Pattern, parse_matchers};

@@ -45,8 +45,8 @@ fn values_of(partial: Partial) -> ValuesPartial {
     }
 }
 
-/// The rows of all shards in order: by time to the tick, then by shard, then by the order in which the shard
-/// met the series.
+/// The rows of all shards in order: by time to the tick, then by the first arrival of their series. Samples
+/// that the server stamped have ticks of their own, so these come as they arrived themselves.
 ///
 /// They are merged while they are read; nothing is copied.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::{LabelConditions, Selector};
-    use model::{LabelSet, Timestamp};
+    use model::{Arrival, LabelSet, Timestamp};
     use proptest::prelude::*;
 
     fn query(question: Question) -> Query {
@@ -137,21 +137,27 @@ mod tests {
         all
     }
 
-    /// Samples of one millisecond on two shards: the finer time decides, and where that is equal the shard.
+    fn arrival(bits: usize) -> Arrival {
+        Arrival::from_bits(bits as u128)
+    }
+
+    /// Samples of one millisecond on three shards: the finer time decides, and where that is equal the arrival
+    /// of the series, whichever shard it is on.
     #[test]
-    fn within_a_millisecond_the_finer_time_decides_and_then_the_shard() {
+    fn within_a_millisecond_the_finer_time_decides_and_then_the_arrival() {
         let query = query(Question::Rows { limit: None });
-        let shard = |host: &str, ticks: &[i64]| {
+        let shard = |host: &str, arrived: usize, ticks: &[i64]| {
             let mut partial = query.partial();
-            partial.push_series(LabelSet::new("cpu", &[("host", host)]).unwrap().as_ref());
+            partial.push_series(LabelSet::new("cpu", &[("host", host)]).unwrap().as_ref(), arrival(arrived));
             for &ticks in ticks {
                 partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value: 0.0 });
             }
             partial.finish()
         };
-        let merged = rows(query.merge(vec![shard("a", &[5, 7]), shard("b", &[4, 7]), shard("c", &[])]));
+        let merged =
+            rows(query.merge(vec![shard("a", 9, &[5, 7]), shard("b", 3, &[4, 7]), shard("c", 1, &[])]));
         let merged: Vec<_> = merged.iter().map(|(host, ticks)| (host.as_str(), *ticks)).collect();
-        assert_eq!(merged, [("b", 4), ("a", 5), ("a", 7), ("b", 7)]);
+        assert_eq!(merged, [("b", 4), ("a", 5), ("b", 7), ("a", 7)]);
         assert!(rows(query.merge(Vec::new())).is_empty());
     }
 
@@ -159,7 +165,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         /// However series lie on shards, the merged rows are those of one sort over everything, cut at the
-        /// limit. Method: each series has distinct times; the naive twin sorts by (time, shard, series).
+        /// limit. Method: each series has distinct times; the naive twin sorts by (time, arrival); arrivals are
+        /// spread over the shards.
         #[test]
         fn merged_rows_are_those_of_one_sort(
             shards in proptest::collection::vec(
@@ -171,18 +178,21 @@ mod tests {
         ) {
             let mut query = query(Question::Rows { limit });
             query.selector.min_value = min_value;
+            let arrived_at = |shard: usize, series: usize| arrival((series * 7 + shard * 3) % 31 * 8 + shard);
             let mut expected = Vec::new();
             let mut partials = Vec::new();
             for (shard, all_series) in shards.iter().enumerate() {
                 let mut partial = query.partial();
                 for (series, times) in all_series.iter().enumerate() {
                     let host = format!("{shard}-{series}");
-                    partial.push_series(LabelSet::new("cpu", &[("host", &host)]).unwrap().as_ref());
+                    let arrived = arrived_at(shard, series);
+                    let labels = LabelSet::new("cpu", &[("host", &host)]).unwrap();
+                    partial.push_series(labels.as_ref(), arrived);
                     for &ticks in times {
                         let value = (ticks * 7 % 60) as f64;
                         partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value });
                         if min_value.is_none_or(|min| value >= min) {
-                            expected.push((ticks, shard, series));
+                            expected.push((ticks, arrived, shard, series));
                         }
                     }
                 }
@@ -191,7 +201,7 @@ mod tests {
             expected.sort_unstable();
             expected.truncate(limit.unwrap_or(usize::MAX));
             let expected: Vec<_> = expected.into_iter()
-                .map(|(ticks, shard, series)| (format!("{shard}-{series}"), ticks)).collect();
+                .map(|(ticks, _, shard, series)| (format!("{shard}-{series}"), ticks)).collect();
             prop_assert_eq!(rows(query.merge(partials)), expected);
         }
     }

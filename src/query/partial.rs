@@ -3,7 +3,7 @@
 use crate::percentile::ValuesBuilder;
 use crate::rows::RowsBuilder;
 use crate::{Query, Question, RowsPartial, Selector, ValuesPartial};
-use model::{LabelSetRef, Sample};
+use model::{Arrival, LabelSetRef, Sample};
 
 /// What one shard sends to the shard that was asked.
 #[derive(Debug)]
@@ -42,10 +42,11 @@ impl Query {
 }
 
 impl PartialBuilder<'_> {
-    /// Begins the next series. Rows of one timestamp come out in the order of this call.
-    pub fn push_series(&mut self, labels: LabelSetRef<'_>) {
+    /// Begins the next series. Rows of one timestamp come out in the order of the series' arrivals, over all
+    /// shards.
+    pub fn push_series(&mut self, labels: LabelSetRef<'_>, arrival: Arrival) {
         if let Gathered::Rows(rows) = &mut self.gathered {
-            rows.push_series(labels);
+            rows.push_series(labels, arrival);
         }
     }
 

@@ -77,7 +77,7 @@ fn render_row(labels: LabelSetRef<'_>, sample: Sample, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::{Answer, Endpoint, Query};
-    use model::{LabelSet, TICKS_PER_MILLI, Timestamp};
+    use model::{Arrival, LabelSet, TICKS_PER_MILLI, Timestamp};
     use std::borrow::Cow;
 
     const MS: i64 = 1_696_789_234_567;
@@ -88,7 +88,7 @@ mod tests {
         let mut partial = query.partial();
         let mut ticks = MS * TICKS_PER_MILLI;
         for (labels, values) in series {
-            partial.push_series(labels.as_ref());
+            partial.push_series(labels.as_ref(), Arrival::from_bits(0));
             for &value in *values {
                 partial.push(Sample { timestamp: Timestamp::from_ticks(ticks), value });
                 ticks += 1;

@@ -14,7 +14,7 @@
 //! constant number of merges; once the early rows are known, late ones are dropped by one comparison.
 
 use crate::blocks::Blocks;
-use model::{LabelSetRef, Sample, Timestamp};
+use model::{Arrival, LabelSetRef, Sample, Timestamp};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
@@ -51,8 +51,8 @@ struct SeriesEntry {
     block: usize,
     start: usize,
     end: usize,
-    /// Of two rows with one time that of the lesser comes first.
-    order: u64,
+    /// Of two rows with one time that of the earlier series comes first.
+    arrival: Arrival,
 }
 
 impl SeriesTable {
@@ -69,7 +69,7 @@ impl SeriesTable {
         LabelSetRef::from_canonical(&self.bytes[block][start..end])
     }
 
-    fn push(&mut self, labels: LabelSetRef<'_>, order: u64) {
+    fn push(&mut self, labels: LabelSetRef<'_>, arrival: Arrival) {
         let bytes = labels.bytes();
         let fits = |last: &Vec<u8>| last.len() + bytes.len() <= last.capacity().max(LABELS_BLOCK_BYTES);
         if !self.bytes.last().is_some_and(fits) {
@@ -81,7 +81,7 @@ impl SeriesTable {
         let block = self.bytes.len() - 1;
         let start = self.bytes[block].len();
         self.bytes[block].extend_from_slice(bytes);
-        self.entries.push(SeriesEntry { block, start, end: start + bytes.len(), order });
+        self.entries.push(SeriesEntry { block, start, end: start + bytes.len(), arrival });
     }
 
     fn pop(&mut self) {
@@ -154,7 +154,7 @@ impl Garbage {
     }
 }
 
-/// Runs of one partial or several, merged by time and order while they are read.
+/// Runs of one partial or several, merged by time and arrival while they are read.
 #[derive(Debug)]
 pub(crate) struct RunMerge {
     heads: BinaryHeap<Head>,
@@ -164,16 +164,16 @@ pub(crate) struct RunMerge {
 #[derive(Clone, Copy, Debug)]
 struct Head {
     timestamp: Timestamp,
+    arrival: Arrival,
     partial: usize,
-    order: u64,
     series: usize,
     at: usize,
     end: usize,
 }
 
 impl Head {
-    fn key(&self) -> (Timestamp, usize, u64) {
-        (self.timestamp, self.partial, self.order)
+    fn key(&self) -> (Timestamp, Arrival, usize) {
+        (self.timestamp, self.arrival, self.partial)
     }
 }
 
@@ -208,11 +208,11 @@ impl RunMerge {
     pub(crate) fn add(&mut self, index: usize, partial: &RowsPartial, run: usize) {
         let Some(&Run { start, end }) = partial.runs.get(run) else { return };
         let Some(row) = partial.rows.get(start).filter(|_| start < end) else { return };
-        let order = partial.series.entry(row.series).order;
+        let arrival = partial.series.entry(row.series).arrival;
         self.heads.push(Head {
             timestamp: row.timestamp,
+            arrival,
             partial: index,
-            order,
             series: row.series,
             at: start,
             end,
@@ -232,7 +232,7 @@ impl RunMerge {
                 head.timestamp = row.timestamp;
                 if head.series != row.series {
                     head.series = row.series;
-                    head.order = partial.series.entry(row.series).order;
+                    head.arrival = partial.series.entry(row.series).arrival;
                 }
             }
             None => {
@@ -249,14 +249,14 @@ pub(crate) struct RowsBuilder {
     gathered: RowsPartial,
     run_start: usize,
     last_timestamp: Timestamp,
-    /// Series pushed so far.
-    series_pushed: u64,
+    /// Of the series at hand.
+    arrival: Option<Arrival>,
     /// Whether the last series of the table has given a row. A series that gives none is taken out again,
     /// so that a search for rare values does not carry the labels of all others.
     last_series_used: bool,
     limit: Option<usize>,
-    /// Time and order of the last row that the latest cut kept.
-    last_kept: Option<(Timestamp, u64)>,
+    /// Time and arrival of the last row that the latest cut kept.
+    last_kept: Option<(Timestamp, Arrival)>,
     cut: Option<Box<Cut>>,
     garbage: Garbage,
 }
@@ -279,7 +279,7 @@ impl RowsBuilder {
             gathered: RowsPartial::default(),
             run_start: 0,
             last_timestamp: Timestamp::MIN,
-            series_pushed: 0,
+            arrival: None,
             last_series_used: true,
             limit,
             last_kept: None,
@@ -288,22 +288,21 @@ impl RowsBuilder {
         }
     }
 
-    pub(crate) fn push_series(&mut self, labels: LabelSetRef<'_>) {
+    pub(crate) fn push_series(&mut self, labels: LabelSetRef<'_>, arrival: Arrival) {
         self.finish_tidying();
         self.close_run();
         if !self.last_series_used {
             self.gathered.series.pop();
         }
-        self.gathered.series.push(labels, self.series_pushed);
-        self.series_pushed += 1;
+        self.gathered.series.push(labels, arrival);
+        self.arrival = Some(arrival);
         self.last_series_used = false;
     }
 
     pub(crate) fn push(&mut self, sample: Sample) {
-        assert!(self.series_pushed > 0, "a series is begun before its samples");
+        let arrival = self.arrival.expect("a series is begun before its samples");
         let Sample { timestamp, value } = sample;
-        let order = self.series_pushed - 1;
-        if self.limit == Some(0) || self.last_kept.is_some_and(|last| (timestamp, order) > last) {
+        if self.limit == Some(0) || self.last_kept.is_some_and(|last| (timestamp, arrival) > last) {
             return;
         }
         self.finish_tidying();
@@ -367,11 +366,11 @@ impl RowsBuilder {
         let Some(cut) = self.cut.take() else { return };
         let Cut { from: [from], mut kept, places, .. } = *cut;
         let last = kept.rows.len().checked_sub(1).and_then(|last| kept.rows.get(last));
-        self.last_kept = last.map(|row| (row.timestamp, kept.series.entry(row.series).order));
+        self.last_kept = last.map(|row| (row.timestamp, kept.series.entry(row.series).arrival));
         // The series at hand may go on, and is to be the last of the table.
         let current = from.series.len() - 1;
         self.last_series_used = false;
-        kept.series.push(from.series.get(current), from.series.entry(current).order);
+        kept.series.push(from.series.get(current), from.series.entry(current).arrival);
         debug_assert!(places.len() == current + 1);
         self.garbage = from.into_garbage();
         self.gathered = kept;
@@ -412,7 +411,7 @@ impl Cut {
             let row = *from.rows.get(at).expect("the merge gives rows of the partial");
             let place = &mut self.places[row.series];
             if *place == 0 {
-                self.kept.series.push(from.series.get(row.series), from.series.entry(row.series).order);
+                self.kept.series.push(from.series.get(row.series), from.series.entry(row.series).arrival);
                 *place = self.kept.series.len();
             }
             self.kept.rows.push(Row { series: *place - 1, ..row });
@@ -429,6 +428,11 @@ mod tests {
 
     fn labels(series: usize) -> LabelSet {
         LabelSet::new("cpu", &[("host", &format!("host-{series:04}"))]).unwrap()
+    }
+
+    /// Unlike the order in which tests push series.
+    fn arrival(series: usize) -> Arrival {
+        Arrival::from_bits((series as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15) % 10_007)
     }
 
     fn sample(ticks: i64, value: f64) -> Sample {
@@ -453,7 +457,7 @@ mod tests {
     fn a_series_without_rows_leaves_no_labels_behind() {
         let mut builder = RowsBuilder::new(None);
         for series in 0..1_000 {
-            builder.push_series(labels(series).as_ref());
+            builder.push_series(labels(series).as_ref(), arrival(series));
             if series == 500 {
                 builder.push(sample(7, 1.0));
             }
@@ -468,7 +472,7 @@ mod tests {
     fn the_bytes_told_grow_with_rows_and_with_labels() {
         let mut builder = RowsBuilder::new(None);
         for series in 0..100 {
-            builder.push_series(labels(series).as_ref());
+            builder.push_series(labels(series).as_ref(), arrival(series));
             (0..1_000).for_each(|ticks| builder.push(sample(ticks, 0.0)));
         }
         let label_bytes = labels(0).as_ref().bytes().len();
@@ -483,7 +487,8 @@ mod tests {
         for times in [(0..50_000).collect::<Vec<i64>>(), (0..50_000).rev().collect()] {
             let mut builder = RowsBuilder::new(Some(10));
             for ticks in times {
-                builder.push_series(labels(ticks as usize % 10_000).as_ref());
+                builder
+                    .push_series(labels(ticks as usize % 10_000).as_ref(), arrival(ticks as usize % 10_000));
                 builder.push(sample(ticks, 0.0));
                 while builder.tidy() {}
                 assert!(builder.gathered.rows.len() <= 10 + ROWS_BETWEEN_CUTS_MIN);
@@ -501,7 +506,7 @@ mod tests {
         let mut builder = RowsBuilder::new(Some(20_000));
         let mut steps = 0;
         for series in 0..40 {
-            builder.push_series(labels(series).as_ref());
+            builder.push_series(labels(series).as_ref(), arrival(series));
             (0..1_000).for_each(|i| builder.push(sample(i * 40 + series as i64, 0.0)));
             while builder.tidy() {
                 steps += 1;
@@ -530,10 +535,10 @@ mod tests {
             let mut builder = RowsBuilder::new(limit);
             let mut expected = Vec::new();
             for (series, times) in all.iter().enumerate() {
-                builder.push_series(labels(series).as_ref());
+                builder.push_series(labels(series).as_ref(), arrival(series));
                 for &ticks in times {
                     builder.push(sample(ticks, ticks as f64));
-                    expected.push((ticks, series));
+                    expected.push((ticks, arrival(series), series));
                     if expected.len() % tidied_every == 0 {
                         while builder.tidy() {}
                     }
@@ -542,7 +547,7 @@ mod tests {
             expected.sort_unstable();
             expected.truncate(limit.unwrap_or(usize::MAX));
             let expected: Vec<_> = expected.into_iter()
-                .map(|(ticks, series)| (format!("host-{series:04}"), ticks, ticks as f64)).collect();
+                .map(|(ticks, _, series)| (format!("host-{series:04}"), ticks, ticks as f64)).collect();
             prop_assert_eq!(contents(builder.finish(), limit), expected);
         }
     }

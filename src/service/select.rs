@@ -46,7 +46,7 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
     let mut piece = Piece::default();
     while selection.next_piece(&mut piece).await {
         if let Some(series) = &piece.begins {
-            partial.push_series((*series.labels).as_ref());
+            partial.push_series((*series.labels).as_ref(), series.arrival);
         }
         for sample in &piece.samples {
             partial.push(*sample);

@@ -21,7 +21,7 @@ pub use seal::{Frozen, FrozenSeries};
 pub use series::SeriesSlice;
 
 use hashbrown::HashTable;
-use model::{LabelSet, LabelSetRef, MetricKind, SeriesHash};
+use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SeriesHash};
 use postings::Postings;
 use series::SeriesSamples;
 use std::cmp::Reverse;
@@ -45,7 +45,7 @@ pub struct Memtable {
     watch_of: WatchOf,
     /// Dropped ids, the lowest first: the rows at the end become free and go.
     free: BinaryHeap<Reverse<SeriesId>>,
-    /// Series ever met: orders them by arrival.
+    /// Series ever met.
     arrivals: u64,
     series_count: usize,
     /// Series with a sample.
@@ -63,7 +63,7 @@ struct Series {
     samples: SeriesSamples,
     labels: Rc<LabelSet>,
     hash: SeriesHash,
-    arrival: u64,
+    arrival: Arrival,
     watch: u16,
     kind: MetricKind,
     /// Freezes in a row that found no sample.
@@ -97,10 +97,15 @@ impl Memtable {
         }
     }
 
-    /// The series of that label set, made if it is new. The kind said last is kept.
+    /// The series of that label set, made if it is new. The kind said last is kept, and the earliest arrival.
     ///
     /// `None` when all 2³² - 1 ids are in use.
-    pub fn intern(&mut self, labels: LabelSetRef<'_>, kind: MetricKind) -> Option<SeriesId> {
+    pub fn intern(
+        &mut self,
+        labels: LabelSetRef<'_>,
+        kind: MetricKind,
+        arrival: Arrival,
+    ) -> Option<SeriesId> {
         let hash = labels.hash();
         let series = &mut self.series;
         let same = |id: &SeriesId| {
@@ -109,6 +114,7 @@ impl Memtable {
         if let Some(&id) = self.by_labels.find(hash_key(hash), same) {
             if let Some(row) = &mut series[id.0 as usize] {
                 row.kind = kind;
+                row.arrival = row.arrival.min(arrival);
             }
             return Some(id);
         }
@@ -117,7 +123,7 @@ impl Memtable {
             samples: SeriesSamples::default(),
             labels: Rc::new(labels.to_owned()),
             hash,
-            arrival: self.arrivals,
+            arrival,
             watch: (self.watch_of)(labels),
             kind,
             idle_cycles: 0,

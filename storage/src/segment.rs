@@ -57,8 +57,8 @@ pub enum SegmentError {
         /// What was expected.
         what: &'static str,
     },
-    /// A later version of the program wrote the file.
-    NewerVersion {
+    /// Another version of the program wrote the file. Version 1 was never released.
+    OtherVersion {
         /// The file, within the data directory.
         path: String,
         /// The version it names.
@@ -81,8 +81,8 @@ impl fmt::Display for SegmentError {
                 write!(f, "{path} is damaged at offset {offset}: {what}")?;
                 series.iter().try_for_each(|series| write!(f, " (series {series})"))
             }
-            SegmentError::NewerVersion { path, version } => {
-                write!(f, "{path} has format version {version}, this program reads up to {}", layout::VERSION)
+            SegmentError::OtherVersion { path, version } => {
+                write!(f, "{path} has format version {version}, this program reads {}", layout::VERSION)
             }
             SegmentError::Memory { series, error } => {
                 write!(f, "memory of series {series} is damaged: {error}")
@@ -96,7 +96,7 @@ impl std::error::Error for SegmentError {
         match self {
             SegmentError::Io { error, .. } => Some(error),
             SegmentError::Memory { error, .. } => Some(error),
-            SegmentError::Damaged { .. } | SegmentError::NewerVersion { .. } => None,
+            SegmentError::Damaged { .. } | SegmentError::OtherVersion { .. } => None,
         }
     }
 }

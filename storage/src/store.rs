@@ -24,10 +24,10 @@ pub use select::{Piece, SelectedSeries, Selection};
 use crate::disk::Disk;
 use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path};
-use model::{Sample, SeriesNumber, Share};
+use model::{Arrival, Sample, SeriesNumber, Share};
 use std::rc::Rc;
 
-/// Numbers in one dictionary at most; a loop begins a new one long before.
+/// Numbers in one dictionary at most; a loop begins a new one long before. An [`Arrival`] has room for them.
 pub const SERIES_NUMBERS_MAX: u32 = 1 << 24;
 
 /// Bounds of a store.
@@ -131,7 +131,8 @@ impl<D: Disk> Store<D> {
         self.begin_dictionary(loop_index, share.dictionary);
         let numbers = &mut self.loops[loop_index];
         for (number, kind, labels) in share.definitions() {
-            if let Some(id) = self.memtable.intern(labels, kind) {
+            let arrival = Arrival::new(share.stamp, number);
+            if let Some(id) = self.memtable.intern(labels, kind, arrival) {
                 numbers.define(number, id);
             }
         }

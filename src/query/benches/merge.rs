@@ -5,7 +5,7 @@
 //! A step's time is the least of all rounds, for a shared machine takes the core away at times.
 //! `cargo bench -p query --bench merge`; `cargo test` makes a small run.
 
-use model::{LabelSet, Sample, Timestamp};
+use model::{Arrival, LabelSet, Sample, Timestamp};
 use query::{Answer, LabelConditions, Percentile, Query, Question, RowsRenderer, Selector};
 use std::time::Instant;
 
@@ -72,7 +72,7 @@ fn measure(name: &str, question: Question, series: i64, samples: i64, rounds: us
                 for first in (0..per_series).step_by(SAMPLES_PER_STEP as usize) {
                     steps.time(|| {
                         if first == 0 {
-                            partial.push_series(labels.as_ref());
+                            partial.push_series(labels.as_ref(), Arrival::from_bits(n as u128));
                         }
                         for i in first..per_series.min(first + SAMPLES_PER_STEP) {
                             let at = (i * SHARDS as i64 + shard) * series + n as i64;

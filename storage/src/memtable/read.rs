@@ -1,11 +1,11 @@
 //! Selecting series, and taking what a query needs of them.
 
 use super::{Memtable, SeriesId, SeriesSlice};
-use model::{LabelSet, Matcher, MetricKind, Timestamp};
+use model::{Arrival, LabelSet, Matcher, MetricKind, Timestamp};
 use std::rc::Rc;
 
 impl Memtable {
-    /// The series of that metric name that meet all matchers, in order of arrival.
+    /// The series of that metric name that meet all matchers, in no order.
     ///
     /// The shortest list that an equality names is walked, so one series among many of its name costs
     /// as much as one alone.
@@ -15,16 +15,15 @@ impl Memtable {
             .filter_map(|matcher| Some(self.postings.list(&matcher.label, matcher.required_value()?)));
         let by_name = self.postings.list("__name__", name);
         let shortest = lists.fold(by_name, |a, b| if b.len() < a.len() { b } else { a });
-        let mut matching: Vec<(u64, SeriesId)> = Vec::new();
+        let mut matching: Vec<SeriesId> = Vec::new();
         for &id in shortest {
             let Some(row) = self.row(id) else { continue };
             let labels = (*row.labels).as_ref();
             if labels.name() == name && matchers.iter().all(|matcher| matcher.matches(labels)) {
-                matching.push((row.arrival, id));
+                matching.push(id);
             }
         }
-        matching.sort_unstable();
-        matching.into_iter().map(|(_, id)| id).collect()
+        matching
     }
 
     /// What a series has from `start` to `end`, both included, unmoved by whatever is appended later.
@@ -32,8 +31,8 @@ impl Memtable {
         self.row(id).map_or_else(SeriesSlice::default, |row| row.samples.slice(start, end))
     }
 
-    /// The label set and kind of a series.
-    pub fn describe(&self, id: SeriesId) -> Option<(Rc<LabelSet>, MetricKind)> {
-        self.row(id).map(|row| (row.labels.clone(), row.kind))
+    /// The label set, kind and arrival of a series.
+    pub fn describe(&self, id: SeriesId) -> Option<(Rc<LabelSet>, MetricKind, Arrival)> {
+        self.row(id).map(|row| (row.labels.clone(), row.kind, row.arrival))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::series::SeriesSamples;
 use super::{IDLE_CYCLES_MAX, Memtable, SeriesId, SeriesSlice, series_bytes};
-use model::{LabelSet, MetricKind, SeriesHash, Timestamp};
+use model::{Arrival, LabelSet, MetricKind, SeriesHash, Timestamp};
 use std::cmp::Reverse;
 use std::rc::Rc;
 
@@ -23,6 +23,7 @@ pub struct FrozenSeries {
     hash: SeriesHash,
     labels: Rc<LabelSet>,
     kind: MetricKind,
+    arrival: Arrival,
     samples: SeriesSamples,
 }
 
@@ -55,6 +56,7 @@ impl Memtable {
                 hash: row.hash,
                 labels: row.labels.clone(),
                 kind: row.kind,
+                arrival: row.arrival,
                 samples: std::mem::take(&mut row.samples),
             });
         }
@@ -162,6 +164,11 @@ impl FrozenSeries {
     /// What the client called it.
     pub fn kind(&self) -> MetricKind {
         self.kind
+    }
+
+    /// When the series first arrived.
+    pub fn arrival(&self) -> Arrival {
+        self.arrival
     }
 
     /// All samples.

@@ -1,15 +1,15 @@
 //! The bytes of a segment's parts, to and from values. Numbers are little-endian.
 
 use crate::chunk::{CHUNK_BYTES_MAX, CHUNK_SAMPLES_MAX};
-use model::{LabelSetRef, MetricKind, Slot, Timestamp};
+use model::{Arrival, LabelSetRef, MetricKind, Slot, Timestamp};
 
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 pub(super) const MAGIC: [u8; 8] = *b"RINGWSEG";
 pub(super) const HEAD_BYTES: usize = 32;
 pub(super) const FOOTER_BYTES: usize = 80;
 /// A directory block is closed when it has reached this size; it is the unit of reading and of damage.
 pub(super) const BLOCK_BYTES_TARGET: usize = 64 * 1024;
-const ROW_HEAD_BYTES: usize = 12;
+const ROW_HEAD_BYTES: usize = 28;
 const CHUNK_ROW_BYTES: usize = 36;
 const BLOCK_HEAD_BYTES: usize = 28;
 
@@ -69,6 +69,7 @@ pub struct ChunkRow {
 pub(super) struct Row<'a> {
     pub(super) slot: Slot,
     pub(super) kind: MetricKind,
+    pub(super) arrival: Arrival,
     pub(super) labels: LabelSetRef<'a>,
     chunks: &'a [[u8; CHUNK_ROW_BYTES]],
 }
@@ -82,7 +83,7 @@ pub(super) fn name_hash(name: &str) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     Damaged(&'static str),
-    NewerVersion(u16),
+    OtherVersion(u16),
 }
 
 impl Head {
@@ -114,7 +115,7 @@ impl Head {
         if bytes.get(..HEAD_BYTES - 4).is_none_or(|head| crc32c::crc32c(head) != crc) {
             return Err(Refused::Damaged("the checksum of the head"));
         }
-        if version > VERSION { Err(Refused::NewerVersion(version)) } else { Ok(head) }
+        if version != VERSION { Err(Refused::OtherVersion(version)) } else { Ok(head) }
     }
 }
 
@@ -158,7 +159,7 @@ impl Footer {
         if crc32c::crc32c(&bytes[..FOOTER_BYTES - 12]) != crc {
             return Err(Refused::Damaged("the checksum of the footer"));
         }
-        if version > VERSION { Err(Refused::NewerVersion(version)) } else { Ok(footer) }
+        if version != VERSION { Err(Refused::OtherVersion(version)) } else { Ok(footer) }
     }
 }
 
@@ -203,6 +204,7 @@ impl Block {
 pub(super) fn encode_row(
     slot: Slot,
     kind: MetricKind,
+    arrival: Arrival,
     labels: LabelSetRef<'_>,
     chunks: &[ChunkRow],
     out: &mut Vec<u8>,
@@ -212,6 +214,7 @@ pub(super) fn encode_row(
     out.extend_from_slice(&slot.number().to_le_bytes());
     out.push(kind as u8);
     out.push(0);
+    out.extend_from_slice(&arrival.to_bits().to_le_bytes());
     out.extend_from_slice(labels.bytes());
     for chunk in chunks {
         out.extend_from_slice(&chunk.first.ticks().to_le_bytes());
@@ -223,7 +226,7 @@ pub(super) fn encode_row(
     }
 }
 
-const _: () = assert!(ROW_HEAD_BYTES == 4 + 4 + 2 + 1 + 1 && CHUNK_ROW_BYTES == 8 + 8 + 8 + 4 + 4 + 4);
+const _: () = assert!(ROW_HEAD_BYTES == 4 + 4 + 2 + 1 + 1 + 16 && CHUNK_ROW_BYTES == 8 + 8 + 8 + 4 + 4 + 4);
 
 /// The rows of a block, in order; `None` once for a row that is not in the form, and nothing behind it.
 ///
@@ -247,9 +250,10 @@ fn row<'a>(fields: &mut Fields<'a>) -> Option<Row<'a>> {
     let slot = Slot::new(fields.u16()?)?;
     let [kind, _zero] = fields.take()?;
     let kind = MetricKind::from_byte(kind)?;
+    let arrival = Arrival::from_bits(u128::from_le_bytes(fields.take()?));
     let labels = LabelSetRef::from_bytes(fields.slice(labels_len as usize)?).ok()?;
     let chunks = fields.slice((chunks as usize).checked_mul(CHUNK_ROW_BYTES)?)?;
-    Some(Row { slot, kind, labels, chunks: chunks.as_chunks().0 })
+    Some(Row { slot, kind, arrival, labels, chunks: chunks.as_chunks().0 })
 }
 
 impl<'a> Row<'a> {

@@ -4,7 +4,7 @@ use super::layout::{Block, ChunkRow, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Ref
 use super::{SegmentEntry, SegmentError, segment_path};
 use crate::chunk::Samples;
 use crate::disk::{Disk, DiskFile};
-use model::{LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
+use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
 use std::io;
 
 /// Bytes of chunks read at once, and held per source by whoever merges several.
@@ -27,6 +27,8 @@ pub struct SegmentSeries {
     pub labels: LabelSet,
     /// What the client called it.
     pub kind: MetricKind,
+    /// When the series first arrived, as far as the writer knew.
+    pub arrival: Arrival,
     /// The chunks that reach into the time asked for, in order of time.
     pub chunks: Vec<ChunkRow>,
 }
@@ -50,7 +52,7 @@ impl<D: Disk> SegmentReader<D> {
         let damaged = |offset, what| SegmentError::Damaged { path: path.clone(), offset, series: None, what };
         let refused = |offset, refused| match refused {
             Refused::Damaged(what) => damaged(offset, what),
-            Refused::NewerVersion(version) => SegmentError::NewerVersion { path: path.clone(), version },
+            Refused::OtherVersion(version) => SegmentError::OtherVersion { path: path.clone(), version },
         };
         if len < (HEAD_BYTES + FOOTER_BYTES) as u64 {
             return Err(damaged(0, "the segment is incomplete"));
@@ -179,7 +181,8 @@ impl<D: Disk> SegmentReader<D> {
                 }
             }
             if !chunks.is_empty() {
-                found.push(SegmentSeries { labels: row.labels.to_owned(), kind: row.kind, chunks });
+                let (labels, kind, arrival) = (row.labels.to_owned(), row.kind, row.arrival);
+                found.push(SegmentSeries { labels, kind, arrival, chunks });
             }
         }
         found

@@ -3,7 +3,7 @@ use super::*;
 use crate::chunk::Chunk;
 use crate::disk::{Disk, DiskFile, SimDisk, ready};
 use crate::memtable::{Frozen, Memtable, SeriesSlice};
-use model::{Condition, LabelSet, Matcher, MetricKind, Sample, Timestamp};
+use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Sample, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ fn frozen(series: usize, samples: i64) -> Frozen {
     let mut table = Memtable::new(Box::new(|_| 0));
     for n in 0..series {
         let set = LabelSet::new(&format!("m{}", n % 3), &[("n", &n.to_string())]).unwrap();
-        let id = table.intern(set.as_ref(), MetricKind::Counter).unwrap();
+        let id = table.intern(set.as_ref(), MetricKind::Counter, Arrival::from_bits(n as u128)).unwrap();
         for i in 0..samples {
             table.append(id, at(1_000 * i, (i * 3 + n as i64) as f64)).unwrap();
         }
@@ -106,7 +106,7 @@ fn a_rare_name_is_found_by_reading_one_block() {
     for n in 0..3_000 {
         let name = if n == 1_234 { "rare".to_owned() } else { "often".to_owned() };
         let set = LabelSet::new(&name, &[("n", &n.to_string())]).unwrap();
-        let id = table.intern(set.as_ref(), MetricKind::Gauge).unwrap();
+        let id = table.intern(set.as_ref(), MetricKind::Gauge, Arrival::from_bits(0)).unwrap();
         table.append(id, at(1, 1.0)).unwrap();
     }
     let (disk, _) = written(&table.freeze(|_| true));
@@ -197,7 +197,7 @@ fn another_segment_and_a_newer_version_are_named() {
     let file = ready(disk.create(&segment_path(7))).unwrap();
     ready(file.write_at(0, &newer)).unwrap();
     let error = ready(SegmentReader::open(&disk, 7)).err().unwrap();
-    assert!(matches!(error, SegmentError::NewerVersion { version: 9, .. }), "{error}");
+    assert!(matches!(error, SegmentError::OtherVersion { version: 9, .. }), "{error}");
 }
 
 #[test]

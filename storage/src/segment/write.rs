@@ -121,7 +121,7 @@ async fn write_directory<F: DiskFile>(
         let (own, others) = rest.split_at(count as usize);
         rest = others;
         let labels = (**series.labels()).as_ref();
-        encode_row(slot, series.kind(), labels, own, &mut bytes);
+        encode_row(slot, series.kind(), series.arrival(), labels, own, &mut bytes);
         names.push(name_hash(labels.name()));
         rows += 1;
         if bytes.len() < BLOCK_BYTES_TARGET && i + 1 < chunk_counts.len() {

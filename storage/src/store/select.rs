@@ -15,7 +15,7 @@ use super::merge::SeriesMerge;
 use crate::disk::Disk;
 use crate::memtable::SeriesSlice;
 use crate::segment::{ChunkRow, SegmentError, SegmentReader};
-use model::{LabelSet, Matcher, MetricKind, Sample, Timestamp};
+use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -61,6 +61,8 @@ pub struct SelectedSeries {
     pub labels: Rc<LabelSet>,
     /// What the client called it, last.
     pub kind: MetricKind,
+    /// When it first arrived: the earliest that memory and segments say.
+    pub arrival: Arrival,
 }
 
 /// What one step of reading gives. Kept and filled again.
@@ -76,6 +78,7 @@ pub struct Piece {
 struct Source {
     labels: Rc<LabelSet>,
     kind: MetricKind,
+    arrival: Arrival,
     /// By index into the selection's segments, rising.
     in_segments: Vec<(usize, Vec<ChunkRow>)>,
     frozen: SeriesSlice,
@@ -86,7 +89,7 @@ impl<D: Disk> Store<D> {
     /// The series of that metric name that meet all matchers, with their samples from `start` to `end`,
     /// both included; what is before `oldest`, the bound of retention, is hidden.
     ///
-    /// Order: series of the memtable as they arrived, then those only in segments, older segments first.
+    /// Series come in no order; each says when it arrived.
     pub fn select(
         &self,
         name: &str,
@@ -98,10 +101,10 @@ impl<D: Disk> Store<D> {
         let start = start.max(oldest);
         let mut waiting = VecDeque::new();
         for id in self.memtable.select(name, matchers) {
-            let Some((labels, kind)) = self.memtable.describe(id) else { continue };
+            let Some((labels, kind, arrival)) = self.memtable.describe(id) else { continue };
             let memtable = self.memtable.slice(id, start, end);
             let frozen = self.frozen.as_ref().map(|frozen| frozen.slice(id, start, end)).unwrap_or_default();
-            waiting.push_back(Source { labels, kind, in_segments: Vec::new(), frozen, memtable });
+            waiting.push_back(Source { labels, kind, arrival, in_segments: Vec::new(), frozen, memtable });
         }
         let holding = |reader: &&Rc<SegmentReader<D>>| reader.overlaps(start, end) && reader.may_hold(name);
         let segments: Vec<_> = self.segments.iter().filter(holding).cloned().collect();
@@ -184,6 +187,7 @@ impl<D: Disk> Selection<D> {
                     self.waiting.push_back(Source {
                         labels,
                         kind: series.kind,
+                        arrival: series.arrival,
                         in_segments: Vec::new(),
                         frozen: SeriesSlice::default(),
                         memtable: SeriesSlice::default(),
@@ -191,7 +195,9 @@ impl<D: Disk> Selection<D> {
                     self.waiting.len() - 1
                 }
             };
-            self.waiting[place].in_segments.push((index, series.chunks));
+            let source = &mut self.waiting[place];
+            source.arrival = source.arrival.min(series.arrival);
+            source.in_segments.push((index, series.chunks));
         }
         self.search = Search::Blocks { segment: index, block: block + 1 };
     }
@@ -200,14 +206,14 @@ impl<D: Disk> Selection<D> {
     fn begin_series(&mut self) -> bool {
         let Some(source) = self.waiting.pop_front() else { return false };
         self.places.remove(&source.labels);
-        let Source { labels, kind, in_segments, frozen, memtable } = source;
+        let Source { labels, kind, arrival, in_segments, frozen, memtable } = source;
         let mut merge = SeriesMerge::new(labels.clone(), self.start, self.end);
         for (index, rows) in in_segments {
             merge.add_segment(self.segments[index].clone(), rows);
         }
         merge.add_slice(frozen);
         merge.add_slice(memtable);
-        self.reading = Some((Some(SelectedSeries { labels, kind }), merge));
+        self.reading = Some((Some(SelectedSeries { labels, kind, arrival }), merge));
         true
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::disk::{Call, SimDisk, Times, ready};
 use crate::segment::SEGMENTS_FOLDER;
-use model::{Condition, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
+use model::{Condition, LabelSet, Matcher, MetricKind, SeriesHash, Stamp, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -321,23 +321,46 @@ fn watched_series_are_observed_and_others_are_not() {
     assert_eq!(seen, expected);
 }
 
-/// Order: the memtable's series as they arrived, then the segments'.
+/// The arrival of a series is that of its first definition, wherever the store has it from: memory, the part on
+/// its way to disk, a segment alone, or a segment and a later definition, as after a restart.
 #[test]
-fn series_come_in_order_of_arrival() {
+fn a_series_keeps_its_arrival_through_flush_and_restart() {
     let disk = SimDisk::new(1);
     let mut store = open(&disk, 0, 1, &[]);
-    [5, 3, 8].into_iter().for_each(|n| put(&mut store, n, at(1, 1.0)));
-    let entry = flush(&mut store, &disk, 1).unwrap();
-    let mut store = open(&disk, 0, 1, &[entry]);
-    [9, 5].into_iter().for_each(|n| put(&mut store, n, at(2, 1.0)));
-    let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
-    let (mut order, mut piece) = (Vec::new(), Piece::default());
-    while ready(selection.next_piece(&mut piece)) {
-        order.extend(piece.begins.as_ref().map(|series| series.labels.as_ref().clone()));
+    let define = |store: &mut Store<SimDisk>, n: u32, nanos: u64| {
+        let mut share = Share::default();
+        share.stamp = Stamp { run: 1, nanos, loop_index: 0 };
+        share.define(SeriesNumber(n), MetricKind::Counter, set(n).as_ref());
+        share.push(SeriesNumber(n), at(nanos as i64, 1.0));
+        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+    };
+    let arrived = |store: &Store<SimDisk>| {
+        let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
+        let (mut arrived, mut piece) = (Vec::new(), Piece::default());
+        while ready(selection.next_piece(&mut piece)) {
+            arrived.extend(piece.begins.as_ref().map(|series| (series.arrival, (*series.labels).clone())));
+        }
+        arrived.sort();
+        arrived.into_iter().map(|(_, labels)| labels).collect::<Vec<_>>()
+    };
+    for (n, nanos) in [(5, 10), (3, 20), (8, 30)] {
+        define(&mut store, n, nanos);
     }
-    assert_eq!(order[..2], [9, 5].map(set));
-    order[2..].sort();
-    assert_eq!(order[2..], [3, 8].map(set));
+    assert_eq!(arrived(&store), [5, 3, 8].map(set));
+    let job = store.begin_flush(1).unwrap();
+    define(&mut store, 9, 35);
+    define(&mut store, 3, 36);
+    assert_eq!(arrived(&store), [5, 3, 8, 9].map(set), "on its way to disk");
+    let flushed = ready(job.run(&disk)).unwrap();
+    let entry = *flushed.entry();
+    store.finish_flush(flushed);
+    assert_eq!(arrived(&store), [5, 3, 8, 9].map(set), "flushed");
+    let mut store = open(&disk, 0, 1, &[entry]);
+    assert_eq!(arrived(&store), [5, 3, 8].map(set), "in a segment alone");
+    for (n, nanos) in [(8, 40), (7, 50), (5, 60)] {
+        define(&mut store, n, nanos);
+    }
+    assert_eq!(arrived(&store), [5, 3, 8, 7].map(set));
     let matchers = [Matcher { label: "n".into(), condition: Condition::Equal("3".into()) }];
     let one = drain(store.select("cpu", &matchers, Timestamp::MIN, Timestamp::MAX, Timestamp::MIN));
     assert_eq!(one.into_keys().collect::<Vec<_>>(), [set(3)]);
