@@ -111,11 +111,17 @@ fn samples(round: u64) -> String {
     format!("[{}]", members.join(","))
 }
 
-/// How many of them are kept. Asked in parts, a million or so each, for a percentile over all of them needs more than
-/// queries may hold of so small a budget.
+/// How many of them are kept. Asked in parts of a million, which their values tell, for a percentile over all of them
+/// needs more than queries may hold of so small a budget.
 fn samples_kept(server: &Server) -> u64 {
-    let parts = ["min_value=1.00000001e-6", "max_value=1e-6&min_value=5.00000001e-7", "max_value=5e-7"];
-    parts.iter().map(|part| count(server, &format!("a&{part}"))).sum()
+    const MILLIONS: u64 = 20;
+    let at = |millions: u64| 1.0 / (millions * 1_000_000) as f64;
+    let count_of = |millions: u64| {
+        let max = if millions == 0 { 1.0 } else { at(millions) };
+        let min = if millions == MILLIONS { 0.0 } else { at(millions + 1).next_up() };
+        count(server, &format!("a&max_value={max}&min_value={min}"))
+    };
+    (0..=MILLIONS).map(count_of).sum()
 }
 
 /// A flush that cannot write fills the memory: then samples are refused with the cause, health says it, reads go
