@@ -71,9 +71,9 @@ fn reason(health: &Answer) -> String {
     health.json()["reason"].as_str().unwrap().to_owned()
 }
 
-/// Three hundred thousand series of one sample each, several times what the budget holds: all are kept, and what is
-/// resident stays within the budget, what the process took before the first of them, and half as much again for
-/// the fragments that the allocator keeps.
+/// Four hundred thousand series of one sample each, several times what the budget holds: all are kept, and what is
+/// resident stays within what the process took before the first of them, the budget, and as much again for the
+/// fragments that the allocator keeps. Without a bound three quarters of them took 193 MiB.
 #[test]
 fn series_that_come_and_go_stay_within_the_memory() {
     let dir = tempdir().unwrap();
@@ -81,7 +81,7 @@ fn series_that_come_and_go_stay_within_the_memory() {
     let at_rest = resident_bytes(&server);
     let mut client = server.client();
     let (mut refused, mut peak) = (0, 0);
-    let total = 300 * BODY_SERIES;
+    let total = 400 * BODY_SERIES;
     for from in (0..total).step_by(BODY_SERIES as usize) {
         refused += insist(&mut client, &body(from));
         // One of old is heard of all the time.
@@ -91,7 +91,7 @@ fn series_that_come_and_go_stay_within_the_memory() {
     let flushes = metric(&server, "store_flushes_total");
     println!("{} MiB at rest, {} MiB peak, {refused} refused, {flushes} flushes", at_rest >> 20, peak >> 20);
     assert!(flushes > 2);
-    assert!(peak < at_rest + (96 << 20), "{peak} bytes resident, {at_rest} at rest");
+    assert!(peak < at_rest + (128 << 20), "{peak} bytes resident, {at_rest} at rest");
     assert_eq!(count(&server, "pod_cpu"), total);
     server.kill();
     let again = Server::start(dir.path(), &BUDGET);
