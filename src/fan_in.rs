@@ -160,11 +160,12 @@ impl Gather {
 }
 
 /// Makes room for the rows to come, by the length of those that are there, so that a large body is not moved
-/// again and again. Memory that is not written yet costs nothing.
+/// again and again; at most as much as there is already, since the rows that are there may be the long ones.
 fn reserve_the_rest(body: &mut Vec<u8>, rows: usize, remaining: usize) {
     if body.capacity() - body.len() < 2 * PIECE_BYTES && remaining > 0 {
         let bytes_per_row = body.len() / (rows - remaining).max(1) + 1;
-        body.reserve_exact(remaining.saturating_mul(bytes_per_row + bytes_per_row / 16) + 4 * PIECE_BYTES);
+        let rest = remaining.saturating_mul(bytes_per_row + bytes_per_row / 16);
+        body.reserve_exact(rest.min(body.len()) + 4 * PIECE_BYTES);
     }
 }
 

@@ -294,8 +294,8 @@ impl Front {
                     self.exchange.answered(conn, answer);
                     self.resume(conn);
                 }
-                ToLoop::Decoded { conn, body_bytes, decoded } => {
-                    self.exchange.decoded(conn, body_bytes, decoded);
+                ToLoop::Decoded { conn, counted_bytes, decoded } => {
+                    self.exchange.decoded(conn, counted_bytes, decoded);
                     self.resume(conn);
                 }
                 ToLoop::Spent(share) => self.exchange.intake.recycle(share),
@@ -379,7 +379,7 @@ impl Front {
         for (conn, body) in std::mem::take(&mut self.exchange.large_bodies) {
             let message = ToStore::Decode { conn, body, stamp };
             if let Err(ToStore::Decode { body, .. }) = self.exchange.intake.outbox.send(self.index, message) {
-                self.exchange.refuse_large(conn, body.bytes.len());
+                self.exchange.refuse_large(conn, body.counted_bytes);
                 self.exchange.look_again.push(conn);
             }
         }

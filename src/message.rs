@@ -59,7 +59,7 @@ pub enum ToLoop {
     /// To the client on that connection.
     Answer { conn: ConnId, answer: Result<QueryAnswer, QueryError> },
     /// A large body as a batch, or what is wrong with it.
-    Decoded { conn: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, IntakeError> },
+    Decoded { conn: ConnId, counted_bytes: usize, decoded: Result<Box<LargeBatch>, IntakeError> },
     /// An applied share, to be emptied and filled again.
     Spent(Box<Share>),
     /// The executor is about to flush: sync, then say how far the journal is.

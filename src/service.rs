@@ -359,7 +359,7 @@ const METRICS_PER_STEP: usize = 256;
 
 /// Decodes a large body for a loop, in steps: 16 MiB take some 50 ms. Only its decompression goes in one.
 async fn decode(shard: Shard, to: usize, conn: ConnId, body: LargeBody) {
-    let body_bytes = body.bytes.len();
+    let counted_bytes = body.counted_bytes;
     let decoded = match decompress(&shard, body) {
         Ok(plain) => {
             executor::yield_if_needed().await;
@@ -367,7 +367,7 @@ async fn decode(shard: Shard, to: usize, conn: ConnId, body: LargeBody) {
         }
         Err(error) => Err(error),
     };
-    send_to_loop(&shard, to, ToLoop::Decoded { conn, body_bytes, decoded }).await;
+    send_to_loop(&shard, to, ToLoop::Decoded { conn, counted_bytes, decoded }).await;
 }
 
 fn decompress(shard: &Shard, body: LargeBody) -> Result<Vec<u8>, IntakeError> {

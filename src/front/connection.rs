@@ -48,7 +48,9 @@ pub struct Asked {
     pub log: Option<Box<LogEntry>>,
     /// Of a body that waits: what its head asked for.
     pub terms: Option<Terms<'static>>,
-    /// A body that waits for its client's rate limit.
+    /// It waits for another loop's word about its client's rate limit, with its body.
+    pub awaits_portion: bool,
+    /// That body.
     pub body: Vec<u8>,
 }
 

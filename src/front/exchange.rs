@@ -376,8 +376,17 @@ impl Exchange {
                             let client = client.map(|id| Cow::Owned(id.into_owned()));
                             let terms = Some(Terms { level, client, coding });
                             let (arrived_nanos, log, body) = (self.now.nanos, log.take(), Vec::new());
-                            let asked = Asked { head_only, connection, arrived_nanos, log, terms, body };
-                            let waits = if verdict == Verdict::Wait {
+                            let awaits_portion = verdict == Verdict::Wait;
+                            let asked = Asked {
+                                head_only,
+                                connection,
+                                arrived_nanos,
+                                log,
+                                terms,
+                                awaits_portion,
+                                body,
+                            };
+                            let waits = if awaits_portion {
                                 self.await_portion(id, request.body, asked)
                             } else {
                                 self.hand_over(id, request.body, coding, asked)
@@ -398,7 +407,9 @@ impl Exchange {
                     let arrived_nanos = self.now.nanos;
                     if let Some(held) = self.connection(id) {
                         let (terms, body) = (None, Vec::new());
-                        let asked = Asked { head_only, connection, arrived_nanos, log, terms, body };
+                        let awaits_portion = false;
+                        let asked =
+                            Asked { head_only, connection, arrived_nanos, log, terms, awaits_portion, body };
                         held.asked = Some(Box::new(asked));
                     }
                     return Flow::Wait;

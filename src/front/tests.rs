@@ -236,7 +236,7 @@ fn a_large_body_is_refused_as_a_whole_when_rows_of_it_are_lost() {
     let mut batch = model::Batch::default();
     ingest::MetricsDecoder::default().decode(&body, &mut batch).unwrap();
     let large = LargeBatch { batch, plain_bytes: body.len(), is_batch: true, client_id: None };
-    let decoded = ToLoop::Decoded { conn, body_bytes: body.len(), decoded: Ok(Box::new(large)) };
+    let decoded = ToLoop::Decoded { conn, counted_bytes: body.len(), decoded: Ok(Box::new(large)) };
     assert!(rig.loops.send(0, decoded).is_ok());
     assert_come_back(&client.answer(), 507);
     assert_eq!(client.answer().body, "ringwatch is up\n");

@@ -41,6 +41,8 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
         let oldest = oldest.map_or(Timestamp::MIN, Timestamp::first_of_milli);
         service.store.select(&selector.name, &matchers, start, end, oldest)
     };
+    // What the drain found may call for a flush, and no mail may come for a while.
+    super::admission::settle(shard);
     let mut partial = query.partial();
     let mut holding = Holding::of(&question.memory);
     let mut piece = Piece::default();

@@ -25,7 +25,7 @@ pub(super) const LARGE_BODY_BYTES: usize = 256 * 1024;
 const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
 /// How long after its arrival a batch of which rows are taken waits for a place.
 const MIDWAY_PATIENCE_NANOS: u64 = 5_000_000_000;
-/// Large bodies that may be with the executor at once, in bytes; more are told to come back.
+/// Large bodies that may be with the executor at once, in plain bytes; more are told to come back.
 const HANDED_OVER_BYTES_MAX: usize = 64 << 20;
 
 /// Large bodies that may wait here as batches, in plain bytes. A compressed body shows its size only now.
@@ -37,6 +37,8 @@ pub struct LargeBody {
     pub bytes: Vec<u8>,
     /// How it is compressed.
     pub coding: Option<ContentCoding>,
+    /// What it counts among the bytes that are out: of a compressed one, what it may become.
+    pub counted_bytes: usize,
 }
 
 /// A large body, decoded.
@@ -60,11 +62,12 @@ impl Exchange {
         coding: Option<ContentCoding>,
         asked: Asked,
     ) -> Result<(), Refusal> {
-        if self.handed_over_bytes + body.len() > HANDED_OVER_BYTES_MAX {
+        let counted_bytes = if coding.is_some() { self.limits.body_bytes_max } else { body.len() };
+        if self.handed_over_bytes > 0 && self.handed_over_bytes + counted_bytes > HANDED_OVER_BYTES_MAX {
             return Err(IntakeError::Overloaded.into());
         }
-        self.handed_over_bytes += body.len();
-        self.large_bodies.push((id, LargeBody { bytes: body.to_vec(), coding }));
+        self.handed_over_bytes += counted_bytes;
+        self.large_bodies.push((id, LargeBody { bytes: body.to_vec(), coding, counted_bytes }));
         if let Some(held) = self.connection(id) {
             held.asked = Some(Box::new(asked));
         }
@@ -72,8 +75,13 @@ impl Exchange {
     }
 
     /// A large body has come back as a batch, or as what is wrong with it.
-    pub fn decoded(&mut self, id: ConnId, body_bytes: usize, decoded: Result<Box<LargeBatch>, IntakeError>) {
-        self.handed_over_bytes -= body_bytes;
+    pub fn decoded(
+        &mut self,
+        id: ConnId,
+        counted_bytes: usize,
+        decoded: Result<Box<LargeBatch>, IntakeError>,
+    ) {
+        self.handed_over_bytes -= counted_bytes;
         if self.connection(id).is_none_or(|held| held.asked.is_none()) {
             return;
         }
@@ -92,8 +100,8 @@ impl Exchange {
     }
 
     /// The executor has no place for a large body.
-    pub fn refuse_large(&mut self, id: ConnId, body_bytes: usize) {
-        self.handed_over_bytes -= body_bytes;
+    pub fn refuse_large(&mut self, id: ConnId, counted_bytes: usize) {
+        self.handed_over_bytes -= counted_bytes;
         self.finish_large(id, Err(IntakeError::Overloaded));
     }
 

@@ -67,7 +67,10 @@ impl Exchange {
     }
 
     fn portion_came(&mut self, id: ConnId, verdict: Verdict) {
-        let Some(asked) = self.connection(id).and_then(|connection| connection.asked.take()) else { return };
+        // Of a request that found no room to wait, and was refused, the word comes all the same.
+        let awaits = |asked: &mut Box<Asked>| asked.awaits_portion;
+        let asked = self.connection(id).and_then(|connection| connection.asked.take_if(awaits));
+        let Some(asked) = asked else { return };
         let mut asked = *asked;
         let Some(terms) = asked.terms.take() else { return };
         let body = std::mem::take(&mut asked.body);
@@ -81,7 +84,12 @@ impl Exchange {
             Some((payload, level)) => (payload, level, asked.log),
             None => {
                 let coding = terms.coding;
-                match self.hand_over(id, &body, coding, Asked { terms: Some(terms), ..asked }) {
+                match self.hand_over(
+                    id,
+                    &body,
+                    coding,
+                    Asked { terms: Some(terms), awaits_portion: false, ..asked },
+                ) {
                     Ok(()) => return,
                     Err(refusal) => (Payload::Refused(refusal), Durability::Memory, None),
                 }
