@@ -33,8 +33,7 @@ impl Front {
                 None => connection.withheld += 1,
             }
         }
-        // What could not be asked adds refusals meanwhile; nothing else does.
-        replies.append(&mut self.exchange.replies);
+        debug_assert!(self.exchange.replies.is_empty(), "sending an answer makes none");
         self.exchange.replies = replies;
         self.exchange.intake.forget_frames();
         if sent_now > 0 {

@@ -425,16 +425,8 @@ impl Exchange {
             }
             Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
         };
-        let frame = self.intake.open_frame();
         let arrived_nanos = self.now.nanos;
-        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-        let closes = reply.closes();
-        self.replies.push(Pending { reply, level, frame });
-        if closes {
-            self.stop_reading(id);
-            return Flow::Wait;
-        }
-        Flow::Next
+        self.queue(Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log }, level)
     }
 
     fn log_entry(&self, request: &Request<'_>) -> Option<Box<LogEntry>> {
@@ -607,29 +599,31 @@ impl Exchange {
         };
         let any_origin = true;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-        let closes = reply.closes();
-        self.push_at_once(reply);
-        if closes {
-            self.stop_reading(id);
-        }
+        self.queue(reply, Durability::Memory);
     }
 
     fn reply(&mut self, id: ConnId, head_only: bool, connection: http::Connection, payload: Payload) {
         let (any_origin, arrived_nanos, log) = (false, self.now.nanos, None);
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-        self.push_at_once(reply);
+        self.queue(reply, Durability::Memory);
     }
 
-    /// An answer that waits for no level, only for those before it.
-    fn push_at_once(&mut self, reply: Reply) {
+    /// Lines an answer up behind those before it, to go once its level is reached; after the last one nothing more
+    /// is read from its client.
+    fn queue(&mut self, reply: Reply, level: Durability) -> Flow {
+        let (id, closes) = (reply.conn, reply.closes());
         let frame = self.intake.open_frame();
-        self.replies.push(Pending { reply, level: Durability::Memory, frame });
+        self.replies.push(Pending { reply, level, frame });
+        if closes {
+            self.stop_reading(id);
+            return Flow::Wait;
+        }
+        Flow::Next
     }
 
     /// The last answer on a connection that cannot go on.
     pub fn refuse_for_good(&mut self, id: ConnId, refusal: Refusal) {
         self.reply(id, false, http::Connection::Close, Payload::Refused(Refusal { close: true, ..refusal }));
-        self.stop_reading(id);
     }
 
     fn stop_reading(&mut self, id: ConnId) {

@@ -14,7 +14,6 @@ use crate::front::connection::Asked;
 use crate::front::gate::Gate;
 use crate::front::intake::{Client, check_times};
 use crate::front::reply::Reply;
-use crate::front::withheld::Pending;
 use http::ContentCoding;
 use model::Batch;
 use shard::net::ConnId;
@@ -155,14 +154,9 @@ impl Exchange {
         let Asked { head_only, connection, arrived_nanos, log, terms, .. } = *asked;
         let level = terms.map_or(Durability::Memory, |terms| terms.level);
         let (payload, level) = self.payload_of(accepted, level);
-        let frame = self.intake.open_frame();
         let any_origin = false;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-        let closes = reply.closes();
-        self.replies.push(Pending { reply, level, frame });
-        if closes {
-            self.stop_reading(id);
-        }
+        self.queue(reply, level);
     }
 
     /// Rows that were taken may be lost: the rest of such a batch must not be acknowledged for the whole.

@@ -10,7 +10,6 @@ use crate::config::Durability;
 use crate::front::connection::Asked;
 use crate::front::rate_limit::{Portion, Verdict};
 use crate::front::reply::{Payload, Reply};
-use crate::front::withheld::Pending;
 use shard::mesh::Outbox;
 use shard::net::ConnId;
 
@@ -97,11 +96,7 @@ impl Exchange {
         };
         let any_origin = false;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-        let closes = reply.closes();
-        self.replies.push(Pending { reply, level, frame: self.intake.open_frame() });
-        if closes {
-            self.stop_reading(id);
-        }
+        self.queue(reply, level);
     }
 
     /// When [`Exchange::tend_limits`] has something to do, in monotonic nanoseconds.
