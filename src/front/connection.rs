@@ -24,7 +24,7 @@ pub struct Connection {
     pub active_s: u32,
     /// Answers that wait for the journal; later answers wait behind them.
     pub withheld: u16,
-    /// A query or a large body is out; what follows on the connection waits for its answer.
+    /// A request is out; what follows on the connection waits for its answer.
     pub asked: Option<Box<Asked>>,
     /// It stands in the line of those whose samples wait for the executors.
     pub held: bool,
@@ -36,7 +36,7 @@ pub struct Connection {
     pub paused: bool,
 }
 
-/// What the answer to a query, or to a large body, has to know of its request.
+/// A request whose answer is made elsewhere, or waits for a word from there.
 pub struct Asked {
     /// It was a `HEAD`.
     pub head_only: bool,
@@ -46,12 +46,36 @@ pub struct Asked {
     pub arrived_nanos: u64,
     /// Its part of the access log.
     pub log: Option<Box<LogEntry>>,
-    /// Of a body that waits: what its head asked for.
-    pub terms: Option<Terms<'static>>,
-    /// It waits for another loop's word about its client's rate limit, with its body.
-    pub awaits_portion: bool,
-    /// That body.
-    pub body: Vec<u8>,
+    /// What it waits for.
+    pub awaited: Awaited,
+}
+
+/// What a request waits for.
+pub enum Awaited {
+    /// The answer to a query.
+    Answer,
+    /// Its large body as a batch, and then that all rows of it are taken.
+    Batch { terms: Terms<'static> },
+    /// Another loop's word about its client's rate limit.
+    Portion { terms: Terms<'static>, body: Vec<u8> },
+}
+
+impl Asked {
+    /// Bytes of its body that are kept here.
+    pub fn body_bytes(&self) -> usize {
+        match &self.awaited {
+            Awaited::Answer | Awaited::Batch { .. } => 0,
+            Awaited::Portion { body, .. } => body.len(),
+        }
+    }
+
+    /// What the head of its large body asked for.
+    pub fn batch_terms(&self) -> Option<&Terms<'static>> {
+        match &self.awaited {
+            Awaited::Batch { terms } => Some(terms),
+            Awaited::Answer | Awaited::Portion { .. } => None,
+        }
+    }
 }
 
 /// The beginning of a message.

@@ -13,7 +13,7 @@ mod limited;
 
 pub use large::{LargeBatch, LargeBody};
 
-use super::connection::{Asked, Connection, Unfinished};
+use super::connection::{Asked, Awaited, Connection, Unfinished};
 use super::gate::Gate;
 use super::intake::Intake;
 use super::rate_limit::{Portion, RateLimit, Verdict};
@@ -54,6 +54,14 @@ pub struct Terms<'a> {
     client: Option<Cow<'a, [u8]>>,
     /// How the body is compressed.
     coding: Option<ContentCoding>,
+}
+
+impl Terms<'_> {
+    /// As it is kept while the request waits.
+    fn into_owned(self) -> Terms<'static> {
+        let Terms { level, client, coding } = self;
+        Terms { level, client: client.map(|id| Cow::Owned(id.into_owned())), coding }
+    }
 }
 
 /// The state of all conversations of one loop.
@@ -202,7 +210,7 @@ impl Exchange {
     /// A connection is gone; what it waited for is dropped when it comes.
     pub fn closed(&mut self, id: ConnId) {
         if let Some(connection) = self.connection(id) {
-            let waiting_bytes = connection.asked.as_ref().map_or(0, |asked| asked.body.len());
+            let waiting_bytes = connection.asked.as_ref().map_or(0, |asked| asked.body_bytes());
             self.unfinished_bytes -= waiting_bytes;
             self.take_unfinished(id);
             self.connections[id.index()] = None;
@@ -372,23 +380,16 @@ impl Exchange {
                     match decided {
                         Some(decided) => decided,
                         None => {
-                            let Terms { level, client, coding } = terms;
-                            let client = client.map(|id| Cow::Owned(id.into_owned()));
-                            let terms = Some(Terms { level, client, coding });
-                            let (arrived_nanos, log, body) = (self.now.nanos, log.take(), Vec::new());
-                            let awaits_portion = verdict == Verdict::Wait;
-                            let asked = Asked {
-                                head_only,
-                                connection,
-                                arrived_nanos,
-                                log,
-                                terms,
-                                awaits_portion,
-                                body,
-                            };
-                            let waits = if awaits_portion {
-                                self.await_portion(id, request.body, asked)
+                            let terms = terms.into_owned();
+                            let (arrived_nanos, log) = (self.now.nanos, log.take());
+                            let asked =
+                                |awaited| Asked { head_only, connection, arrived_nanos, log, awaited };
+                            let waits = if verdict == Verdict::Wait {
+                                let body = request.body.to_vec();
+                                self.await_portion(id, asked(Awaited::Portion { terms, body }))
                             } else {
+                                let coding = terms.coding;
+                                let asked = asked(Awaited::Batch { terms });
                                 self.hand_over(id, request.body, coding, asked)
                             };
                             match waits {
@@ -406,10 +407,8 @@ impl Exchange {
                     self.asked += 1;
                     let arrived_nanos = self.now.nanos;
                     if let Some(held) = self.connection(id) {
-                        let (terms, body) = (None, Vec::new());
-                        let awaits_portion = false;
-                        let asked =
-                            Asked { head_only, connection, arrived_nanos, log, terms, awaits_portion, body };
+                        let awaited = Awaited::Answer;
+                        let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
                         held.asked = Some(Box::new(asked));
                     }
                     return Flow::Wait;

@@ -119,7 +119,7 @@ impl Exchange {
         }
         let arrived_nanos = slot.asked.as_ref().map_or(0, |asked| asked.arrived_nanos);
         let waited_nanos = self.now.nanos.saturating_sub(arrived_nanos);
-        let terms = slot.asked.as_ref().and_then(|asked| asked.terms.as_ref());
+        let terms = slot.asked.as_ref().and_then(|asked| asked.batch_terms());
         let named = terms.and_then(|terms| terms.client.as_deref()).or(large.client_id.as_deref());
         let named = named.map(<[u8]>::to_vec);
         let mut peer_text = [0; 64];
@@ -151,8 +151,8 @@ impl Exchange {
 
     fn finish_large(&mut self, id: ConnId, accepted: Result<Option<usize>, IntakeError>) {
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
-        let Asked { head_only, connection, arrived_nanos, log, terms, .. } = *asked;
-        let level = terms.map_or(Durability::Memory, |terms| terms.level);
+        let level = asked.batch_terms().map_or(Durability::Memory, |terms| terms.level);
+        let Asked { head_only, connection, arrived_nanos, log, .. } = *asked;
         let (payload, level) = self.payload_of(accepted, level);
         let any_origin = false;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };

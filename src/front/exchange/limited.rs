@@ -7,7 +7,7 @@
 use super::{Exchange, Terms, text_of};
 use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
-use crate::front::connection::Asked;
+use crate::front::connection::{Asked, Awaited};
 use crate::front::rate_limit::{Portion, Verdict};
 use crate::front::reply::{Payload, Reply};
 use shard::mesh::Outbox;
@@ -42,13 +42,14 @@ impl Exchange {
     }
 
     /// Keeps a request until the owner of its client has answered.
-    pub(super) fn await_portion(&mut self, id: ConnId, body: &[u8], asked: Asked) -> Result<(), Refusal> {
-        if self.unfinished_bytes + body.len() > self.unfinished_bytes_max {
+    pub(super) fn await_portion(&mut self, id: ConnId, asked: Asked) -> Result<(), Refusal> {
+        let body_bytes = asked.body_bytes();
+        if self.unfinished_bytes + body_bytes > self.unfinished_bytes_max {
             return Err(IntakeError::Overloaded.into());
         }
         if let Some(connection) = self.connection(id) {
-            connection.asked = Some(Box::new(Asked { body: body.to_vec(), ..asked }));
-            self.unfinished_bytes += body.len();
+            connection.asked = Some(Box::new(asked));
+            self.unfinished_bytes += body_bytes;
         }
         Ok(())
     }
@@ -67,28 +68,22 @@ impl Exchange {
 
     fn portion_came(&mut self, id: ConnId, verdict: Verdict) {
         // Of a request that found no room to wait, and was refused, the word comes all the same.
-        let awaits = |asked: &mut Box<Asked>| asked.awaits_portion;
+        let awaits = |asked: &mut Box<Asked>| matches!(asked.awaited, Awaited::Portion { .. });
         let asked = self.connection(id).and_then(|connection| connection.asked.take_if(awaits));
         let Some(asked) = asked else { return };
-        let mut asked = *asked;
-        let Some(terms) = asked.terms.take() else { return };
-        let body = std::mem::take(&mut asked.body);
+        let Asked { head_only, connection, arrived_nanos, log, awaited } = *asked;
+        let Awaited::Portion { terms, body } = awaited else { return };
         self.unfinished_bytes -= body.len();
         let decided = match verdict {
             Verdict::Pass => self.ingest(id, &body, &terms),
             verdict => Some(self.beyond_limit(verdict)),
         };
-        let (head_only, connection, arrived_nanos) = (asked.head_only, asked.connection, asked.arrived_nanos);
         let (payload, level, log) = match decided {
-            Some((payload, level)) => (payload, level, asked.log),
+            Some((payload, level)) => (payload, level, log),
             None => {
-                let coding = terms.coding;
-                match self.hand_over(
-                    id,
-                    &body,
-                    coding,
-                    Asked { terms: Some(terms), awaits_portion: false, ..asked },
-                ) {
+                let (coding, awaited) = (terms.coding, Awaited::Batch { terms });
+                let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
+                match self.hand_over(id, &body, coding, asked) {
                     Ok(()) => return,
                     Err(refusal) => (Payload::Refused(refusal), Durability::Memory, None),
                 }
