@@ -66,6 +66,7 @@ pub struct Config {
     pub http_body_bytes_max: usize,
     pub http_backlog: u16,
     pub http_connections_max: usize,
+    pub http_coalesce: Duration,
     pub ingest_durability: Durability,
     pub ingest_future_max: Duration,
     /// No client is limited when absent.
@@ -172,6 +173,7 @@ impl Config {
             http_body_bytes_max: 0,
             http_backlog: 0,
             http_connections_max: 0,
+            http_coalesce: Duration::ZERO,
             ingest_durability: Durability::Synced,
             ingest_future_max: Duration::ZERO,
             ingest_rate_limit_per_client: None,

@@ -414,6 +414,7 @@ impl Server {
                     connections_max,
                     recv_buffers: 4096,
                     recv_buffer_bytes: 2048,
+                    coalesce: self.shared.config.http_coalesce,
                     ..NetConfig::default()
                 },
                 wal: Wal::new(writer),

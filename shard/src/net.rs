@@ -35,12 +35,14 @@ use crate::sys::uring::{Completion, Patience, Refused, Ring, RingSize, SLOTS_MAX
 
 mod accept;
 mod close;
+mod coalesce;
 mod connect;
 mod receive;
 mod send;
 mod slots;
 
 pub use accept::probe_port;
+use coalesce::Coalesce;
 use send::ArenaSend;
 use slots::Slots;
 
@@ -70,6 +72,9 @@ pub struct NetConfig {
     pub send_timeout: Duration,
     /// How long a lingering close goes on reading.
     pub linger_timeout: Duration,
+    /// How long a turn may wait for further events once they come fast and from many connections; not at all when
+    /// zero, or on kernels before 6.12. See `net/coalesce.rs`.
+    pub coalesce: Duration,
 }
 
 impl Default for NetConfig {
@@ -84,6 +89,7 @@ impl Default for NetConfig {
             send_arena_bytes: 1 << 20,
             send_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
+            coalesce: Duration::ZERO,
         }
     }
 }
@@ -323,6 +329,7 @@ pub struct Net {
     listener_ending: bool,
     now: Instant,
     syncs: usize,
+    coalesce: Coalesce,
     fault: Option<io::Error>,
     config: NetConfig,
     stats: NetStats,
@@ -354,8 +361,11 @@ impl Net {
                 NetError::Buffers { bytes, source }
             }
         })?;
+        let now = Instant::now();
+        let bound = if ring.waits_for_several() { config.coalesce } else { Duration::ZERO };
         Ok(Net {
             ring,
+            coalesce: Coalesce::new(bound, now),
             slots: Slots::new(slots_max),
             events: VecDeque::new(),
             sends: Vec::new(),
@@ -369,7 +379,7 @@ impl Net {
             accepts_held: false,
             listening: false,
             listener_ending: false,
-            now: Instant::now(),
+            now,
             syncs: 0,
             fault: None,
             config,
@@ -503,7 +513,8 @@ impl Net {
         }
     }
 
-    fn patience(&self, wait: Wait) -> Patience {
+    fn patience(&mut self, wait: Wait) -> Patience {
+        let several = self.coalesce.step(self.now);
         if !self.events.is_empty() || wait == Wait::No {
             return Patience::No;
         }
@@ -514,7 +525,13 @@ impl Net {
         match [until, self.sweep_at, self.accept_again_at].into_iter().flatten().min() {
             None => Patience::Forever,
             Some(at) => match at.checked_duration_since(Instant::now()) {
-                Some(time) if !time.is_zero() => Patience::For(time),
+                // While a sync is under way many may be waiting for it, and it is one event.
+                Some(time) if !time.is_zero() => {
+                    match several.filter(|(_, bound)| self.syncs == 0 && *bound < time) {
+                        Some((events, bound)) => Patience::ForSeveral { events, bound, time },
+                        None => Patience::For(time),
+                    }
+                }
                 _ => Patience::No,
             },
         }

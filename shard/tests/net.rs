@@ -102,6 +102,41 @@ fn accept_one(net: &mut Net) -> (ConnId, TcpStream) {
     (conn, stream)
 }
 
+/// A turn that waits for several events because a crowd was heard ends all the same when one comes alone.
+/// Method: a bound of 50 ms, so that any pace of the machine is fast; a turn that waited for its eight events
+/// without that bound would never end.
+#[test]
+fn a_lone_event_after_a_crowd_is_not_waited_with_for_ever() {
+    let coalesce = Duration::from_millis(50);
+    let mut net = Net::new(NetConfig { coalesce, ..config() }).unwrap();
+    let addr = net.listen(LOOPBACK, 256).unwrap();
+    let peers = thread::spawn(move || {
+        let mut streams: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        for _ in 0..100 {
+            for stream in &mut streams {
+                stream.write_all(b"?").unwrap();
+            }
+            for stream in &mut streams {
+                stream.read_exact(&mut [0]).unwrap();
+            }
+        }
+        for stream in streams.iter_mut().take(4) {
+            stream.write_all(b".").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+        }
+    });
+    let mut lone = 0;
+    drive(&mut net, |net, event| {
+        if let Event::Received { conn, buf } = event {
+            lone += net.bytes(&buf).iter().filter(|byte| **byte == b'.').count();
+            net.release(buf);
+            net.send(conn, b"!");
+        }
+        lone == 4
+    });
+    peers.join().unwrap();
+}
+
 /// 200 peers, ten rounds each: every byte comes back to the one who sent it, and every connection ends once.
 #[test]
 fn echoes_to_two_hundred_connections() {

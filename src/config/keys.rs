@@ -135,6 +135,13 @@ pub const KEYS: &[Key] = &[
         set: |c, t| count(t, 1, 1 << 20).map(|v| c.http_connections_max = v),
     },
     Key {
+        name: "http.coalesce_us",
+        default: "100",
+        unit: "microseconds, 0 is off",
+        reason: "how long requests that come fast, from many connections, wait for each other: fewer wakes",
+        set: |c, t| count(t, 0, 10_000).map(|v| c.http_coalesce = Duration::from_micros(v as u64)),
+    },
+    Key {
         name: "ingest.durability",
         default: "synced",
         unit: "memory, written, synced",

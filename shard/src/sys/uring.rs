@@ -64,6 +64,8 @@ pub(crate) enum Patience {
     Forever,
     /// One completion, or this long.
     For(Duration),
+    /// So many completions, or those that there are once `bound` has passed, or one, or `time`.
+    ForSeveral { events: u32, bound: Duration, time: Duration },
 }
 
 /// Which step of building a ring the kernel refused.
@@ -241,6 +243,11 @@ impl Ring {
         &mut self.lent.bufs
     }
 
+    /// Whether the kernel (6.12 and newer) can wait for several completions, and for fewer after a moment.
+    pub(crate) fn waits_for_several(&self) -> bool {
+        self.uring.params().is_feature_min_timeout()
+    }
+
     // Submission and completion.
 
     /// Submits everything queued, in order, and waits as told. What a signal, a timeout or a kernel short of
@@ -256,6 +263,11 @@ impl Ring {
             Patience::For(time) => {
                 let time = Timespec::from(time);
                 self.uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time))
+            }
+            Patience::ForSeveral { events, bound, time } => {
+                let (bound_us, time) = (bound.as_micros() as u32, Timespec::from(time));
+                let args = SubmitArgs::new().min_wait_usec(bound_us).timespec(&time);
+                self.uring.submitter().submit_with_args(events as usize, &args)
             }
             Patience::No => {
                 let queued = self.uring.submission().len() as u32;
