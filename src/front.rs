@@ -13,6 +13,7 @@ mod exchange;
 mod gate;
 mod intake;
 mod rate_limit;
+mod tick;
 mod wal;
 
 mod answers;
@@ -47,6 +48,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::journal::JournalPosition;
+use tick::Tick;
 use withheld::Withheld;
 
 /// Answers a client may leave unread before its requests are no longer looked at.
@@ -105,7 +107,7 @@ pub struct Front {
     /// When to wake which executor at the latest.
     handover_at: Vec<Option<u64>>,
     file_retry_at: Option<u64>,
-    second_at: u64,
+    tick: Tick,
     latency: Histogram<u64>,
     stopping_since: Option<u64>,
     idle: Vec<ConnId>,
@@ -137,7 +139,7 @@ impl Front {
             position_asks: Vec::new(),
             handover_at: vec![None; shared.shard_count()],
             file_retry_at: None,
-            second_at: u64::MAX,
+            tick: Tick::new(),
             latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
                 .expect("from 1 µs to 60 s at three digits is a legal histogram"),
             stopping_since: None,
@@ -156,6 +158,7 @@ impl Front {
             self.read_inbox();
 
             while let Some(event) = self.net.next_event() {
+                self.tick.note(self.exchange.now.nanos);
                 self.take(event);
                 if self.exchange.is_full() {
                     self.commit();
@@ -166,7 +169,7 @@ impl Front {
             if let Some(conn) = self.exchange.take_large() {
                 self.resume(conn);
             }
-            self.each_second();
+            self.look_after();
             self.commit();
             self.close_ended();
             self.wake_executors();
@@ -185,8 +188,8 @@ impl Front {
         let nearest =
             self.handover_at.iter().flatten().copied().chain(self.file_retry_at).chain(self.next_sync_at());
         let nearest = nearest.chain(self.exchange.gate.refuses_at()).chain(self.exchange.tend_limits_at());
-        let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000)).min();
-        let nearest = nearest.map_or(self.second_at, |at| at.min(self.second_at));
+        let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000));
+        let nearest = nearest.chain(self.tick.at()).min();
         let bell = &self.shared.loop_bells[self.index];
         bell.prepare_sleep();
         let wait = if !self.inbox.is_empty()
@@ -198,12 +201,12 @@ impl Front {
             || (self.shared.is_stopping() && self.stopping_since.is_none())
         {
             Wait::No
-        } else if nearest == u64::MAX {
-            Wait::Block
-        } else {
+        } else if let Some(nearest) = nearest {
             let now = shard::clock::monotonic_nanos();
             let left = Duration::from_nanos(nearest.saturating_sub(now));
             if left.is_zero() { Wait::No } else { Wait::Until(Instant::now() + left) }
+        } else {
+            Wait::Block
         };
         let result = self.net.turn(wait);
         self.shared.loop_bells[self.index].awake();
@@ -440,28 +443,26 @@ impl Front {
         }
     }
 
-    fn each_second(&mut self) {
-        let now = self.exchange.now.nanos;
-        let open = self.net.connections();
+    /// What no event tells of; see `tick.rs`.
+    fn look_after(&mut self) {
         let counters = &self.shared.shards[self.index].front;
-        counters.connections.set(open as u64);
-        if now >= self.second_at || (self.second_at == u64::MAX && open > 0) {
-            if self.second_at != u64::MAX {
-                self.exchange.expire(&mut self.idle);
-                for conn in self.idle.drain(..) {
-                    self.net.close(conn);
-                }
-                for (counter, quantile) in counters.latency.iter().zip(LATENCY_QUANTILES) {
-                    counter.set(self.latency.value_at_quantile(quantile));
-                }
-                let stats = self.net.stats();
-                counters.enters.set(stats.enters);
-                counters.receive_buffers_exhausted.set(stats.buffers_exhausted);
-                counters.sends_delayed.set(stats.sends_delayed);
-                counters.connections_accepted.set(stats.accepted);
-            }
-            // Without a connection there is nothing to expire: an idle loop sleeps without end.
-            self.second_at = if open > 0 { now + 1_000_000_000 } else { u64::MAX };
+        counters.connections.set(self.net.connections() as u64);
+        let now = self.exchange.now.nanos;
+        if !self.tick.is_due(now) {
+            return;
         }
+        let expires_at = self.exchange.expire(&mut self.idle);
+        for conn in self.idle.drain(..) {
+            self.net.close(conn);
+        }
+        for (counter, quantile) in counters.latency.iter().zip(LATENCY_QUANTILES) {
+            counter.set(self.latency.value_at_quantile(quantile));
+        }
+        let stats = self.net.stats();
+        counters.enters.set(stats.enters);
+        counters.receive_buffers_exhausted.set(stats.buffers_exhausted);
+        counters.sends_delayed.set(stats.sends_delayed);
+        counters.connections_accepted.set(stats.accepted);
+        self.tick.looked(now, expires_at);
     }
 }

@@ -632,37 +632,40 @@ impl Exchange {
         }
     }
 
-    /// Once a second: refuses messages that come too slowly, and says which idle connections to close.
-    pub fn expire(&mut self, idle: &mut Vec<ConnId>) {
+    /// Refuses messages that come too slowly, and says which idle connections to close. Gives the moment, in
+    /// monotonic nanoseconds, from which on there is the next such connection if nothing comes.
+    pub fn expire(&mut self, idle: &mut Vec<ConnId>) -> Option<u64> {
         let now_s = self.now.seconds();
         let config = &self.shared.config;
-        let older = |since_s: u32, bound: std::time::Duration| {
-            u64::from(now_s.saturating_sub(since_s)) > bound.as_secs()
-        };
+        // Begun in the middle of a second: only the second after is surely late.
+        let late_from = |since_s: u32, bound: std::time::Duration| u64::from(since_s) + bound.as_secs() + 1;
         let mut late = Vec::new();
+        let mut next_s = None;
         for connection in self.connections.iter().flatten() {
             if connection.closing || connection.asked.is_some() || connection.withheld > 0 {
                 continue;
             }
-            let Some(unfinished) = &connection.unfinished else {
-                if older(connection.active_s, config.http_idle_timeout) {
-                    idle.push(connection.id);
+            let (since_s, bound, refusal): (_, _, Option<fn() -> Refusal>) = match &connection.unfinished {
+                None => (connection.active_s, config.http_idle_timeout, None),
+                Some(body) if body.head_complete => {
+                    (body.since_s, config.http_body_timeout, Some(Refusal::body_timeout))
                 }
-                continue;
+                Some(head) => (head.since_s, config.http_head_timeout, Some(Refusal::head_timeout)),
             };
-            let (bound, refusal): (_, fn() -> Refusal) = if unfinished.head_complete {
-                (config.http_body_timeout, Refusal::body_timeout)
-            } else {
-                (config.http_head_timeout, Refusal::head_timeout)
-            };
-            if older(unfinished.since_s, bound) {
+            let from_s = late_from(since_s, bound);
+            if u64::from(now_s) < from_s {
+                next_s = Some(next_s.map_or(from_s, |next: u64| next.min(from_s)));
+            } else if let Some(refusal) = refusal {
                 late.push((connection.id, refusal()));
+            } else {
+                idle.push(connection.id);
             }
         }
         for (id, refusal) in late {
             self.shared.shards[self.index].front.timeouts.add(1);
             self.refuse_for_good(id, refusal);
         }
+        next_s.map(|second| second * 1_000_000_000)
     }
 }
 
