@@ -62,8 +62,11 @@ const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
 const SYNC_SPACING_NANOS: u64 = 400_000;
 /// Answers that one sync lets go, from which on there is load.
 const SYNC_LOAD_ANSWERS: usize = 32;
-/// How often a refused journal file is asked for again.
+/// How often a refused journal file is asked for again while samples are refused for want of it.
 const FILE_RETRY_NANOS: u64 = 1_000_000_000;
+/// The same while the present file has room. Each try fills a full disk to the last byte for a moment, and others
+/// write there, too.
+const FILE_RETRY_EARLY_NANOS: u64 = 30 * FILE_RETRY_NANOS;
 
 /// What a loop needs to begin.
 pub struct FrontParts {
@@ -311,7 +314,7 @@ impl Front {
                 }
                 ToLoop::JournalFile(prepared) => {
                     self.file_retry_at =
-                        prepared.is_err().then(|| self.exchange.now.nanos + FILE_RETRY_NANOS);
+                        prepared.is_err().then(|| self.exchange.now.nanos + FILE_RETRY_EARLY_NANOS);
                     self.exchange.intake.wal.take_file(prepared);
                 }
             }
@@ -398,6 +401,9 @@ impl Front {
 
     fn ask_for_files(&mut self) {
         let now = self.exchange.now.nanos;
+        if self.exchange.is_out_of_journal() {
+            self.file_retry_at = self.file_retry_at.map(|at| at.min(now + FILE_RETRY_NANOS));
+        }
         if self.file_retry_at.is_some_and(|at| at > now) {
             return;
         }

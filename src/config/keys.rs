@@ -187,7 +187,7 @@ pub const KEYS: &[Key] = &[
         name: "storage.journal_file_bytes",
         default: "64MiB",
         unit: "bytes",
-        reason: "journal files are prepared at this size",
+        reason: "journal files are prepared at this size, each shard's next one while it fills the last",
         set: |c, t| bytes(t, 1 << 20, 1 << 30).map(|v| c.storage_journal_file_bytes = v),
     },
     Key {

@@ -25,7 +25,7 @@ use crate::config::Durability;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::Shared;
-use held::may_carry_samples;
+use held::{journal_bytes_max, may_carry_samples};
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, Request};
 use ingest::TimeBounds;
 use large::LARGE_BODY_BYTES;
@@ -91,6 +91,10 @@ pub struct Exchange {
     handed_over_bytes: usize,
     /// Whether samples are taken just now.
     pub gate: Gate,
+    /// What a body of ordinary size takes of the journal at most.
+    body_journal_bytes_max: usize,
+    /// That, or what a large one waits for: bytes of room with which the gate opens.
+    journal_room_wanted: usize,
     /// Connections whose next request has samples and waits for that, longest first.
     held: VecDeque<ConnId>,
     /// One of them has its turn.
@@ -152,6 +156,7 @@ impl Exchange {
             body_bytes_max: shared.config.http_body_bytes_max,
         };
         let unfinished_bytes_max = (shared.memory_bytes_max / 8) as usize / shared.shard_count();
+        let body_journal_bytes_max = journal_bytes_max(LARGE_BODY_BYTES.min(limits.body_bytes_max));
         Exchange {
             intake,
             replies: Vec::new(),
@@ -160,6 +165,8 @@ impl Exchange {
             large: VecDeque::new(),
             handed_over_bytes: 0,
             gate: Gate::default(),
+            body_journal_bytes_max,
+            journal_room_wanted: body_journal_bytes_max,
             held: VecDeque::new(),
             letting_in: false,
             rate_limit: shared
@@ -313,7 +320,9 @@ impl Exchange {
     fn converse(&mut self, id: ConnId, bytes: &mut [u8], unfinished: &mut Unfinished) -> usize {
         let mut used = 0;
         while used < bytes.len() {
-            if self.holds_back() && may_carry_samples(&bytes[used..]) {
+            if may_carry_samples(&bytes[used..])
+                && (self.holds_back() || self.shut_for_file(self.body_journal_bytes_max))
+            {
                 self.hold(id);
                 break;
             }
@@ -578,7 +587,7 @@ impl Exchange {
             unhealthy("shutting down")
         } else if !self.is_ready {
             unhealthy("the journal is being replayed")
-        } else if self.intake.wal.file_refused.is_some() {
+        } else if self.is_out_of_journal() {
             unhealthy("the disk refuses writes")
         } else if let Some(cause) = self.intake.admissions.closed() {
             unhealthy(cause)

@@ -1,15 +1,17 @@
-//! Whether samples may come in just now: the choice alone, without rings and clocks.
+//! Whether samples may come in just now: the choice alone, without rings, journal and clocks.
 //!
 //! ```text
-//! Open      → Shut        an executor has BATCHES_PENDING_MAX values before it
-//! Shut      → Open        every executor is down to BATCHES_PENDING_LOW
-//! Shut      → Refusing    that took longer than PAUSE_NANOS_MAX
-//! Refusing  → Open        every executor is down to BATCHES_PENDING_LOW
+//! Open      → Shut        an executor has BATCHES_PENDING_MAX values before it, or the journal awaits its next file
+//! Shut      → Open        every executor is down to BATCHES_PENDING_LOW, and the journal has room
+//! Shut      → Refusing    that took longer than PAUSE_NANOS_MAX, for an executor
+//! Shut      → Trying      the same, for the journal alone: what still fits into its file goes in
+//! Refusing  → Open, Trying    every executor is down to BATCHES_PENDING_LOW
+//! Trying    → Open, Shut      the journal has room; an executor has BATCHES_PENDING_MAX values before it
 //! ```
 //!
 //! While it is shut the loop leaves requests with samples where they lie, and turns on for everything else; with
 //! nothing else to do it sleeps, and so the executor, which shares its core, gets that. An executor that has come to
-//! the end of its ring rings the loop's bell (`ToStore::WakeLoop`).
+//! the end of its ring rings the loop's bell (`ToStore::WakeLoop`), and so does one that has made a journal file.
 //! Not here: who waits (`exchange/held.rs`).
 
 /// Values in a loop's ring to one executor with which the loop stops taking samples. At saturation a turn takes some
@@ -30,6 +32,8 @@ pub enum Gate {
     Shut { since_nanos: u64 },
     /// They are refused.
     Refusing,
+    /// They have waited for a journal file in vain: each is taken if it fits into the present one, else refused.
+    Trying,
 }
 
 impl Gate {
@@ -42,19 +46,31 @@ impl Gate {
     pub fn refuses_at(self) -> Option<u64> {
         match self {
             Gate::Shut { since_nanos } => Some(since_nanos + PAUSE_NANOS_MAX),
-            Gate::Open | Gate::Refusing => None,
+            Gate::Open | Gate::Refusing | Gate::Trying => None,
         }
     }
 
-    /// What it is from now on. `holds(n)` says whether any executor has at least `n` values before it.
+    /// What it is from now on. `holds(n)` says whether any executor has at least `n` values before it; `awaits_file`
+    /// whether a body may find no room in the journal because its next file is not there yet.
     #[must_use]
-    pub fn next(self, now_nanos: u64, mut holds: impl FnMut(usize) -> bool) -> Gate {
+    pub fn next(self, now_nanos: u64, mut holds: impl FnMut(usize) -> bool, awaits_file: bool) -> Gate {
+        let shut = Gate::Shut { since_nanos: now_nanos };
         match self {
-            Gate::Open if holds(BATCHES_PENDING_MAX) => Gate::Shut { since_nanos: now_nanos },
-            Gate::Open => Gate::Open,
-            Gate::Shut { .. } | Gate::Refusing if !holds(BATCHES_PENDING_LOW + 1) => Gate::Open,
-            Gate::Shut { since_nanos } if now_nanos.saturating_sub(since_nanos) < PAUSE_NANOS_MAX => self,
-            Gate::Shut { .. } | Gate::Refusing => Gate::Refusing,
+            Gate::Open | Gate::Trying if holds(BATCHES_PENDING_MAX) => shut,
+            Gate::Open if awaits_file => shut,
+            Gate::Trying if awaits_file => Gate::Trying,
+            Gate::Open | Gate::Trying => Gate::Open,
+            Gate::Shut { .. } | Gate::Refusing => {
+                let is_behind = holds(BATCHES_PENDING_LOW + 1);
+                match self {
+                    _ if !is_behind && !awaits_file => Gate::Open,
+                    Gate::Shut { since_nanos } if now_nanos.saturating_sub(since_nanos) < PAUSE_NANOS_MAX => {
+                        self
+                    }
+                    _ if is_behind => Gate::Refusing,
+                    _ => Gate::Trying,
+                }
+            }
         }
     }
 }
@@ -64,7 +80,11 @@ mod tests {
     use super::*;
 
     fn after(gate: Gate, now_nanos: u64, pending: usize) -> Gate {
-        gate.next(now_nanos, |values| pending >= values)
+        gate.next(now_nanos, |values| pending >= values, false)
+    }
+
+    fn short_of_room(gate: Gate, now_nanos: u64, pending: usize) -> Gate {
+        gate.next(now_nanos, |values| pending >= values, true)
     }
 
     #[test]
@@ -96,5 +116,29 @@ mod tests {
     fn room_counts_also_when_it_is_seen_late() {
         let shut = Gate::Shut { since_nanos: 5 };
         assert_eq!(after(shut, shut.refuses_at().unwrap() * 2, BATCHES_PENDING_LOW), Gate::Open);
+    }
+
+    #[test]
+    fn a_journal_without_room_shuts_it_until_there_is_some_and_no_longer_than_the_pause() {
+        let shut = Gate::Shut { since_nanos: 5 };
+        let at = shut.refuses_at().unwrap();
+        assert_eq!(short_of_room(Gate::Open, 5, 0), shut);
+        assert_eq!(short_of_room(shut, at - 1, 0), shut);
+        assert_eq!(after(shut, at - 1, 0), Gate::Open);
+        assert_eq!(short_of_room(shut, at, 0), Gate::Trying);
+        assert_eq!(short_of_room(Gate::Trying, at * 9, BATCHES_PENDING_MAX - 1), Gate::Trying);
+        assert_eq!(after(Gate::Trying, at * 9, 0), Gate::Open);
+    }
+
+    /// The worse of the two decides: an executor that is behind refuses everything, a journal only what does not fit.
+    #[test]
+    fn with_both_short_the_executors_are_waited_for_and_refused_for_first() {
+        let shut = Gate::Shut { since_nanos: 5 };
+        let at = shut.refuses_at().unwrap();
+        assert_eq!(after(shut, 6, BATCHES_PENDING_LOW + 1), shut);
+        assert_eq!(short_of_room(shut, 6, BATCHES_PENDING_LOW), shut);
+        assert_eq!(short_of_room(shut, at, BATCHES_PENDING_LOW + 1), Gate::Refusing);
+        assert_eq!(short_of_room(Gate::Refusing, at, BATCHES_PENDING_LOW), Gate::Trying);
+        assert_eq!(short_of_room(Gate::Trying, 7, BATCHES_PENDING_MAX), Gate::Shut { since_nanos: 7 });
     }
 }

@@ -35,6 +35,8 @@ struct Rig {
     inbox: Inbox<ToStore>,
     loops: Outbox<ToLoop>,
     flushes_asked: usize,
+    /// The journal file that the loop has asked for last.
+    file_asked: Option<NextFile>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -69,7 +71,7 @@ impl Rig {
         let address = parts.listen;
         let thread = std::thread::spawn(move || Front::new(parts).unwrap().run().unwrap());
         let (inbox, loops) = (from_loops.remove(0), to_loop.remove(0));
-        Rig { dir, shared, address, inbox, loops, flushes_asked: 0, thread: Some(thread) }
+        Rig { dir, shared, address, inbox, loops, flushes_asked: 0, file_asked: None, thread: Some(thread) }
     }
 
     fn client(&self) -> Client {
@@ -82,24 +84,38 @@ impl Rig {
         }
     }
 
-    /// The next message that the loop sends.
+    /// The next message that the loop sends, and that is not of its journal alone.
     fn message(&mut self) -> ToStore {
         loop {
-            match self.inbox.pop() {
-                // Every owner is told of every new dictionary.
-                Some((_, ToStore::Dictionary { .. })) => {}
-                Some((_, ToStore::Flush { .. })) => self.flushes_asked += 1,
-                Some((_, message)) => return message,
+            match self.take() {
+                Some(message) => return message,
                 None => std::thread::yield_now(),
             }
+        }
+    }
+
+    /// The next message in the ring, if there is one, and if it is not of the journal alone.
+    fn take(&mut self) -> Option<ToStore> {
+        match self.inbox.pop()?.1 {
+            // Every owner is told of every new dictionary.
+            ToStore::Dictionary { .. } => None,
+            ToStore::Flush { .. } => {
+                self.flushes_asked += 1;
+                None
+            }
+            ToStore::PrepareJournal { next, .. } => {
+                self.file_asked = Some(next);
+                None
+            }
+            message => Some(message),
         }
     }
 
     /// Takes everything that lies in the ring, as an executor does; says whether the loop asked to be woken.
     fn catch_up(&mut self) -> bool {
         let mut asked = false;
-        while let Some((_, message)) = self.inbox.pop() {
-            asked |= matches!(message, ToStore::WakeLoop { .. });
+        while !self.inbox.is_empty() {
+            asked |= matches!(self.take(), Some(ToStore::WakeLoop { .. }));
         }
         if asked {
             self.shared.loop_bells[0].ring();
@@ -127,14 +143,15 @@ impl Rig {
     fn give_file(&mut self) -> usize {
         let mut samples = 0;
         loop {
-            match self.message() {
-                ToStore::Share(share) => samples += share.len(),
-                ToStore::PrepareJournal { next, .. } => {
-                    let prepared = file(self.dir.path(), next, None);
-                    assert!(self.loops.send(0, ToLoop::JournalFile(Ok(prepared))).is_ok());
-                    return samples;
-                }
-                _ => panic!("nothing else was asked for"),
+            if let Some(next) = self.file_asked.take() {
+                let prepared = file(self.dir.path(), next, None);
+                assert!(self.loops.send(0, ToLoop::JournalFile(Ok(prepared))).is_ok());
+                return samples;
+            }
+            match self.take() {
+                Some(ToStore::Share(share)) => samples += share.len(),
+                Some(_) => panic!("nothing else was asked for"),
+                None => std::thread::yield_now(),
             }
         }
     }
@@ -213,9 +230,10 @@ fn a_sync_that_fails_refuses_what_waits_for_it_in_order_and_the_next_file_goes_o
     assert_eq!(statuses(&mut client, 3), [503, 400, 503]);
 
     assert_eq!(rig.give_file(), 3, "the kernel had them, so they are in the store; no answer promised them");
-    assert_eq!(rig.flushes_asked, 1, "what will not be replayed is to reach a segment");
     client.send(post("synced", BODY)).unwrap();
     assert_eq!(client.answer().status, 202);
+    assert!(matches!(rig.message(), ToStore::Share(share) if share.len() == 1));
+    assert_eq!(rig.flushes_asked, 1, "what will not be replayed is to reach a segment");
 }
 
 /// A body of several turns: rows of it are lost with their frames, so the whole is refused, and at once; what the
@@ -300,6 +318,105 @@ fn samples_that_waited_are_taken_in_their_order_when_the_executor_has_caught_up(
         assert!(told.iter().all(|status| [202, 503].contains(status)), "{told:?}");
     }
     panic!("the loop was never woken in time");
+}
+
+/// A body whose journal bytes are many: its values are hard to press together.
+fn long_body() -> String {
+    let members: Vec<String> =
+        (0..5_000).map(|at| format!(r#"{{"name":"a","value":{}}}"#, 1.0 / f64::from(at + 3))).collect();
+    format!("[{}]", members.join(","))
+}
+
+/// Method: no next file comes. The last of the file goes in after a pause; what does not fit any more is refused,
+/// other requests are not, and with the next file samples are taken again.
+#[test]
+fn samples_wait_for_the_next_journal_file_and_are_refused_when_it_does_not_come() {
+    let mut rig = Rig::start(None);
+    let mut client = rig.client();
+    let body = long_body();
+    let refused = loop {
+        client.send(post("written", &body)).unwrap();
+        let answer = client.answer();
+        rig.catch_up();
+        if answer.status != 202 {
+            break answer;
+        }
+    };
+    assert_come_back(&refused, 503);
+    assert_eq!(rig.counters().pauses.get(), 1, "one pause for one file");
+    assert!(rig.counters().paused_nanos.get() >= gate::PAUSE_NANOS_MAX);
+    client.send(get("/health") + &post("written", &body)).unwrap();
+    assert_eq!(statuses(&mut client, 2), [200, 503], "the disk has refused nothing");
+    rig.give_file();
+    client.send(post("written", &body)).unwrap();
+    assert_eq!(client.answer().status, 202);
+}
+
+/// A disk that has no room for the next file is nobody's concern while the present one has: then it is told at once.
+#[test]
+fn a_refused_journal_file_refuses_samples_only_when_the_present_one_is_full() {
+    let mut rig = Rig::start(None);
+    let mut client = rig.client();
+    let body = long_body();
+    client.send(post("written", BODY)).unwrap();
+    assert_eq!(client.answer().status, 202);
+    while rig.file_asked.take().is_none() {
+        rig.catch_up();
+    }
+    let full = || ToLoop::JournalFile(Err(io::ErrorKind::StorageFull.into()));
+    assert!(rig.loops.send(0, full()).is_ok());
+    client.send(get("/health")).unwrap();
+    assert_eq!(client.answer().status, 200);
+    let refused = loop {
+        client.send(post("written", &body)).unwrap();
+        let answer = client.answer();
+        rig.catch_up();
+        if answer.status != 202 {
+            break answer;
+        }
+    };
+    assert_come_back(&refused, 507);
+    assert_eq!(rig.counters().pauses.get(), 0, "nobody waits for what was refused");
+    client.send(get("/health")).unwrap();
+    assert_eq!(client.answer().status, 503);
+    rig.give_file();
+    client.send(post("written", &body) + &get("/health")).unwrap();
+    assert_eq!(statuses(&mut client, 2), [202, 200]);
+}
+
+/// Method: the next file comes only once a sample waits for it. Should the test be kept from its processor for the
+/// whole pause, the sample did not wait so long: then it tries again.
+#[test]
+fn samples_that_waited_for_the_next_journal_file_are_taken() {
+    let mut rig = Rig::start(None);
+    let (mut client, mut reader) = (rig.client(), rig.client());
+    let body = long_body();
+    for _ in 0..100 {
+        let pauses = rig.counters().pauses.get();
+        while rig.counters().pauses.get() == pauses {
+            client.send(post("written", &body)).unwrap();
+            assert_eq!(client.answer().status, 202, "there is room for any body until there is a pause");
+            rig.catch_up();
+        }
+        client.send(post("written", BODY)).unwrap();
+        // Once this is answered the loop has seen the other.
+        reader.send(get("/-/healthy")).unwrap();
+        assert_eq!(reader.answer().status, 200);
+        let waited = !client.is_answered();
+        rig.give_file();
+        let mut told = statuses(&mut client, 1);
+        // More than the old file had room for.
+        for _ in 0..20 {
+            client.send(post("written", &body)).unwrap();
+            told.extend(statuses(&mut client, 1));
+            rig.catch_up();
+        }
+        assert_eq!(told, [202; 21]);
+        if waited {
+            return;
+        }
+    }
+    panic!("no sample ever waited");
 }
 
 /// More than fits a connection's share is not read: the rest stays with the kernel, and all of it is answered.

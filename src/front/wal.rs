@@ -37,6 +37,8 @@ pub struct Wal {
     written_back: JournalPosition,
     /// Why there is no next file, while there is none.
     pub file_refused: Option<io::Error>,
+    /// There was a file: the first one comes when the executor has replayed, and no sample waits for that.
+    has_begun: bool,
 }
 
 /// A write or a sync failed: whatever waits for more than `last_good` has to be refused.
@@ -57,6 +59,7 @@ impl Wal {
             sync_in_flight: None,
             written_back: JournalPosition::default(),
             file_refused: None,
+            has_begun: false,
         }
     }
 
@@ -68,6 +71,7 @@ impl Wal {
                 self.files.push_back(JournalFile { sequence, bytes, whole_through: 0, file });
                 self.writer.install(prepared);
                 self.file_refused = None;
+                self.has_begun = true;
             }
             Err(error) => {
                 self.writer.not_prepared();
@@ -79,6 +83,17 @@ impl Wal {
     /// The file to prepare next; said once per file.
     pub fn needs_file(&mut self) -> Option<NextFile> {
         self.writer.needs_file()
+    }
+
+    /// Whether rows that take at most so many bytes (see `batch_bytes_max`) find no room just now and may find it in a
+    /// moment, for nothing has refused the next file.
+    pub fn awaits_file(&self, bytes_at_most: usize) -> bool {
+        self.has_begun && self.file_refused.is_none() && self.writer.awaits_file(bytes_at_most)
+    }
+
+    /// Whether such rows are refused because the disk refuses the next file.
+    pub fn is_out_of_room(&self, bytes_at_most: usize) -> bool {
+        self.file_refused.is_some() && self.writer.awaits_file(bytes_at_most)
     }
 
     /// Hands all sealed frames to the kernel, in one write per file.

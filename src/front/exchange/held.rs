@@ -1,4 +1,5 @@
-//! Requests with samples that wait until the executors have caught up, whole connections at a time.
+//! Requests with samples that wait until the executors have caught up, or the journal's next file is there, whole
+//! connections at a time.
 //!
 //! Always: a connection that waits stands in the line once; as long as anybody stands there, whoever comes later
 //! lines up behind; what waits is bounded like everything that is held back on a connection.
@@ -10,19 +11,38 @@ use crate::message::ToStore;
 use shard::net::ConnId;
 
 impl Exchange {
-    /// Looks at the rings: opens or shuts the gate. At a turn's beginning and after every publishing.
+    /// Looks at the rings and the journal: opens or shuts the gate. At a turn's beginning and after every publishing.
     pub fn step_gate(&mut self) {
+        let awaits_file = self.intake.wal.awaits_file(self.journal_room_wanted);
         let outbox = &mut self.intake.outbox;
         let holds = |values| (0..outbox.receivers()).any(|executor| outbox.holds(executor, values));
-        let next = self.gate.next(self.now.nanos, holds);
+        let next = self.gate.next(self.now.nanos, holds, awaits_file);
+        self.enter(next);
+    }
+
+    /// The same for rows that take at most so many bytes of the journal, between two looks; says whether they have to
+    /// wait for its next file.
+    pub(super) fn shut_for_file(&mut self, bytes_at_most: usize) -> bool {
+        let shuts = self.gate == Gate::Open && self.intake.wal.awaits_file(bytes_at_most);
+        if shuts {
+            self.journal_room_wanted = self.journal_room_wanted.max(bytes_at_most);
+            self.enter(Gate::Shut { since_nanos: self.now.nanos });
+        }
+        shuts
+    }
+
+    fn enter(&mut self, next: Gate) {
         let before = std::mem::replace(&mut self.gate, next);
+        if next == Gate::Open {
+            self.journal_room_wanted = self.body_journal_bytes_max;
+        }
         let counters = &self.shared.shards[self.index].front;
         match (before, next) {
-            (Gate::Open, Gate::Shut { .. }) => {
+            (Gate::Open | Gate::Trying, Gate::Shut { .. }) => {
                 counters.pauses.add(1);
                 self.ask_to_be_woken();
             }
-            (Gate::Shut { since_nanos }, Gate::Open | Gate::Refusing) => {
+            (Gate::Shut { since_nanos }, Gate::Open | Gate::Refusing | Gate::Trying) => {
                 counters.paused_nanos.add(self.now.nanos.saturating_sub(since_nanos));
             }
             _ => {}
@@ -41,16 +61,25 @@ impl Exchange {
         }
     }
 
-    /// Whether the executors have caught up since the gate was looked at: a sleeper's last look.
+    /// Whether the executors have caught up since the gate was looked at: a sleeper's last look. (What a journal
+    /// waits for comes as a message or a completion.)
     pub fn gate_would_open(&mut self) -> bool {
+        if self.intake.wal.awaits_file(self.journal_room_wanted) {
+            return false;
+        }
         let outbox = &mut self.intake.outbox;
         let mut holds = |values| (0..outbox.receivers()).any(|executor| outbox.holds(executor, values));
         self.gate.is_shut() && !holds(BATCHES_PENDING_LOW + 1)
     }
 
+    /// Whether samples may be refused because the disk refuses the journal's next file.
+    pub fn is_out_of_journal(&self) -> bool {
+        self.intake.wal.is_out_of_room(self.body_journal_bytes_max)
+    }
+
     /// Whether requests with samples stay where they lie.
     pub(super) fn holds_back(&self) -> bool {
-        (self.gate.is_shut() || !self.held.is_empty()) && !self.letting_in
+        self.gate.is_shut() || (!self.held.is_empty() && !self.letting_in)
     }
 
     /// Lines a connection up; its next request has samples.
@@ -84,6 +113,13 @@ impl Exchange {
     pub fn all_let_in(&mut self) {
         self.letting_in = false;
     }
+}
+
+/// What a body that is so long, once it is plain, takes of the journal at most: its labels are no longer there than
+/// in the body.
+pub(super) fn journal_bytes_max(body_bytes: usize) -> usize {
+    const METRIC_BYTES_MIN: usize = br#"{"name":"a","value":1}"#.len();
+    storage::journal::batch_bytes_max(body_bytes / METRIC_BYTES_MIN, body_bytes, ingest::CLIENT_ID_BYTES_MAX)
 }
 
 /// Whether a request may carry samples, by its method alone: it has to be told before the body is there. A client

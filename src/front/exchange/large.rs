@@ -17,6 +17,7 @@ use crate::front::reply::Reply;
 use http::ContentCoding;
 use model::Batch;
 use shard::net::ConnId;
+use std::ops::Range;
 
 /// A body above this is decoded by the executor, so that a turn stays short.
 pub(super) const LARGE_BODY_BYTES: usize = 256 * 1024;
@@ -50,6 +51,14 @@ pub struct LargeBatch {
     pub is_batch: bool,
     /// The id the body gave its client.
     pub client_id: Option<Vec<u8>>,
+}
+
+impl LargeBatch {
+    /// What some of its rows take of the journal at most.
+    fn journal_bytes_max(&self, rows: Range<usize>) -> usize {
+        let label_bytes = self.batch.label_bytes(rows.clone());
+        storage::journal::batch_bytes_max(rows.len(), label_bytes, ingest::CLIENT_ID_BYTES_MAX)
+    }
 }
 
 impl Exchange {
@@ -113,6 +122,11 @@ impl Exchange {
             return None;
         }
         let (id, large, taken) = self.large.pop_front()?;
+        let end = large.batch.len().min(taken + LARGE_ROWS_PER_TURN);
+        if self.shut_for_file(large.journal_bytes_max(taken..end)) {
+            self.large.push_front((id, large, taken));
+            return None;
+        }
         let slot = self.connections.get_mut(id.index()).and_then(Option::as_mut)?;
         if slot.id != id {
             return None;
@@ -128,9 +142,8 @@ impl Exchange {
             Some(named) => Client::Named(named),
             None => Client::Peer(&peer_text[..peer_len], &mut slot.memo),
         };
-        let end = large.batch.len().min(taken + LARGE_ROWS_PER_TURN);
         let result = match self.gate {
-            Gate::Open => self.intake.take_rows(&large.batch, taken..end, client, self.now),
+            Gate::Open | Gate::Trying => self.intake.take_rows(&large.batch, taken..end, client, self.now),
             Gate::Shut { .. } | Gate::Refusing => Err(IntakeError::Overloaded),
         };
         match result {
@@ -175,7 +188,7 @@ impl Exchange {
     /// waits for the executors.
     pub fn has_large(&self) -> bool {
         match self.gate {
-            Gate::Open => !self.large.is_empty(),
+            Gate::Open | Gate::Trying => !self.large.is_empty(),
             Gate::Shut { .. } => false,
             Gate::Refusing => self.large.front().is_some_and(|(_, _, taken)| *taken == 0),
         }

@@ -580,19 +580,62 @@ fn a_full_dictionary_begins_anew_in_the_next_file() {
     assert_eq!(replayed(&disk).0, (0..25).map(|i| i * 40).collect::<Vec<_>>());
 }
 
+/// A file's successor is asked for as soon as it is begun, once, and again when it could not be made; until it is
+/// there the last rows of the file wait for it.
+#[test]
+fn the_next_file_is_asked_for_when_the_present_one_begins() {
+    let disk = SimDisk::new(1);
+    let mut writer = Writer::new(0, 1, Resume::default(), LIMITS);
+    assert!(writer.awaits_file(0), "there is no file at all");
+    let first = writer.needs_file().unwrap();
+    assert_eq!(writer.needs_file(), None, "said once");
+    writer.install(ready(prepare(&disk, 0, first)).unwrap());
+    assert_eq!(writer.needs_file(), None, "the first is not begun yet");
+    assert_eq!(writer.reserve(500), Reserve::Ready);
+    let second = writer.needs_file().unwrap();
+    assert_eq!((second.sequence, writer.needs_file()), (first.sequence + 1, None));
+    let room = (LIMITS.file_bytes_min as usize) - HEAD_BYTES - FRAME_HEAD_BYTES;
+    assert!(!writer.awaits_file(room));
+    assert!(writer.awaits_file(room + 1));
+    writer.not_prepared();
+    assert!(writer.awaits_file(room + 1));
+    let second = writer.needs_file().expect("it is asked for again");
+    writer.install(ready(prepare(&disk, 0, second)).unwrap());
+    assert!(!writer.awaits_file(room + 1));
+}
+
+/// Two files that are not on the device yet keep a third from being begun, though it is prepared.
+#[test]
+fn a_file_that_waits_for_the_sync_of_an_older_one_is_awaited_too() {
+    let disk = SimDisk::new(1);
+    let mut journal = Loop::new(&disk, 1, Resume::default(), 0);
+    journal.prepare().unwrap();
+    while journal.append(10) {
+        journal.prepare().unwrap();
+        journal.seal();
+        journal.write().unwrap();
+    }
+    assert_eq!((journal.writer.dictionary(), journal.writer.needs_file()), (2, None), "a third is prepared");
+    assert!(journal.writer.awaits_file(batch_bytes_max(10, 1_000, 8)));
+    journal.sync().unwrap();
+    assert!(!journal.writer.awaits_file(batch_bytes_max(10, 1_000, 8)));
+    assert!(journal.append(10));
+}
+
 /// A loop that is asked for a new dictionary begins it at once, also when it accepts nothing more, and when not
 /// even the head of its file was written.
 #[test]
 fn a_new_dictionary_is_begun_when_asked_for() {
     let disk = SimDisk::new(1);
     let mut journal = Loop::new(&disk, 1, Resume::default(), 0);
+    journal.prepare().unwrap();
     for round in 1..6 {
-        journal.prepare().unwrap();
         assert!(journal.append(3));
         journal.seal();
         assert_eq!(journal.writer.dictionary(), round);
         journal.writer.ask_new_dictionary(round - 1);
-        assert_eq!(journal.writer.needs_file(), None, "it has begun another one since");
+        journal.writer.renew();
+        assert_eq!(journal.writer.dictionary(), round, "it has begun another one since");
         journal.writer.ask_new_dictionary(round);
         journal.writer.renew();
         assert_eq!(journal.writer.dictionary(), round, "the file is not there yet");

@@ -237,18 +237,13 @@ impl Writer {
         }
     }
 
-    /// The file to prepare, said once: when there is none, when the current one or its dictionary is half full,
-    /// and when a new dictionary is to begin.
+    /// The file to prepare, said once: whenever none stands ready, so the successor of a file is asked for as soon
+    /// as that is begun, and whoever makes it has the time in which a whole file fills.
     pub fn needs_file(&mut self) -> Option<NextFile> {
         if self.asked_for.is_some() || self.prepared.is_some() || self.next_sequence > SEQUENCE_MAX {
             return None;
         }
-        let half_full = self.current.is_none_or(|current| current.sealed.position >= current.bytes / 2)
-            || self.dictionary_fills(2)
-            || self.renewing;
-        if !half_full {
-            return None;
-        }
+        // The current dictionary has just begun: it counts with the size that it had in the file before.
         let dictionary = self.dictionary.bytes().max(self.dictionary_bytes_last);
         // A disk without room for a large file may still have room for a small one.
         let fitting = if self.was_refused { 0 } else { FILE_TO_DICTIONARY_BYTES * dictionary };
@@ -289,16 +284,26 @@ impl Writer {
         if self.unwritten_bytes() + frame_bytes > self.limits.buffer_bytes_max {
             return Reserve::Full;
         }
-        let fits = self.current.is_some_and(|current| {
-            current.sealed.position + frame_bytes as u64 <= current.bytes && !self.dictionary_fills(1)
-        });
-        if fits {
+        if self.current_fits(frame_bytes) {
             return Reserve::Ready;
         }
         if self.open_bytes() > 0 {
             return Reserve::SealFirst;
         }
         if self.begin_next_file() { Reserve::Ready } else { Reserve::Full }
+    }
+
+    /// Whether a batch of at most so many bytes would find no room only because the next file is not there yet, or
+    /// may not begin before an older one is synced: a matter of moments, unless the disk refuses.
+    pub fn awaits_file(&self, bytes_at_most: usize) -> bool {
+        !self.may_begin_next_file()
+            && !self.current_fits(frame::frame_bytes(self.open_bytes() + bytes_at_most))
+    }
+
+    fn current_fits(&self, frame_bytes: usize) -> bool {
+        self.current.is_some_and(|current| {
+            current.sealed.position + frame_bytes as u64 <= current.bytes && !self.dictionary_is_full()
+        })
     }
 
     /// Begins a new dictionary in the next file as soon as it can, unless it has done so since `dictionary`: the
@@ -315,9 +320,9 @@ impl Writer {
         }
     }
 
-    fn dictionary_fills(&self, part: usize) -> bool {
-        self.dictionary.entries() >= self.limits.dictionary_entries_max / part
-            || self.dictionary.memory_bytes() >= self.limits.dictionary_bytes_max / part
+    fn dictionary_is_full(&self) -> bool {
+        self.dictionary.entries() >= self.limits.dictionary_entries_max
+            || self.dictionary.memory_bytes() >= self.limits.dictionary_bytes_max
     }
 
     /// Bytes of memory of the current file's dictionary, at most.
@@ -528,12 +533,16 @@ impl Writer {
         }
     }
 
-    /// Only with an empty open frame.
-    fn begin_next_file(&mut self) -> bool {
+    fn may_begin_next_file(&self) -> bool {
         // Recovery counts on it that a file's second successor begins only once the file was synced.
         let current_unsynced =
             self.current.is_some_and(|current| current.has_frames() && !current.is_synced());
-        if self.old.len() + usize::from(current_unsynced) > 1 {
+        self.prepared.is_some() && self.old.len() + usize::from(current_unsynced) <= 1
+    }
+
+    /// Only with an empty open frame.
+    fn begin_next_file(&mut self) -> bool {
+        if !self.may_begin_next_file() {
             return false;
         }
         let Some(next) = self.prepared.take() else { return false };
