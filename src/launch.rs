@@ -56,6 +56,11 @@ const LOOP_RING_PLACES: usize = 2048;
 const PORTION_RING_PLACES: usize = 256;
 /// Bytes glommio may keep for file operations, per executor; they count as locked memory.
 const EXECUTOR_IO_BYTES: usize = 1 << 20;
+/// How much nicer an executor is than the loop on its core, which gets nine tenths of it when both want all: a write
+/// beside a busy query waits hardly longer than alone. At 19 it would be 98 of 100, and then the executor does not keep
+/// up with a loop that is saturated with batches, or with a core that others use, too: writes are refused for that, and
+/// a query takes seconds. Where the loop wants all the time there is, `BATCHES_PENDING_MAX` makes it wait.
+const EXECUTOR_NICER_BY: u8 = 10;
 /// Descriptors for journals, segments, rings and the rest, besides connections.
 const DESCRIPTORS_RESERVED: u64 = 1_000;
 /// Fewer connections than this are not worth a start.
@@ -395,7 +400,7 @@ impl Server {
                 name: format!("store-{index}"),
                 io_memory_bytes: EXECUTOR_IO_BYTES,
                 preempt: PREEMPT_DEFAULT,
-                nice: None,
+                nicer_by: EXECUTOR_NICER_BY,
             };
             let failed_store = failed.clone();
             let executor = shard::executor::spawn(config, move || async move {
@@ -404,7 +409,14 @@ impl Server {
                     let _ = failed_store.send(cause);
                 }
             });
-            self.executors.push(executor.map_err(|cause| LaunchError::Executor { index, cause })?);
+            let executor = executor.map_err(|cause| LaunchError::Executor { index, cause })?;
+            if let Some(refused) = executor.nice_refused() {
+                log::warning(format_args!(
+                    "the executor of shard {index} could not be made nicer than its loop ({refused}): \
+                     long queries will delay writes more than they need to"
+                ));
+            }
+            self.executors.push(executor);
 
             let parts = FrontParts {
                 shared: self.shared.clone(),

@@ -67,9 +67,9 @@ pub struct ExecutorConfig {
     /// How long a task runs before [`yield_if_needed`] lets the executor look at its rings and timers and run others;
     /// [`PREEMPT_DEFAULT`] fits. A task that does not call it holds up everything.
     pub preempt: Duration,
-    /// Nice value of the thread, 0 being usual and 19 the least; none leaves it as inherited. It decides who gets the
+    /// Added to the nice value that the thread inherits, 19 being the most that comes of it. It decides who gets the
     /// core when the I/O loop wants it too.
-    pub nice: Option<i32>,
+    pub nicer_by: u8,
 }
 
 /// Why an executor did not run, or did not end by itself.
@@ -82,13 +82,6 @@ pub enum ExecutorError {
         /// The core asked for.
         core: CoreId,
     },
-    /// The nice value was refused.
-    Nice {
-        /// The value asked for.
-        nice: i32,
-        /// What the kernel said.
-        error: io::Error,
-    },
     /// Its rings could not be made; usually a limit on locked memory or descriptors (`probe.rs` names the remedy).
     Rings(io::Error),
     /// A task panicked; the message was printed by its thread.
@@ -100,7 +93,6 @@ impl fmt::Display for ExecutorError {
         match self {
             Self::Thread(error) => write!(f, "cannot start an executor's thread: {error}; see `ulimit -u`"),
             Self::Pin { core } => write!(f, "cannot bind an executor to core {core}; see `taskset -p $$`"),
-            Self::Nice { nice, error } => write!(f, "cannot give an executor the nice value {nice}: {error}"),
             Self::Rings(error) => {
                 write!(f, "cannot make an executor's rings: {error}; see `ulimit -l` and `ulimit -n`")
             }
@@ -112,7 +104,7 @@ impl fmt::Display for ExecutorError {
 impl std::error::Error for ExecutorError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Thread(error) | Self::Nice { error, .. } | Self::Rings(error) => Some(error),
+            Self::Thread(error) | Self::Rings(error) => Some(error),
             Self::Pin { .. } | Self::Panicked => None,
         }
     }
@@ -156,9 +148,16 @@ thread_local! {
 #[derive(Debug)]
 pub struct ExecutorHandle<T> {
     thread: thread::JoinHandle<Option<T>>,
+    nice_refused: Option<io::Error>,
 }
 
 impl<T> ExecutorHandle<T> {
+    /// Why the executor has no other nice value than it inherited, though one was asked for: a sandbox forbids it. It
+    /// runs all the same.
+    pub fn nice_refused(&self) -> Option<&io::Error> {
+        self.nice_refused.as_ref()
+    }
+
     /// Waits for the first future to end; tasks that still run then are dropped.
     ///
     /// # Errors
@@ -185,8 +184,8 @@ where
     let builder = thread::Builder::new().name(config.name.clone());
     let thread = builder
         .spawn(move || {
-            let executor = match make_executor(&config) {
-                Ok(executor) => executor,
+            let (executor, nice_refused) = match make_executor(&config) {
+                Ok(made) => made,
                 Err(error) => {
                     // The receiver waits for exactly this.
                     let _ = started.send(Err(error));
@@ -204,7 +203,7 @@ where
                 }
                 QUEUES.set(Some(TaskClass::ALL.map(make_queue)));
                 SLICE.set((u64::try_from(config.preempt.as_nanos()).unwrap_or(u64::MAX), 0));
-                let _ = started.send(Ok(()));
+                let _ = started.send(Ok(nice_refused));
                 let output = make().await;
                 // The executor closes its files, so this one must go before it does.
                 ALWAYS_READY.take();
@@ -213,28 +212,33 @@ where
         })
         .map_err(ExecutorError::Thread)?;
     match start.recv() {
-        Ok(Ok(())) => Ok(ExecutorHandle { thread }),
+        Ok(Ok(nice_refused)) => Ok(ExecutorHandle { thread, nice_refused }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(ExecutorError::Panicked),
     }
 }
 
-fn make_executor(config: &ExecutorConfig) -> Result<glommio::LocalExecutor, ExecutorError> {
+/// An executor on this thread, and why the thread could not be made nicer, if that was refused.
+fn make_executor(
+    config: &ExecutorConfig,
+) -> Result<(glommio::LocalExecutor, Option<io::Error>), ExecutorError> {
     // Bound by us and not by glommio: its placement reads the machine's topology from sysfs, which a container may
     // not show. Threads started from here on inherit core and nice value.
     if !topology::pin(config.core) {
         return Err(ExecutorError::Pin { core: config.core });
     }
-    if let Some(nice) = config.nice {
-        sys::thread::set_nice(nice).map_err(|error| ExecutorError::Nice { nice, error })?;
-    }
-    LocalExecutorBuilder::new(Placement::Unbound)
+    let nice_refused = match config.nicer_by {
+        0 => None,
+        steps => sys::thread::be_nicer_by(steps).err(),
+    };
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(&config.name)
         .io_memory(config.io_memory_bytes)
         .ring_depth(RING_DEPTH)
         .preempt_timer(NEVER)
         .make()
-        .map_err(|error| ExecutorError::Rings(error.into()))
+        .map_err(|error| ExecutorError::Rings(error.into()))?;
+    Ok((executor, nice_refused))
 }
 
 fn make_queue(class: TaskClass) -> TaskQueueHandle {

@@ -8,7 +8,7 @@ pub(crate) fn config(name: &str) -> ExecutorConfig {
         name: name.into(),
         io_memory_bytes: 64 << 10,
         preempt: PREEMPT_DEFAULT,
-        nice: None,
+        nicer_by: 0,
     }
 }
 
@@ -48,7 +48,7 @@ fn a_nice_executor_is_nice_and_so_are_its_blocking_calls() {
         let stat = fs::read_to_string("/proc/thread-self/stat").ok()?;
         stat.rsplit(')').next()?.split_whitespace().nth(16).map(str::to_string)
     }
-    let config = ExecutorConfig { nice: Some(19), ..config("nice") };
+    let config = ExecutorConfig { nicer_by: 19, ..config("nice") };
     let (own, second) =
         spawn(config, || async { (nice(), blocking(nice).await.unwrap()) }).unwrap().join().unwrap();
     assert_eq!((own.as_deref(), second.as_deref()), (Some("19"), Some("19")));

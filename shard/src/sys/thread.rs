@@ -1,18 +1,34 @@
 //! What a thread may ask of the scheduler.
-#![allow(unsafe_code)] // setpriority takes a thread id on Linux, and std has neither
+#![allow(unsafe_code)] // setpriority takes a thread id on Linux, and std has neither it nor getpriority
 
 use std::io;
 
-/// Sets the nice value of the calling thread: -20 first, 19 last. Threads that it starts from then on inherit it.
+/// The value of a thread that gets the least.
+const NICE_MAX: i32 = 19;
+
+/// Raises the nice value of the calling thread by so much, to 19 at most. Threads that it starts from then on inherit
+/// it. Nobody needs a privilege for that.
 ///
 /// # Errors
-/// If the value is below the present one and the process may not raise its priority.
-pub(crate) fn set_nice(nice: i32) -> io::Result<()> {
+/// If something like a sandbox forbids the call; then nothing has changed.
+pub(crate) fn be_nicer_by(steps: u8) -> io::Result<()> {
+    let nice = (nice()? + i32::from(steps)).min(NICE_MAX);
     // SAFETY: no pointer goes in. PRIO_PROCESS with 0 means the calling thread on Linux.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The calling thread's.
+fn nice() -> io::Result<i32> {
+    // SAFETY: no pointer goes in. The kernel's own call gives 20 minus the value, which is never negative, where libc's
+    // leaves it open whether -1 is a value or a failure.
+    let found = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) };
+    if found < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(20 - found as i32)
 }
 
 #[cfg(test)]
@@ -27,15 +43,19 @@ mod tests {
     }
 
     #[test]
-    fn the_calling_thread_alone_becomes_nice() {
+    fn the_calling_thread_alone_becomes_nicer() {
         let before = nice_of_this_thread();
-        let (nicer, inherited) = thread::spawn(|| {
-            set_nice(19).unwrap();
-            (nice_of_this_thread(), thread::spawn(nice_of_this_thread).join().unwrap())
+        assert_eq!(nice().unwrap(), before);
+        let (nicer, inherited, nicest) = thread::spawn(|| {
+            be_nicer_by(3).unwrap();
+            let nicer = nice_of_this_thread();
+            let inherited = thread::spawn(nice_of_this_thread).join().unwrap();
+            be_nicer_by(40).unwrap();
+            (nicer, inherited, nice_of_this_thread())
         })
         .join()
         .unwrap();
-        assert_eq!((nicer, inherited), (19, 19));
+        assert_eq!((nicer, inherited, nicest), ((before + 3).min(19), (before + 3).min(19), 19));
         assert_eq!(nice_of_this_thread(), before);
     }
 }
