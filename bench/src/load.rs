@@ -452,7 +452,7 @@ impl<'p> Load<'p> {
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// From a microsecond to ten minutes; what is longer counts as that.
-fn latencies() -> Latencies {
+pub(crate) fn latencies() -> Latencies {
     Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are constants that it accepts")
 }
 

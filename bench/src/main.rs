@@ -27,6 +27,7 @@ mod trial;
 mod peer;
 mod setup;
 
+mod beside;
 mod compare;
 mod first_result;
 mod floor;
@@ -68,6 +69,8 @@ enum Command {
     Scenario(play::ScenarioArguments),
     /// Start ours and its peers on one core and compare them in turns
     Compare(compare::CompareArguments),
+    /// Compare writing alone with writing beside a client that asks without rest
+    Beside(beside::BesideArguments),
     /// Hold many idle connections, read their cost in memory, then use each once
     Connections(idle::IdleArguments),
     /// Count system calls per request at saturation
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments, &live),
         Command::Scenario(arguments) => play::run(&arguments, &live),
         Command::Compare(arguments) => compare::run(&arguments, &live),
+        Command::Beside(arguments) => beside::run(&arguments, &live),
         Command::Connections(arguments) => idle::run(arguments, &live),
         Command::Syscalls(arguments) => syscalls::run(arguments, &live),
         Command::Replay(arguments) => replay::run(arguments, &live),
