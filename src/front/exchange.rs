@@ -43,7 +43,10 @@ use std::sync::Arc;
 const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Answers made before they are sent.
 const TURN_ANSWERS_MAX: usize = 4096;
-/// Bytes held back on a connection that waits for an answer, before reading is paused.
+/// Bytes held back on a connection that waits for an answer, before reading is paused. It is paused before that where
+/// there is no room for more; what has been received by then is kept all the same, for a refusal would overtake the
+/// answer. That is as much as the loop's receive buffers hold, on as many connections as may have a query or a large
+/// body out.
 const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
 
 /// What the head of a body asks for.
@@ -259,8 +262,9 @@ impl Exchange {
             return;
         }
         let waits = connection.waits() || !takes_answers;
+        let is_owed_an_answer = connection.asked.is_some();
         if let Some(unfinished) = &mut connection.unfinished {
-            if !has_room {
+            if !has_room && !is_owed_an_answer {
                 self.shared.shards[self.index].front.overload_refusals.add(1);
                 self.refuse_for_good(id, IntakeError::Overloaded.into());
                 return;
@@ -286,7 +290,8 @@ impl Exchange {
         }
         let Some(connection) = self.connection(id) else { return };
         let held_back = connection.unfinished.as_ref().map_or(0, |unfinished| unfinished.bytes.len());
-        if held_back > HELD_BACK_BYTES_MAX && !connection.paused {
+        let is_beyond = held_back > HELD_BACK_BYTES_MAX || (!has_room && is_owed_an_answer);
+        if is_beyond && !connection.paused {
             connection.paused = true;
             self.pauses.push(id);
         }

@@ -43,12 +43,19 @@ struct Rig {
 impl Rig {
     /// A loop whose first journal file is `device`, or a true file.
     fn start(device: Option<&str>) -> Rig {
+        Rig::with_memory(device, None)
+    }
+
+    /// The same with a memory budget of so many bytes: an eighth is for what waits on connections.
+    fn with_memory(device: Option<&str>, memory_bytes_max: Option<u64>) -> Rig {
         let dir = tempdir().unwrap();
         let config = Config::load(&Sources::default()).unwrap();
         let bells = || vec![Bell::new().unwrap()];
         let manifest = Manifest::new(1);
-        let shared =
-            Arc::new(Shared::new(config, dir.path().into(), Console::default(), &manifest, bells(), bells()));
+        let mut shared =
+            Shared::new(config, dir.path().into(), Console::default(), &manifest, bells(), bells());
+        shared.memory_bytes_max = memory_bytes_max.unwrap_or(shared.memory_bytes_max);
+        let shared = Arc::new(shared);
         shared.executor_is_ready();
         let (mut to_store, mut from_loops) = mesh(1, &shared.store_bells, 256);
         let (mut to_loop, mut from_stores) = mesh(1, &shared.loop_bells, 256);
@@ -438,6 +445,30 @@ fn what_waits_is_bounded_and_every_request_is_answered() {
     }
     let told = writer.join().unwrap();
     assert!(told.iter().all(|status| [202, 503].contains(status)));
+}
+
+/// Method: room for 8 KiB that wait, and 16 KiB behind a query that is out, twice.
+#[test]
+fn what_finds_no_room_waits_for_the_answer_before_it_and_no_refusal_overtakes_that() {
+    const BEHIND: usize = 400;
+    let mut rig = Rig::with_memory(None, Some(64 * 1024));
+    let (mut client, mut reader) = (rig.client(), rig.client());
+    for _ in 0..2 {
+        client.send(get("/query?name=a")).unwrap();
+        let ToStore::Query { conn, .. } = rig.message() else { panic!("a query goes to the executor") };
+        client.send(get("/-/healthy").repeat(BEHIND)).unwrap();
+        // Once this is answered the loop has seen the others.
+        reader.send(get("/-/healthy")).unwrap();
+        assert_eq!(reader.answer().status, 200);
+        let answer = Ok(QueryAnswer { body: b"the answer".to_vec() });
+        assert!(rig.loops.send(0, ToLoop::Answer { conn, answer }).is_ok());
+        assert_eq!(client.answer().body, "the answer");
+        assert_eq!(statuses(&mut client, BEHIND), [200; BEHIND]);
+    }
+    assert_eq!(rig.counters().overload_refusals.get(), 0);
+    // Who waits for nothing is refused: half a head that finds no room.
+    reader.send("GET / HTTP/1.1\r\n".to_string() + &"a: b\r\n".repeat(2_000)).unwrap();
+    assert_come_back(&reader.answer(), 503);
 }
 
 /// A large answer goes to the socket as it is, in its place among small ones; to a `HEAD` its length alone.
