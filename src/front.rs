@@ -154,48 +154,58 @@ impl Front {
 
     /// Turns until the process stops.
     pub fn run(mut self) -> io::Result<()> {
-        loop {
-            self.wait()?;
-            self.exchange.begin_turn(Now::read());
-            self.renderer.set_time(self.exchange.now.unix_ms);
-            self.read_inbox();
-
-            while let Some(event) = self.net.next_event() {
-                self.tick.note(self.exchange.now.nanos);
-                self.take(event);
-                if self.exchange.is_full() {
-                    self.commit();
-                }
-            }
-            self.look_again();
-            self.let_in();
-            if let Some(conn) = self.exchange.take_large() {
-                self.resume(conn);
-            }
-            self.look_after();
-            self.commit();
-            self.close_ended();
-            self.wake_executors();
-            if let Some(log) = &mut self.access_log {
-                log.flush();
-            }
-
-            if self.shared.is_stopping() && self.finish() {
-                return Ok(());
-            }
-        }
+        while !self.turn()? {}
+        Ok(())
     }
 
-    /// The one wait of a turn: for a completion, the bell, or the nearest deadline.
+    /// One turn; true when it was the last.
+    fn turn(&mut self) -> io::Result<bool> {
+        self.wait()?;
+        self.exchange.begin_turn(Now::read());
+        self.renderer.set_time(self.exchange.now.unix_ms);
+        self.read_inbox();
+
+        while let Some(event) = self.net.next_event() {
+            self.tick.note(self.exchange.now.nanos);
+            self.take(event);
+            if self.exchange.is_full() {
+                self.commit();
+            }
+        }
+        self.look_again();
+        self.let_in();
+        if let Some(conn) = self.exchange.take_large() {
+            self.resume(conn);
+        }
+        self.look_after();
+        self.commit();
+        self.close_ended();
+        self.wake_executors();
+        if let Some(log) = &mut self.access_log {
+            log.flush();
+        }
+
+        Ok(self.shared.is_stopping() && self.finish())
+    }
+
+    /// The one wait of a turn.
     fn wait(&mut self) -> io::Result<()> {
+        self.shared.loop_bells[self.index].prepare_sleep();
+        let wait = self.how_long();
+        let result = self.net.turn(wait);
+        self.shared.loop_bells[self.index].awake();
+        result
+    }
+
+    /// For a completion, the bell, or the nearest deadline; not at all while there is something to do. To be asked
+    /// once the bell is told that we sleep.
+    fn how_long(&mut self) -> Wait {
         let nearest =
             self.handover_at.iter().flatten().copied().chain(self.file_retry_at).chain(self.next_sync_at());
         let nearest = nearest.chain(self.exchange.gate.refuses_at()).chain(self.exchange.tend_limits_at());
         let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000));
-        let nearest = nearest.chain(self.tick.at()).min();
-        let bell = &self.shared.loop_bells[self.index];
-        bell.prepare_sleep();
-        let wait = if !self.inbox.is_empty()
+        let nearest = nearest.chain(self.exchange.large_retry_at()).chain(self.tick.at()).min();
+        if !self.inbox.is_empty()
             || !self.from_loops.is_empty()
             || self.exchange.has_large()
             || self.exchange.has_held()
@@ -210,10 +220,7 @@ impl Front {
             if left.is_zero() { Wait::No } else { Wait::Until(Instant::now() + left) }
         } else {
             Wait::Block
-        };
-        let result = self.net.turn(wait);
-        self.shared.loop_bells[self.index].awake();
-        result
+        }
     }
 
     fn take(&mut self, event: Event) {

@@ -91,6 +91,8 @@ pub struct Exchange {
     is_ready: bool,
     /// Large batches that are being taken, with the rows that have been.
     large: VecDeque<(ConnId, Box<LargeBatch>, usize)>,
+    /// The first of them found no place for its next rows and waits until then.
+    large_retry_at: Option<u64>,
     handed_over_bytes: usize,
     /// Whether samples are taken just now.
     pub gate: Gate,
@@ -166,6 +168,7 @@ impl Exchange {
             questions: Vec::new(),
             large_bodies: Vec::new(),
             large: VecDeque::new(),
+            large_retry_at: None,
             handed_over_bytes: 0,
             gate: Gate::default(),
             body_journal_bytes_max,

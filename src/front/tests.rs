@@ -48,6 +48,13 @@ impl Rig {
 
     /// The same with a memory budget of so many bytes: an eighth is for what waits on connections.
     fn with_memory(device: Option<&str>, memory_bytes_max: Option<u64>) -> Rig {
+        let (mut rig, parts) = Rig::laid(device, memory_bytes_max);
+        rig.thread = Some(std::thread::spawn(move || Front::new(parts).unwrap().run().unwrap()));
+        rig
+    }
+
+    /// The same, with a loop that the test turns itself.
+    fn laid(device: Option<&str>, memory_bytes_max: Option<u64>) -> (Rig, FrontParts) {
         let dir = tempdir().unwrap();
         let config = Config::load(&Sources::default()).unwrap();
         let bells = || vec![Bell::new().unwrap()];
@@ -76,9 +83,10 @@ impl Rig {
             from_loops: from_other_loops.remove(0),
         };
         let address = parts.listen;
-        let thread = std::thread::spawn(move || Front::new(parts).unwrap().run().unwrap());
         let (inbox, loops) = (from_loops.remove(0), to_loop.remove(0));
-        Rig { dir, shared, address, inbox, loops, flushes_asked: 0, file_asked: None, thread: Some(thread) }
+        let rig =
+            Rig { dir, shared, address, inbox, loops, flushes_asked: 0, file_asked: None, thread: None };
+        (rig, parts)
     }
 
     fn client(&self) -> Client {
@@ -243,6 +251,64 @@ fn a_sync_that_fails_refuses_what_waits_for_it_in_order_and_the_next_file_goes_o
     assert_eq!(rig.flushes_asked, 1, "what will not be replayed is to reach a segment");
 }
 
+/// What an executor makes of a large body.
+fn decoded(conn: ConnId, body: &LargeBody) -> ToLoop {
+    let mut batch = model::Batch::default();
+    ingest::MetricsDecoder::default().decode(&body.bytes, &mut batch).unwrap();
+    let large = LargeBatch { batch, plain_bytes: body.bytes.len(), is_batch: true, client_id: None };
+    ToLoop::Decoded { conn, counted_bytes: body.counted_bytes, decoded: Ok(Box::new(large)) }
+}
+
+/// A body of so many short metrics.
+fn rows(count: usize) -> String {
+    format!("[{}]", vec![BODY; count].join(","))
+}
+
+/// Turns the loop until the client has its answer.
+fn turn_until_answered(front: &mut Front, client: &mut Client) -> Answer {
+    while !client.is_answered() {
+        front.turn().unwrap();
+    }
+    client.answer()
+}
+
+/// Method: shares fill what may wait in the ring, so that a large batch is stopped after its first rows. The test
+/// turns the loop itself and asks it before each turn how it would wait.
+#[test]
+fn a_large_body_that_waits_for_room_lets_the_loop_sleep_a_millisecond() {
+    let (mut rig, parts) = Rig::laid(None, Some(4 << 20));
+    let mut front = Front::new(parts).unwrap();
+    let mut client = Client::connect(rig.address);
+    let (mut waiting, mut last) = (0, 0);
+    while waiting + last <= rig.shared.ring_bytes_max() {
+        client.send(post("written", &rows(8_000))).unwrap();
+        assert_eq!(turn_until_answered(&mut front, &mut client).status, 202);
+        let ToStore::Share(share) = rig.message() else { panic!("samples go to the executor") };
+        last = share.bytes() as u64;
+        waiting += last;
+    }
+    client.send(post("written", &rows(16_000))).unwrap();
+    let large = loop {
+        front.turn().unwrap();
+        if let Some(ToStore::Decode { conn, body, .. }) = rig.take() {
+            break decoded(conn, &body);
+        }
+    };
+    assert!(rig.loops.send(0, large).is_ok());
+    // The first turns take rows and ring the executor's bell; on a slow machine the millisecond is over now and then.
+    let slept = (0..1_000).any(|_| {
+        front.turn().unwrap();
+        matches!(front.how_long(), Wait::Until(at) if at <= Instant::now() + Duration::from_millis(1))
+    });
+    assert!(slept, "it turned a thousand times without rest");
+    rig.shared.applied_bytes[0][0].add(waiting);
+    let answer = turn_until_answered(&mut front, &mut client);
+    // Should the machine have stood still for five seconds, it was refused meanwhile.
+    assert!([202, 503].contains(&answer.status), "{}", answer.body);
+    rig.shared.stop();
+    while !front.turn().unwrap() {}
+}
+
 /// A body of several turns: rows of it are lost with their frames, so the whole is refused, and at once; what the
 /// client sent behind it is answered.
 #[test]
@@ -256,13 +322,8 @@ fn a_large_body_is_refused_as_a_whole_when_rows_of_it_are_lost() {
     let ToStore::Decode { conn, body, .. } = rig.message() else {
         panic!("a large body is decoded elsewhere")
     };
-    let body = body.bytes;
-    assert_eq!(body.len(), text.len());
-    let mut batch = model::Batch::default();
-    ingest::MetricsDecoder::default().decode(&body, &mut batch).unwrap();
-    let large = LargeBatch { batch, plain_bytes: body.len(), is_batch: true, client_id: None };
-    let decoded = ToLoop::Decoded { conn, counted_bytes: body.len(), decoded: Ok(Box::new(large)) };
-    assert!(rig.loops.send(0, decoded).is_ok());
+    assert_eq!(body.bytes.len(), text.len());
+    assert!(rig.loops.send(0, decoded(conn, &body)).is_ok());
     assert_come_back(&client.answer(), 507);
     assert_eq!(client.answer().body, "ringwatch is up\n");
     rig.give_file();

@@ -25,6 +25,8 @@ pub(super) const LARGE_BODY_BYTES: usize = 256 * 1024;
 const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
 /// How long after its arrival a batch of which rows are taken waits for a place.
 const MIDWAY_PATIENCE_NANOS: u64 = 5_000_000_000;
+/// How long it waits before it is tried again, at most: a place in a ring, and room in the journal, come without a word.
+const LARGE_RETRY_NANOS: u64 = 1_000_000;
 /// Large bodies that may be with the executor at once, in plain bytes; more are told to come back.
 const HANDED_OVER_BYTES_MAX: usize = 64 << 20;
 
@@ -122,6 +124,7 @@ impl Exchange {
             return None;
         }
         let (id, large, taken) = self.large.pop_front()?;
+        self.large_retry_at = None;
         let end = large.batch.len().min(taken + LARGE_ROWS_PER_TURN);
         if self.shut_for_file(large.journal_bytes_max(taken..end)) {
             self.large.push_front((id, large, taken));
@@ -155,6 +158,7 @@ impl Exchange {
             // A full ring empties in a moment; refusing now would leave the rows that were taken.
             Err(IntakeError::Overloaded) if taken > 0 && waited_nanos < MIDWAY_PATIENCE_NANOS => {
                 self.large.push_front((id, large, taken));
+                self.large_retry_at = Some(self.now.nanos + LARGE_RETRY_NANOS);
                 return None;
             }
             Err(error) => self.finish_large(id, Err(error)),
@@ -184,13 +188,15 @@ impl Exchange {
         }
     }
 
-    /// Whether the next rows of a large batch can be taken at once, or the batch be refused; one that is half taken
-    /// waits for the executors.
+    /// Whether the next rows of a large batch are to be taken at once, or the batch be refused.
     pub fn has_large(&self) -> bool {
-        match self.gate {
-            Gate::Open | Gate::Trying => !self.large.is_empty(),
-            Gate::Shut { .. } => false,
-            Gate::Refusing => self.large.front().is_some_and(|(_, _, taken)| *taken == 0),
-        }
+        let has_waited = self.large_retry_at.is_none_or(|at| at <= self.now.nanos);
+        has_waited && !self.large.is_empty() && !self.gate.is_shut()
+    }
+
+    /// When a batch that is half taken, and found no place for more, is to be tried again, in monotonic nanoseconds.
+    /// (While the gate is shut, its opening is waited for.)
+    pub fn large_retry_at(&self) -> Option<u64> {
+        self.large_retry_at.filter(|_| !self.large.is_empty() && !self.gate.is_shut())
     }
 }
