@@ -102,6 +102,9 @@ struct Count {
 /// From the load's begin to the counting's, warm-up included.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// The same before an idle server is counted: it shares its counters once more after the last connection has come.
+const IDLE_SETTLE: Duration = Duration::from_secs(4);
+
 /// Load beyond the counting, which is slow to start and to end.
 const MARGIN: Duration = Duration::from_secs(4);
 
@@ -132,7 +135,7 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
         };
         let load = Plan {
             warmup: Duration::from_secs(1),
-            duration: arguments.duration + SETTLE + MARGIN,
+            duration: arguments.duration + IDLE_SETTLE + MARGIN,
             durability: Some(arguments.durability),
             offer: arguments.rate.map_or(Offer::Closed, Offer::evenly),
             progress: Progress::here(false),
@@ -143,7 +146,7 @@ pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, 
             true => Plan { offer: Offer::Once, warmup: Duration::ZERO, idle: load.duration, ..load },
             false => load,
         };
-        let settle = if arguments.idle { SETTLE } else { plan.idle + SETTLE };
+        let settle = if arguments.idle { IDLE_SETTLE } else { plan.idle + SETTLE };
         let (count, outcome) =
             during_load(&plan, live, settle, || count(by, &peer, live, arguments.duration))?;
         match count {
@@ -245,10 +248,14 @@ fn by_perf(pid: u32, live: &Live, time: Duration) -> Result<Count, String> {
     Ok(Count { calls, requests })
 }
 
-/// `count,unit,event,…`, the count being `<not counted>` or the like when there is none.
+/// `count,unit,event,…`. Of processes that never ran perf says `<not counted>`; an event that cannot be counted here is
+/// `<not supported>`.
 fn perf_count(said: &str) -> Option<f64> {
     let line = said.lines().find(|line| line.contains("raw_syscalls:sys_enter") && line.contains(','))?;
-    line.split(',').next()?.trim().parse().ok()
+    match line.split(',').next()?.trim() {
+        "<not counted>" => Some(0.0),
+        count => count.parse().ok(),
+    }
 }
 
 fn by_strace(pid: u32, live: &Live, time: Duration) -> Result<Count, String> {
@@ -316,6 +323,7 @@ mod tests {
     #[test]
     fn perf_counts_are_read_and_its_excuses_are_not() {
         assert_eq!(perf_count("1234,,raw_syscalls:sys_enter,3000,100.00,,\n"), Some(1_234.0));
+        assert_eq!(perf_count("<not counted>,,raw_syscalls:sys_enter,0,100.00,,\n"), Some(0.0));
         assert_eq!(perf_count("<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n"), None);
         assert_eq!(perf_count("event syntax error: 'raw_syscalls:sys_enter'\n"), None);
     }
