@@ -363,7 +363,8 @@ async fn decode(shard: Shard, to: usize, conn: ConnId, body: LargeBody) {
     let decoded = match decompress(&shard, body) {
         Ok(plain) => {
             executor::yield_if_needed().await;
-            decode_in_steps(&plain).await.map_err(IntakeError::Body)
+            let seed = shard.borrow().shared.client_seed;
+            decode_in_steps(&plain, seed).await.map_err(IntakeError::Body)
         }
         Err(error) => Err(error),
     };
@@ -378,12 +379,12 @@ fn decompress(shard: &Shard, body: LargeBody) -> Result<Vec<u8>, IntakeError> {
     Ok(plain)
 }
 
-async fn decode_in_steps(plain: &[u8]) -> Result<Box<LargeBatch>, MetricsError> {
+async fn decode_in_steps(plain: &[u8], seed: u64) -> Result<Box<LargeBatch>, MetricsError> {
     let mut text = String::with_capacity(plain.len());
     while ingest::take_text(plain, &mut text)? {
         executor::yield_if_needed().await;
     }
-    let (mut decoder, mut batch) = (MetricsDecoder::default(), Batch::default());
+    let (mut decoder, mut batch) = (MetricsDecoder::new(seed), Batch::default());
     let mut decoding = decoder.begin(&text, &mut batch);
     while decoding.step(METRICS_PER_STEP) {
         executor::yield_if_needed().await;

@@ -111,14 +111,15 @@ impl Admissions {
 mod tests {
     use super::*;
     use crate::shared::KnownSeries;
-    use ingest::MetricsDecoder;
+    use ingest::{MetricsDecoder, Repeat};
     use storage::journal::{JournalLimits, Resume};
 
     fn batch(series: Range<usize>) -> Batch {
         let members: Vec<String> =
             series.map(|n| format!(r#"{{"name":"a","value":1,"labels":{{"n":"{n}"}}}}"#)).collect();
         let mut batch = Batch::default();
-        MetricsDecoder::default().decode(format!("[{}]", members.join(",")).as_bytes(), &mut batch).unwrap();
+        let body = format!("[{}]", members.join(","));
+        MetricsDecoder::new(0).decode(body.as_bytes(), &mut batch, &mut Repeat::default()).unwrap();
         batch
     }
 

@@ -12,7 +12,7 @@ use super::wal::Wal;
 use crate::api::IntakeError;
 use crate::message::ToStore;
 use crate::shared::{FrontCounters, Shared};
-use ingest::{MetricsDecoder, Shape, TimeBounds};
+use ingest::{MetricsDecoder, Repeat, Shape, TimeBounds};
 use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock, Timestamp};
 use shard::mesh::Outbox;
 use std::ops::Range;
@@ -34,9 +34,13 @@ pub struct Accepted {
     pub count: Option<usize>,
 }
 
-/// The client of a request, with its number in the journal's present dictionary.
+/// What is remembered of a connection's client: its number in the journal's present dictionary, and what its last
+/// body began with.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ClientMemo(Option<(u64, ClientNumber)>);
+pub struct ClientMemo {
+    number: Option<(u64, ClientNumber)>,
+    repeat: Repeat,
+}
 
 /// Whose samples they are, for the journal.
 pub enum Client<'a> {
@@ -116,7 +120,7 @@ impl Intake {
             published_bytes: vec![0; loops],
             rings_full: false,
             told: vec![Told::default(); loops],
-            decoder: MetricsDecoder::default(),
+            decoder: MetricsDecoder::new(shared.client_seed),
             batch: Batch::default(),
             named: Vec::new(),
             numbered: Vec::new(),
@@ -148,10 +152,14 @@ impl Intake {
         let mut named = std::mem::take(&mut self.named);
         batch.clear();
         named.clear();
-        let decoded = self.decoder.decode(body, &mut batch).map_err(IntakeError::Body).map(|decoded| {
-            named.extend_from_slice(client.or(decoded.client_id.map(str::as_bytes)).unwrap_or_default());
-            decoded.shape == Shape::Batch
-        });
+        let decoded = self
+            .decoder
+            .decode(body, &mut batch, &mut peer.1.repeat)
+            .map_err(IntakeError::Body)
+            .map(|decoded| {
+                named.extend_from_slice(client.or(decoded.client_id.map(str::as_bytes)).unwrap_or_default());
+                decoded.shape == Shape::Batch
+            });
         let accepted = decoded.and_then(|is_batch| {
             check_times(&batch, is_batch, bounds)?;
             let client = if named.is_empty() { Client::Peer(peer.0, peer.1) } else { Client::Named(&named) };
@@ -201,11 +209,11 @@ impl Intake {
         let writer = &mut self.wal.writer;
         let client = match client {
             Client::Named(id) => writer.client(id),
-            Client::Peer(peer, memo) => match memo.0 {
+            Client::Peer(peer, memo) => match memo.number {
                 Some((dictionary, number)) if dictionary == writer.dictionary() => number,
                 _ => {
                     let number = writer.client(peer);
-                    *memo = ClientMemo(Some((writer.dictionary(), number)));
+                    memo.number = Some((writer.dictionary(), number));
                     number
                 }
             },

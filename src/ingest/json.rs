@@ -81,6 +81,11 @@ impl<'b> Reader<'b> {
         Reader { body, at: 0 }
     }
 
+    /// At a place where a value that was read before begins.
+    pub(crate) fn at(body: &'b str, offset: usize) -> Reader<'b> {
+        Reader { body, at: offset }
+    }
+
     pub(crate) fn body(&self) -> &'b str {
         self.body
     }
@@ -198,8 +203,16 @@ impl<'b> Reader<'b> {
         }
     }
 
-    fn rest(&self) -> &'b [u8] {
+    /// What was not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'b [u8] {
         self.body.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// Passes a value whose bytes are known to lie here.
+    #[inline]
+    pub(crate) fn pass(&mut self, len: usize) {
+        self.at += len;
     }
 
     /// Passes `true`, `false` or `null`.

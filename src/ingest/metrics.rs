@@ -15,20 +15,27 @@
 //! The client id is the outermost object's; an array and lines have none, so there it is the first metric's.
 //!
 //! Why not simd-json: for one small body it is slower (its first pass over the whole text is made for long ones),
-//! for a batch it is no faster, it wants the bytes for itself, and it cannot tell what it expected where.
+//! it wants the bytes for itself, and it cannot tell what it expected where.
 //! Nanoseconds a body, label sets canonicalised, on a shared two-core virtual machine (AVX-512), least of 15 rounds:
 //!
 //! ```text
 //!   cargo bench -p ingest --bench metrics_json        ours   simd-json   serde_json
-//!   {"name":"cpu_usage","value":85}     31 bytes        94         133          107
-//!   with two tags and a timestamp      104 bytes       255         298          303
-//!   a batch of 100 such             10,603 bytes    25,300      26,400       32,800
+//!   {"name":"cpu_usage","value":85}     31 bytes       101         142          107
+//!   with two tags and a timestamp      108 bytes       145         312          303
+//!   a batch of 100 such             11,003 bytes    14,000      26,900       37,400
+//!   the same, always other tags                     30,000      28,200       46,000
 //! ```
 //!
 //! The other two read into borrowed structs of just these keys, with no rule of ours checked.
 //!
 //! Not here: the clock, retention and future bounds (`bounds.rs`, asked by the server), HTTP statuses.
-//! Read next: `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
+//! Read next: `metrics/fields.rs` for the keys of a metric, `metrics/repeats.rs` for labels that were read before,
+//! `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
+
+mod fields;
+
+mod repeats;
+pub use repeats::Repeat;
 
 mod steps;
 pub use steps::{Decoding, take_text};
@@ -36,15 +43,19 @@ pub use steps::{Decoding, take_text};
 mod error;
 pub use error::{ClientIdError, MetricError, MetricsError, TimestampError, ValueError};
 
-use crate::json::{Begins, Reader, SyntaxError, Text, WholeError};
-use crate::{TimeUnit, rfc3339};
-use model::{Batch, LABELS_MAX, LabelError, LabelSetBuilder, MILLIS_MAX, MetricKind, Timestamp};
+use crate::json::{Begins, Reader, SyntaxError, Text};
+use fields::{
+    Column, Fields, LabelsError, LabelsField, LabelsRead, NotText, kind, read_labels, text, timestamp, value,
+};
+use model::{Batch, LabelError, LabelSetBuilder};
+use repeats::Repeats;
 
 /// Bytes of a client id at most.
 pub const CLIENT_ID_BYTES_MAX: usize = 255;
 
-/// Decodes bodies of `POST /metrics`. Kept by a loop and reused: it holds nothing but memory for work.
-#[derive(Debug, Default)]
+/// Decodes bodies of `POST /metrics`. Kept by a loop and reused: it holds nothing but memory for work, and the
+/// labels that senders are expected to repeat.
+#[derive(Debug)]
 pub struct MetricsDecoder {
     /// Strings of the metric at hand that had escapes.
     unescaped: String,
@@ -53,6 +64,7 @@ pub struct MetricsDecoder {
     builder: LabelSetBuilder,
     /// A client id that had escapes.
     client_id: String,
+    repeats: Repeats,
 }
 
 /// What a body was, besides the samples that are in the batch now.
@@ -84,30 +96,6 @@ enum Role {
     Member,
 }
 
-/// The keys of one metric, each as the last one of its name left it.
-#[derive(Default)]
-struct Fields {
-    name: Option<Result<Text, NotText>>,
-    value: Option<Result<f64, ValueError>>,
-    timestamp: Option<Result<Timestamp, TimestampError>>,
-    kind: Option<Result<MetricKind, KindUnknown>>,
-    tags: Option<LabelsError>,
-    labels: Option<LabelsError>,
-}
-
-#[derive(Clone, Copy)]
-struct NotText;
-
-#[derive(Clone, Copy)]
-struct KindUnknown;
-
-#[derive(Clone, Copy)]
-enum LabelsError {
-    NotAnObject,
-    ValueNotText { label: Text },
-    TooMany,
-}
-
 /// The client id of the body, judged once the body is known to be JSON.
 #[derive(Clone, Copy)]
 enum ClientId<'b> {
@@ -137,19 +125,39 @@ struct Members {
 }
 
 impl MetricsDecoder {
+    /// A decoder that remembers nothing yet. The seed keeps a client from choosing labels that collide.
+    pub fn new(seed: u64) -> MetricsDecoder {
+        MetricsDecoder {
+            unescaped: String::new(),
+            tags: Vec::new(),
+            labels: Vec::new(),
+            builder: LabelSetBuilder::default(),
+            client_id: String::new(),
+            repeats: Repeats::new(seed),
+        }
+    }
+
     /// Decodes a whole body into `batch`, which it empties first and leaves empty on any refusal.
     ///
     /// The rows carry what the client said; whether their times are taken is for [`crate::TimeBounds`].
     /// `body` is read in place: at most as many bytes as it has are kept for work, and no more than that
-    /// goes into the batch.
-    pub fn decode<'a>(&'a mut self, body: &'a [u8], batch: &mut Batch) -> Result<Decoded<'a>, MetricsError> {
+    /// goes into the batch. `repeat` is kept per sender: what its last body began with goes in, what this one
+    /// begins with comes out.
+    pub fn decode<'a>(
+        &'a mut self,
+        body: &'a [u8],
+        batch: &mut Batch,
+        repeat: &mut Repeat,
+    ) -> Result<Decoded<'a>, MetricsError> {
         batch.clear();
         self.client_id.clear();
+        self.repeats.begin(*repeat);
         let mut pass = Pass { decoder: self, batch, client_id: ClientId::Absent };
         let decoded = pass.body(body).and_then(|shape| match pass.client_id {
             ClientId::Wrong(error) => Err(MetricsError::ClientId(error)),
             client_id => Ok((shape, client_id)),
         });
+        *repeat = self.repeats.first();
         match decoded {
             Ok((shape, client_id)) => {
                 let client_id = match client_id {
@@ -301,8 +309,8 @@ impl<'b> Pass<'_, 'b> {
                 Key::Value => fields.value = Some(value(reader, unescaped)?),
                 Key::Timestamp => fields.timestamp = timestamp(reader, unescaped)?,
                 Key::Type => fields.kind = kind(reader, unescaped)?,
-                Key::Tags => fields.tags = labels(reader, unescaped, &mut self.decoder.tags)?,
-                Key::Labels => fields.labels = labels(reader, unescaped, &mut self.decoder.labels)?,
+                Key::Tags => fields.tags = self.decoder.labels_field(reader, Column::Tags)?,
+                Key::Labels => fields.labels = self.decoder.labels_field(reader, Column::Labels)?,
                 Key::ClientId if role != Role::Member => self.client_id(reader)?,
                 Key::Metrics if role == Role::Outer => {
                     if STOPS && reader.begins()? == Begins::Array {
@@ -355,23 +363,56 @@ impl<'b> Pass<'_, 'b> {
     /// Adds the metric to the batch, or says what is wrong with it.
     #[inline]
     fn push(&mut self, body: &str, fields: &Fields) -> Result<(), MetricError> {
-        let MetricsDecoder { unescaped, tags, labels, builder, .. } = &mut *self.decoder;
-        let get = |text: Text| text.get(body, unescaped);
+        let MetricsDecoder { unescaped, repeats, .. } = &mut *self.decoder;
         let name = fields.name.ok_or(MetricError::Missing { key: "name" })?;
         let value = fields.value.ok_or(MetricError::Missing { key: "value" })?;
         let name = name.map_err(|NotText| MetricError::NameNotText)?;
+        if let (LabelsField::Repeated(_), LabelsField::Absent)
+        | (LabelsField::Absent, LabelsField::Repeated(_)) = (&fields.tags, &fields.labels)
+            && let Some(set) = repeats.take(name.get(body, unescaped))
+        {
+            let (value, timestamp, kind) = fields.rest(value)?;
+            let copy = |out: &mut Vec<u8>| {
+                out.extend_from_slice(set);
+                Ok(())
+            };
+            return self.batch.push(copy, kind, timestamp, value).map_err(MetricError::Label);
+        }
+        self.push_read(body, fields, name, value)
+    }
+
+    /// The same for a metric whose labels are none, or not known by their text.
+    fn push_read(
+        &mut self,
+        body: &str,
+        fields: &Fields,
+        name: Text,
+        value: Result<f64, ValueError>,
+    ) -> Result<(), MetricError> {
+        let MetricsDecoder { unescaped, tags, labels, builder, repeats, .. } = &mut *self.decoder;
+        // What looked like a repeat belongs to another name, or has a second object of labels beside it.
+        for (field, column) in [(&fields.tags, &mut *tags), (&fields.labels, &mut *labels)] {
+            if let LabelsField::Repeated(at) = field {
+                let mut reader = Reader::at(body, at.start);
+                let read = read_labels(&mut reader, unescaped, column);
+                debug_assert!(matches!(read, Ok(LabelsRead::Taken)), "it was taken when it was first read");
+            }
+        }
+        let get = |text: Text| text.get(body, unescaped);
         builder.begin(get(name)).map_err(MetricError::Label)?;
-        let value = value.map_err(MetricError::Value)?;
-        let timestamp = fields.timestamp.transpose().map_err(MetricError::Timestamp)?;
-        let kind = fields.kind.transpose().map_err(|KindUnknown| MetricError::KindUnknown)?;
-        for (key, error) in [("tags", fields.tags), ("labels", fields.labels)] {
-            match error {
-                None => {}
-                Some(LabelsError::NotAnObject) => return Err(MetricError::LabelsNotAnObject { key }),
-                Some(LabelsError::TooMany) => return Err(MetricError::Label(LabelError::TooManyLabels)),
-                Some(LabelsError::ValueNotText { label }) => {
-                    return Err(MetricError::LabelValueNotText { label: get(label).to_owned() });
+        let (value, timestamp, kind) = fields.rest(value)?;
+        for (key, field) in [("tags", &fields.tags), ("labels", &fields.labels)] {
+            match field {
+                LabelsField::Wrong(LabelsError::NotAnObject) => {
+                    return Err(MetricError::LabelsNotAnObject { key });
                 }
+                LabelsField::Wrong(LabelsError::TooMany) => {
+                    return Err(MetricError::Label(LabelError::TooManyLabels));
+                }
+                LabelsField::Wrong(LabelsError::ValueNotText { label }) => {
+                    return Err(MetricError::LabelValueNotText { label: get(*label).to_owned() });
+                }
+                LabelsField::Absent | LabelsField::Read(_) | LabelsField::Repeated(_) => {}
             }
         }
         for &(name, value) in &*tags {
@@ -385,8 +426,15 @@ impl<'b> Pass<'_, 'b> {
             }
         }
         self.batch
-            .push(|out| builder.finish_into(out), kind.unwrap_or_default(), timestamp, value)
-            .map_err(MetricError::Label)
+            .push(|out| builder.finish_into(out), kind, timestamp, value)
+            .map_err(MetricError::Label)?;
+        if let (LabelsField::Read(at) | LabelsField::Repeated(at), LabelsField::Absent)
+        | (LabelsField::Absent, LabelsField::Read(at) | LabelsField::Repeated(at)) =
+            (&fields.tags, &fields.labels)
+        {
+            repeats.remember(get(name), &body[at.clone()], self.batch.last_labels());
+        }
+        Ok(())
     }
 }
 
@@ -448,132 +496,6 @@ impl From<SyntaxError> for MetricsError {
 fn end(reader: &mut Reader<'_>) -> Result<(), SyntaxError> {
     reader.skip_space();
     if reader.peek().is_some() { Err(reader.expected(END)) } else { Ok(()) }
-}
-
-/// The text that begins here; a value of another kind is passed and gives `None`.
-#[inline]
-fn text(reader: &mut Reader<'_>, unescaped: &mut String) -> Result<Option<Text>, SyntaxError> {
-    if reader.peek() == Some(b'"') {
-        return reader.string(unescaped).map(Some);
-    }
-    reader.skip_value(unescaped)?;
-    Ok(None)
-}
-
-#[inline]
-fn value(reader: &mut Reader<'_>, unescaped: &mut String) -> Result<Result<f64, ValueError>, SyntaxError> {
-    Ok(match reader.begins()? {
-        Begins::Number => {
-            let number = reader.number()?.to_f64();
-            if number.is_finite() { Ok(number) } else { Err(ValueError::NotFinite) }
-        }
-        Begins::True => reader.literal("true").map(|()| Ok(1.0))?,
-        Begins::False => reader.literal("false").map(|()| Ok(0.0))?,
-        Begins::String => {
-            let kept = unescaped.len();
-            let state = reader.string(unescaped)?;
-            let value = match state.get(reader.body(), unescaped) {
-                "UP" => Ok(1.0),
-                "DOWN" => Ok(0.0),
-                _ => Err(ValueError::UnknownText),
-            };
-            unescaped.truncate(kept);
-            value
-        }
-        Begins::Null | Begins::Object | Begins::Array => {
-            reader.skip_value(unescaped)?;
-            Err(ValueError::NotANumber)
-        }
-    })
-}
-
-fn timestamp(
-    reader: &mut Reader<'_>,
-    unescaped: &mut String,
-) -> Result<Option<Result<Timestamp, TimestampError>>, SyntaxError> {
-    let millis = match reader.begins()? {
-        Begins::Number => {
-            let number = reader.number()?;
-            number.to_whole().map_err(|error| match error {
-                WholeError::Fraction => TimestampError::Fraction,
-                WholeError::TooLarge if number.is_negative() => TimestampError::Negative,
-                WholeError::TooLarge => TimestampError::TooLarge { looks_like: None },
-            })
-        }
-        Begins::String => {
-            let kept = unescaped.len();
-            let time = reader.string(unescaped)?;
-            let millis = rfc3339::parse(time.get(reader.body(), unescaped));
-            unescaped.truncate(kept);
-            millis.ok_or(TimestampError::NotRfc3339)
-        }
-        Begins::Null => return reader.literal("null").map(|()| None),
-        Begins::True | Begins::False | Begins::Object | Begins::Array => {
-            reader.skip_value(unescaped)?;
-            Err(TimestampError::NotATime)
-        }
-    };
-    Ok(Some(millis.and_then(|millis| {
-        if millis < 0 {
-            return Err(TimestampError::Negative);
-        }
-        Timestamp::from_millis(millis)
-            .map_err(|_| TimestampError::TooLarge { looks_like: out_of_range_unit(millis) })
-    })))
-}
-
-/// What a number beyond every millisecond may have been meant as.
-fn out_of_range_unit(number: i64) -> Option<TimeUnit> {
-    /// The first of January 2000: before it no sample was taken that comes to us.
-    const OLDEST_LIKELY_MS: i64 = 946_684_800_000;
-    TimeUnit::guess(number, OLDEST_LIKELY_MS, MILLIS_MAX)
-}
-
-fn kind(
-    reader: &mut Reader<'_>,
-    unescaped: &mut String,
-) -> Result<Option<Result<MetricKind, KindUnknown>>, SyntaxError> {
-    if reader.begins()? == Begins::Null {
-        return reader.literal("null").map(|()| None);
-    }
-    let kept = unescaped.len();
-    let name = text(reader, unescaped)?;
-    let kind = name.and_then(|name| MetricKind::from_name(name.get(reader.body(), unescaped)));
-    unescaped.truncate(kept);
-    Ok(Some(kind.ok_or(KindUnknown)))
-}
-
-/// The labels of one object into `into`, in place of those of an earlier object of that key.
-fn labels(
-    reader: &mut Reader<'_>,
-    unescaped: &mut String,
-    into: &mut Vec<(Text, Text)>,
-) -> Result<Option<LabelsError>, SyntaxError> {
-    into.clear();
-    match reader.begins()? {
-        Begins::Object => {}
-        Begins::Null => return reader.literal("null").map(|()| None),
-        _ => {
-            reader.skip_value(unescaped)?;
-            return Ok(Some(LabelsError::NotAnObject));
-        }
-    }
-    let mut error = None;
-    let mut is_first = true;
-    reader.enter();
-    loop {
-        let kept = unescaped.len();
-        let Some(name) = reader.next_key(&mut is_first, unescaped)? else { return Ok(error) };
-        let value = text(reader, unescaped)?;
-        match value {
-            Some(value) if error.is_none() && into.len() < LABELS_MAX => into.push((name, value)),
-            None if error.is_none() => error = Some(LabelsError::ValueNotText { label: name }),
-            _ => {
-                error = error.or(Some(LabelsError::TooMany));
-                unescaped.truncate(kept);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -81,6 +81,11 @@ impl Batch {
         Ok(())
     }
 
+    /// The canonical label bytes of the sample added last; none when there is none.
+    pub fn last_labels(&self) -> &[u8] {
+        &self.labels[self.labels_start(self.len().saturating_sub(1))..]
+    }
+
     /// The samples, in order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = BatchRow<'_>> {
         self.rows_in(0..self.len())

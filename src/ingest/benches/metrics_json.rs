@@ -5,7 +5,7 @@
 //! `cargo bench -p ingest --bench metrics_json` prints nanoseconds per body and per byte, the least of some
 //! rounds. Under `cargo test` it runs one small round. Every round checks what it decoded.
 
-use ingest::{MetricsDecoder, take_text};
+use ingest::{MetricsDecoder, Repeat, take_text};
 use model::{Batch, LabelError, LabelSetBuilder, MetricKind, Timestamp};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -68,7 +68,7 @@ impl Way for Ours {
         "ours"
     }
     fn decode(&mut self, body: &[u8], _: bool, batch: &mut Batch) {
-        self.0.decode(body, batch).expect("the body is good");
+        self.0.decode(body, batch, &mut Repeat::default()).expect("the body is good");
     }
 }
 
@@ -127,33 +127,44 @@ impl Way for SerdeJson {
 
 struct Case {
     name: &'static str,
-    body: String,
+    /// Taken in turns.
+    bodies: Vec<String>,
     is_batch: bool,
     samples: usize,
     sum: f64,
 }
 
 fn cases() -> Vec<Case> {
-    let tagged = |i: usize| {
+    let tagged = |i: usize, host: usize| {
         format!(
-            r#"{{"name":"cpu_usage","value":{i}.5,"timestamp":16967892345{:02},"tags":{{"region":"eu-west","host":"server{:02}"}}}}"#,
-            i % 100,
-            i % 5
+            r#"{{"name":"cpu_usage","value":{i}.5,"timestamp":16967892345{:02},"tags":{{"region":"eu-west","host":"server{host:06}"}}}}"#,
+            i % 100
         )
     };
-    let members: Vec<String> = (0..100).map(tagged).collect();
+    let batch_from = |host: usize| {
+        let members: Vec<String> = (0..100).map(|i| tagged(i, host + i)).collect();
+        format!(r#"{{"metrics":[{}]}}"#, members.join(","))
+    };
     vec![
         Case {
             name: "small",
-            body: r#"{"name":"cpu_usage","value":85}"#.to_owned(),
+            bodies: vec![r#"{"name":"cpu_usage","value":85}"#.to_owned()],
             is_batch: false,
             samples: 1,
             sum: 85.0,
         },
-        Case { name: "tagged", body: tagged(7), is_batch: false, samples: 1, sum: 7.5 },
+        Case { name: "tagged", bodies: vec![tagged(7, 7)], is_batch: false, samples: 1, sum: 7.5 },
         Case {
             name: "batch of 100",
-            body: format!(r#"{{"metrics":[{}]}}"#, members.join(",")),
+            bodies: vec![batch_from(0)],
+            is_batch: true,
+            samples: 100,
+            sum: 5_000.0,
+        },
+        // 60,000 hosts, more than a decoder remembers.
+        Case {
+            name: "100, all new",
+            bodies: (0..600).map(|body| batch_from(body * 100)).collect(),
             is_batch: true,
             samples: 100,
             sum: 5_000.0,
@@ -181,7 +192,7 @@ fn in_steps(name: &str, body: &str, samples: usize, rounds: usize) {
         };
         let mut text = String::with_capacity(body.len());
         while time(&mut || take_text(body.as_bytes(), &mut text).expect("it is text")) {}
-        let (mut decoder, mut batch) = (MetricsDecoder::default(), Batch::default());
+        let (mut decoder, mut batch) = (MetricsDecoder::new(7), Batch::default());
         let mut decoding = decoder.begin(&text, &mut batch);
         while time(&mut || decoding.step(METRICS_PER_STEP)) {}
         decoding.finish().expect("the body is good");
@@ -199,18 +210,18 @@ fn main() {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let (rounds, bytes_a_round) = if is_bench { (15, 16 << 20) } else { (1, 1 << 10) };
     let mut ways: [Box<dyn Way>; 3] =
-        [Box::new(Ours(MetricsDecoder::default())), Box::<SimdJson>::default(), Box::<SerdeJson>::default()];
+        [Box::new(Ours(MetricsDecoder::new(7))), Box::<SimdJson>::default(), Box::<SerdeJson>::default()];
     let mut batch = Batch::default();
     println!("{:14} {:>6}  {:12} {:>9} {:>8}", "body", "bytes", "way", "ns/body", "ns/byte");
     for case in cases() {
-        let turns = (bytes_a_round / case.body.len()).clamp(1, 200_000);
+        let turns = (bytes_a_round / case.bodies[0].len()).clamp(1, 200_000);
         let mut least = [f64::INFINITY; 3];
         // The ways take turns, so that a noisy moment meets them all.
         for _ in 0..rounds {
             for (way, least) in ways.iter_mut().zip(&mut least) {
                 let start = Instant::now();
-                for _ in 0..turns {
-                    way.decode(black_box(case.body.as_bytes()), case.is_batch, &mut batch);
+                for body in case.bodies.iter().cycle().take(turns) {
+                    way.decode(black_box(body.as_bytes()), case.is_batch, &mut batch);
                     black_box(&batch);
                 }
                 *least = least.min(start.elapsed().as_secs_f64() * 1e9 / turns as f64);
@@ -219,13 +230,13 @@ fn main() {
             }
         }
         for (way, ns) in ways.iter().zip(least) {
-            let bytes = case.body.len();
+            let bytes = case.bodies[0].len();
             println!("{:14} {bytes:>6}  {:12} {ns:>9.1} {:>8.3}", case.name, way.name(), ns / bytes as f64);
         }
     }
     let copies = if is_bench { 1_500 } else { 20 };
     let batch = &cases()[2];
-    let members = batch.body.trim_start_matches(r#"{"metrics":["#).trim_end_matches("]}");
+    let members = batch.bodies[0].trim_start_matches(r#"{"metrics":["#).trim_end_matches("]}");
     let large = format!("[{}]", vec![members; copies].join(","));
     in_steps("a large batch", &large, batch.samples * copies, rounds);
     let ignored = format!(r#"{{"name":"a","value":1,"ignored":{large}}}"#);

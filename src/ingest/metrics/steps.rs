@@ -9,8 +9,9 @@
 //! is written out by itself because it is the way of every small body: carried from stage to stage, a single
 //! metric took a third longer.
 
+use super::fields::Fields;
 use super::{
-    ClientId, Decoded, Fields, Members, MetricError, MetricsDecoder, MetricsError, Pass, Role, Shape,
+    ClientId, Decoded, Members, MetricError, MetricsDecoder, MetricsError, Pass, Repeat, Role, Shape,
     WRAPPED, Wrapped, end,
 };
 use crate::json::{Begins, Reader, SyntaxError};
@@ -65,6 +66,7 @@ impl MetricsDecoder {
     pub fn begin<'a>(&'a mut self, body: &'a str, batch: &'a mut Batch) -> Decoding<'a> {
         batch.clear();
         self.client_id.clear();
+        self.repeats.begin(Repeat::NONE);
         let pass = Pass { decoder: self, batch, client_id: ClientId::Absent };
         Decoding { pass, reader: Reader::new(body), stage: Stage::Start }
     }
