@@ -67,7 +67,11 @@ impl Console {
         Console::start_on(io::stdout())
     }
 
-    fn start_on(out: impl Write + Send + 'static) -> io::Result<Console> {
+    /// The same, to anything that takes bytes.
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub fn start_on(out: impl Write + Send + 'static) -> io::Result<Console> {
         let console = Console::default();
         let writer = console.clone();
         std::thread::Builder::new().name("console".into()).spawn(move || writer.write_all_to(out))?;

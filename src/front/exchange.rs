@@ -379,7 +379,7 @@ impl Exchange {
         if self.shared.is_stopping() {
             connection = http::Connection::Close;
         }
-        let mut log = self.log_entry(&request);
+        let log = self.log_entry(&request);
         let route = api::route(request.method, request.path);
         let any_origin = api::any_origin(request.method, &route);
         let (payload, level) = match route {
@@ -397,22 +397,25 @@ impl Exchange {
                     match decided {
                         Some(decided) => decided,
                         None => {
-                            let terms = terms.into_owned();
-                            let (arrived_nanos, log) = (self.now.nanos, log.take());
-                            let asked =
-                                |awaited| Asked { head_only, connection, arrived_nanos, log, awaited };
-                            let waits = if verdict == Verdict::Wait {
-                                let body = request.body.to_vec();
-                                self.await_portion(id, asked(Awaited::Portion { terms, body }))
+                            let body = request.body;
+                            let waits = verdict == Verdict::Wait;
+                            let has_room = if waits {
+                                self.may_await_portion(body)
                             } else {
-                                let coding = terms.coding;
-                                let asked = asked(Awaited::Batch { terms });
-                                self.hand_over(id, request.body, coding, asked)
+                                self.may_hand_over(body, terms.coding)
                             };
-                            match waits {
-                                Ok(()) => return Flow::Wait,
-                                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                            if has_room {
+                                let (arrived_nanos, log, terms) = (self.now.nanos, log, terms.into_owned());
+                                let asked =
+                                    |awaited| Asked { head_only, connection, arrived_nanos, log, awaited };
+                                if waits {
+                                    self.await_portion(id, body, terms, asked);
+                                } else {
+                                    self.hand_over(id, body, terms, asked);
+                                }
+                                return Flow::Wait;
                             }
+                            self.payload_of(Err(IntakeError::Overloaded), Durability::Memory)
                         }
                     }
                 }

@@ -19,6 +19,8 @@ mod clients;
 mod window;
 
 pub use clients::Client;
+#[cfg(test)]
+pub use window::SLOT_BITS;
 
 use clients::Clients;
 use std::collections::VecDeque;
@@ -107,7 +109,8 @@ impl<W> RateLimit<W> {
         Client(xxh3_128_with_seed(id, self.seed))
     }
 
-    fn owner(&self, client: Client) -> usize {
+    /// The loop that counts that client's requests.
+    pub fn owner(&self, client: Client) -> usize {
         (client.0 as u64 % self.loops as u64) as usize
     }
 

@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "the client of the end-to-end tests does more than is needed here")]
 #[path = "../tests/e2e/client.rs"]
 mod client;
+mod limited;
 
 use super::*;
 use crate::config::{Config, Sources};
@@ -27,13 +28,15 @@ use tempfile::{TempDir, tempdir};
 const BODY: &str = r#"{"name":"a","value":1}"#;
 const FILE_BYTES: u64 = 4 << 20;
 
-/// A loop on its thread. The ends of the mesh that an executor would hold are the test's.
+/// A loop on its thread. The ends of the meshes that executors and other loops would hold are the test's.
 struct Rig {
     dir: TempDir,
     shared: Arc<Shared>,
     address: SocketAddr,
-    inbox: Inbox<ToStore>,
+    inboxes: Vec<Inbox<ToStore>>,
     loops: Outbox<ToLoop>,
+    /// What another loop holds, where there is one.
+    fellow: Option<(Outbox<Portion>, Inbox<Portion>)>,
     flushes_asked: usize,
     /// The journal file that the loop has asked for last.
     file_asked: Option<NextFile>,
@@ -48,25 +51,41 @@ impl Rig {
 
     /// The same with a memory budget of so many bytes: an eighth is for what waits on connections.
     fn with_memory(device: Option<&str>, memory_bytes_max: Option<u64>) -> Rig {
-        let (mut rig, parts) = Rig::laid(device, memory_bytes_max);
+        Rig::run(Rig::laid(device, memory_bytes_max))
+    }
+
+    /// The first of so many loops, with these settings.
+    fn among(count: usize, settings: &[(&str, &str)], console: Console) -> Rig {
+        Rig::run(Rig::laid_among(None, None, (count, settings, console)))
+    }
+
+    fn run((mut rig, parts): (Rig, FrontParts)) -> Rig {
         rig.thread = Some(std::thread::spawn(move || Front::new(parts).unwrap().run().unwrap()));
         rig
     }
 
     /// The same, with a loop that the test turns itself.
     fn laid(device: Option<&str>, memory_bytes_max: Option<u64>) -> (Rig, FrontParts) {
+        Rig::laid_among(device, memory_bytes_max, (1, &[], Console::default()))
+    }
+
+    fn laid_among(
+        device: Option<&str>,
+        memory_bytes_max: Option<u64>,
+        (count, settings, console): (usize, &[(&str, &str)], Console),
+    ) -> (Rig, FrontParts) {
         let dir = tempdir().unwrap();
-        let config = Config::load(&Sources::default()).unwrap();
-        let bells = || vec![Bell::new().unwrap()];
-        let manifest = Manifest::new(1);
-        let mut shared =
-            Shared::new(config, dir.path().into(), Console::default(), &manifest, bells(), bells());
+        let sets = settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let config = Config::load(&Sources { sets, ..Sources::default() }).unwrap();
+        let bells = || (0..count).map(|_| Bell::new().unwrap()).collect();
+        let manifest = Manifest::new(count as u16);
+        let mut shared = Shared::new(config, dir.path().into(), console, &manifest, bells(), bells());
         shared.memory_bytes_max = memory_bytes_max.unwrap_or(shared.memory_bytes_max);
         let shared = Arc::new(shared);
-        shared.executor_is_ready();
-        let (mut to_store, mut from_loops) = mesh(1, &shared.store_bells, 256);
+        (0..count).for_each(|_| shared.executor_is_ready());
+        let (mut to_store, inboxes) = mesh(1, &shared.store_bells, 256);
         let (mut to_loop, mut from_stores) = mesh(1, &shared.loop_bells, 256);
-        let (mut to_loops, mut from_other_loops) = mesh(1, &shared.loop_bells, 2);
+        let (mut to_loops, mut from_other_loops) = mesh(count, &shared.loop_bells, 2);
         let limits = JournalLimits { file_bytes_min: FILE_BYTES, ..JournalLimits::default() };
         let mut wal = Wal::new(Writer::new(0, 1, Resume::default(), limits));
         let first = wal.needs_file().expect("there is none yet");
@@ -83,9 +102,9 @@ impl Rig {
             from_loops: from_other_loops.remove(0),
         };
         let address = parts.listen;
-        let (inbox, loops) = (from_loops.remove(0), to_loop.remove(0));
-        let rig =
-            Rig { dir, shared, address, inbox, loops, flushes_asked: 0, file_asked: None, thread: None };
+        let (loops, fellow) = (to_loop.remove(0), to_loops.pop().zip(from_other_loops.pop()));
+        let (flushes_asked, file_asked, thread) = (0, None, None);
+        let rig = Rig { dir, shared, address, inboxes, loops, fellow, flushes_asked, file_asked, thread };
         (rig, parts)
     }
 
@@ -111,7 +130,7 @@ impl Rig {
 
     /// The next message in the ring, if there is one, and if it is not of the journal alone.
     fn take(&mut self) -> Option<ToStore> {
-        match self.inbox.pop()?.1 {
+        match self.inboxes.iter_mut().find_map(Inbox::pop)?.1 {
             // Every owner is told of every new dictionary.
             ToStore::Dictionary { .. } => None,
             ToStore::Flush { .. } => {
@@ -129,7 +148,7 @@ impl Rig {
     /// Takes everything that lies in the ring, as an executor does; says whether the loop asked to be woken.
     fn catch_up(&mut self) -> bool {
         let mut asked = false;
-        while !self.inbox.is_empty() {
+        while self.inboxes.iter().any(|inbox| !inbox.is_empty()) {
             asked |= matches!(self.take(), Some(ToStore::WakeLoop { .. }));
         }
         if asked {

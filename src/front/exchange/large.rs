@@ -7,10 +7,10 @@
 //! Always: the connection waits meanwhile; the bytes that are out are bounded, and so are those of batches that
 //! wait here; a batch of which rows are lost with their frame is refused as a whole.
 
-use super::{Exchange, text_of};
-use crate::api::{IntakeError, Refusal};
+use super::{Exchange, Terms, text_of};
+use crate::api::IntakeError;
 use crate::config::Durability;
-use crate::front::connection::Asked;
+use crate::front::connection::{Asked, Awaited};
 use crate::front::gate::Gate;
 use crate::front::intake::{Client, check_times};
 use crate::front::reply::Reply;
@@ -64,24 +64,32 @@ impl LargeBatch {
 }
 
 impl Exchange {
-    /// Hands a large body to the executor, which decodes it while this loop turns on.
+    /// Whether a large body may be with the executor beside those that are.
+    pub(super) fn may_hand_over(&self, body: &[u8], coding: Option<ContentCoding>) -> bool {
+        self.handed_over_bytes == 0
+            || self.handed_over_bytes + self.counted_bytes(body, coding) <= HANDED_OVER_BYTES_MAX
+    }
+
+    /// Hands a large body to the executor, which decodes it while this loop turns on; only where
+    /// [`Exchange::may_hand_over`] says so.
     pub(super) fn hand_over(
         &mut self,
         id: ConnId,
         body: &[u8],
-        coding: Option<ContentCoding>,
-        asked: Asked,
-    ) -> Result<(), Refusal> {
-        let counted_bytes = if coding.is_some() { self.limits.body_bytes_max } else { body.len() };
-        if self.handed_over_bytes > 0 && self.handed_over_bytes + counted_bytes > HANDED_OVER_BYTES_MAX {
-            return Err(IntakeError::Overloaded.into());
-        }
+        terms: Terms<'static>,
+        asked: impl FnOnce(Awaited) -> Asked,
+    ) {
+        let coding = terms.coding;
+        let counted_bytes = self.counted_bytes(body, coding);
         self.handed_over_bytes += counted_bytes;
         self.large_bodies.push((id, LargeBody { bytes: body.to_vec(), coding, counted_bytes }));
         if let Some(held) = self.connection(id) {
-            held.asked = Some(Box::new(asked));
+            held.asked = Some(Box::new(asked(Awaited::Batch { terms })));
         }
-        Ok(())
+    }
+
+    fn counted_bytes(&self, body: &[u8], coding: Option<ContentCoding>) -> usize {
+        if coding.is_some() { self.limits.body_bytes_max } else { body.len() }
     }
 
     /// A large body has come back as a batch, or as what is wrong with it.

@@ -41,17 +41,24 @@ impl Exchange {
         (Payload::Refused(Refusal::rate_limited(limit, frees_after_nanos)), Durability::Memory)
     }
 
-    /// Keeps a request until the owner of its client has answered.
-    pub(super) fn await_portion(&mut self, id: ConnId, asked: Asked) -> Result<(), Refusal> {
-        let body_bytes = asked.body_bytes();
-        if self.unfinished_bytes + body_bytes > self.unfinished_bytes_max {
-            return Err(IntakeError::Overloaded.into());
-        }
+    /// Whether there is room to keep that body until the owner of its client has answered.
+    pub(super) fn may_await_portion(&self, body: &[u8]) -> bool {
+        self.unfinished_bytes + body.len() <= self.unfinished_bytes_max
+    }
+
+    /// Keeps a request until the owner of its client has answered; only where [`Exchange::may_await_portion`] says
+    /// so.
+    pub(super) fn await_portion(
+        &mut self,
+        id: ConnId,
+        body: &[u8],
+        terms: Terms<'static>,
+        asked: impl FnOnce(Awaited) -> Asked,
+    ) {
         if let Some(connection) = self.connection(id) {
-            connection.asked = Some(Box::new(asked));
-            self.unfinished_bytes += body_bytes;
+            connection.asked = Some(Box::new(asked(Awaited::Portion { terms, body: body.to_vec() })));
+            self.unfinished_bytes += body.len();
         }
-        Ok(())
     }
 
     /// Another loop has said something about a client; gives the connections that go on by that.
@@ -78,16 +85,19 @@ impl Exchange {
             Verdict::Pass => self.ingest(id, &body, &terms),
             verdict => Some(self.beyond_limit(verdict)),
         };
-        let (payload, level, log) = match decided {
-            Some((payload, level)) => (payload, level, log),
-            None => {
-                let (coding, awaited) = (terms.coding, Awaited::Batch { terms });
-                let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
-                match self.hand_over(id, &body, coding, asked) {
-                    Ok(()) => return,
-                    Err(refusal) => (Payload::Refused(refusal), Durability::Memory, None),
-                }
+        let (payload, level) = match decided {
+            Some(decided) => decided,
+            None if self.may_hand_over(&body, terms.coding) => {
+                self.hand_over(id, &body, terms, |awaited| Asked {
+                    head_only,
+                    connection,
+                    arrived_nanos,
+                    log,
+                    awaited,
+                });
+                return;
             }
+            None => self.payload_of(Err(IntakeError::Overloaded), Durability::Memory),
         };
         let any_origin = false;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
