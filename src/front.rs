@@ -327,9 +327,7 @@ impl Front {
             }
         }
         while let Some((from, portion)) = self.from_loops.pop() {
-            for conn in self.exchange.take_portion(from, portion) {
-                self.resume(conn);
-            }
+            self.exchange.take_portion(from, portion);
         }
         self.exchange.tend_limits();
     }

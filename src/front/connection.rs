@@ -2,6 +2,7 @@
 
 use super::exchange::Terms;
 use super::intake::ClientMemo;
+use super::rate_limit::Verdict;
 use super::reply::LogEntry;
 use http::Decoder;
 use shard::net::ConnId;
@@ -56,8 +57,8 @@ pub enum Awaited {
     Answer,
     /// Its large body as a batch, and then that all rows of it are taken.
     Batch { terms: Terms<'static> },
-    /// Another loop's word about its client's rate limit.
-    Portion { terms: Terms<'static>, body: Vec<u8> },
+    /// Another loop's word about its client's rate limit, and then its turn in the line of those that are held.
+    Portion { terms: Terms<'static>, body: Vec<u8>, word: Option<Verdict> },
 }
 
 impl Asked {

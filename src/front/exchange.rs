@@ -390,7 +390,7 @@ impl Exchange {
                 Ok(terms) => {
                     let verdict = self.limit(id, &terms);
                     let decided = match verdict {
-                        Verdict::Pass => self.ingest(id, request.body, &terms),
+                        Verdict::Pass { .. } => self.ingest(id, request.body, &terms),
                         Verdict::Wait => None,
                         verdict => Some(self.beyond_limit(verdict)),
                     };

@@ -48,8 +48,8 @@ pub enum Portion {
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is within the limit.
-    Pass,
+    /// It is within the limit, if it is taken before that monotonic nanosecond: until then it is counted.
+    Pass { until_nanos: u64 },
     /// It is not; in so many nanoseconds the next one is.
     Limited { frees_after_nanos: u64 },
     /// The owner has been asked; [`RateLimit::take`] will tell.
@@ -130,17 +130,19 @@ impl<W> RateLimit<W> {
             };
             return match window.book(1, self.limit, slot, 0) {
                 0 => Verdict::Limited { frees_after_nanos: window.frees_after(now_nanos) },
-                _ => Verdict::Pass,
+                _ => Verdict::Pass { until_nanos: begin_of(slot + 1) },
             };
         }
         let portion = self.portion();
         let Some(held) = self.held.meet(client, slot, Held::new) else { return Verdict::Crowded };
-        if held.waiting.is_empty() && held.use_one(slot) {
+        if held.waiting.is_empty()
+            && let Some(through_slot) = held.use_one(slot)
+        {
             if held.left(slot) <= portion / 2 && held.may_ask(slot) {
                 // Without a place the next request asks.
                 held.is_asked = send(owner, Portion::Ask { client, wanted: portion });
             }
-            return Verdict::Pass;
+            return Verdict::Pass { until_nanos: begin_of(through_slot + 1) };
         }
         if held.limited_slot == Some(slot) {
             return Verdict::Limited { frees_after_nanos: held.frees_at_nanos.saturating_sub(now_nanos) };
@@ -226,9 +228,11 @@ impl<W> RateLimit<W> {
             held.limited_slot = Some(slot);
             held.frees_at_nanos = now_nanos + frees_after_nanos;
         }
-        while !held.waiting.is_empty() && held.use_one(slot) {
+        while !held.waiting.is_empty()
+            && let Some(through_slot) = held.use_one(slot)
+        {
             if let Some(request) = held.waiting.pop_front() {
-                decided(request, Verdict::Pass);
+                decided(request, Verdict::Pass { until_nanos: begin_of(through_slot + 1) });
             }
         }
         if held.waiting.is_empty() {
@@ -287,11 +291,12 @@ impl<W> Held<W> {
         self.portions.iter().filter(|(through, _)| *through >= slot).map(|(_, left)| *left).sum()
     }
 
-    fn use_one(&mut self, slot: u64) -> bool {
+    /// Uses one of them; says through which slot it may happen.
+    fn use_one(&mut self, slot: u64) -> Option<u64> {
         let usable = self.portions.iter_mut().find(|(through, left)| *through >= slot && *left > 0);
-        usable.is_some_and(|(_, left)| {
+        usable.map(|(through, left)| {
             *left -= 1;
-            true
+            *through
         })
     }
 

@@ -159,12 +159,16 @@ impl Rig {
 
     /// Posts one body after the other, each a turn of its own, until the loop takes no more.
     fn fill(&mut self, client: &mut Client) {
+        self.fill_by(client, post("written", BODY).as_bytes());
+    }
+
+    fn fill_by(&mut self, client: &mut Client, request: &[u8]) {
         // The first one brings the news of its dictionary along, which takes a place of its own.
-        client.send(post("written", BODY)).unwrap();
+        client.send(request).unwrap();
         assert_eq!(client.answer().status, 202);
         self.catch_up();
         for _ in 0..BATCHES_PENDING_MAX {
-            client.send(post("written", BODY)).unwrap();
+            client.send(request).unwrap();
             assert_eq!(client.answer().status, 202, "below the bound nothing is refused");
         }
     }

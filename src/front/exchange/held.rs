@@ -1,5 +1,6 @@
 //! Requests with samples that wait until the executors have caught up, or the journal's next file is there, whole
-//! connections at a time.
+//! connections at a time; and those that waited for a word about their client's rate limit and have it, however many
+//! come with one word.
 //!
 //! Always: a connection that waits stands in the line once; as long as anybody stands there, whoever comes later
 //! lines up behind; what waits is bounded like everything that is held back on a connection.
@@ -106,6 +107,7 @@ impl Exchange {
             connection.held = false;
         }
         self.letting_in = true;
+        self.take_decided(id);
         Some(id)
     }
 

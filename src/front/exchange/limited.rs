@@ -1,13 +1,15 @@
 //! Requests under a rate limit: those beyond it are refused before their bodies are looked at, and those of which
 //! another loop keeps count wait for its word.
 //!
-//! Always: a request that waits is its connection's only one, and its body counts among the bytes that are held back.
+//! Always: a request that waits is its connection's only one, and its body counts among the bytes that are held back;
+//! one word may decide thousands, so they line up behind those that are held, and pass the same gate.
 //! Not here: how requests are counted (`rate_limit.rs`).
 
 use super::{Exchange, Terms, text_of};
 use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
 use crate::front::connection::{Asked, Awaited};
+use crate::front::gate::Gate;
 use crate::front::rate_limit::{Portion, Verdict};
 use crate::front::reply::{Payload, Reply};
 use shard::mesh::Outbox;
@@ -17,7 +19,8 @@ impl Exchange {
     /// Whether a request of the connection is within its client's limit. The client is who the head or the address
     /// says; what the body says is not looked at.
     pub(super) fn limit(&mut self, id: ConnId, terms: &Terms<'_>) -> Verdict {
-        let Some(limit) = &mut self.rate_limit else { return Verdict::Pass };
+        let until_nanos = u64::MAX;
+        let Some(limit) = &mut self.rate_limit else { return Verdict::Pass { until_nanos } };
         let connection = self.connections.get(id.index()).and_then(Option::as_ref);
         let client = match (&terms.client, connection) {
             (Some(named), _) => limit.client(named),
@@ -26,7 +29,7 @@ impl Exchange {
                 let peer_len = text_of(connection.peer, &mut peer_text);
                 limit.client(&peer_text[..peer_len])
             }
-            (None, None) => return Verdict::Pass,
+            (None, None) => return Verdict::Pass { until_nanos },
         };
         limit.decide(client, id, self.now.nanos, &mut sender(&mut self.to_loops))
     }
@@ -56,33 +59,44 @@ impl Exchange {
         asked: impl FnOnce(Awaited) -> Asked,
     ) {
         if let Some(connection) = self.connection(id) {
-            connection.asked = Some(Box::new(asked(Awaited::Portion { terms, body: body.to_vec() })));
+            connection.asked =
+                Some(Box::new(asked(Awaited::Portion { terms, body: body.to_vec(), word: None })));
             self.unfinished_bytes += body.len();
         }
     }
 
-    /// Another loop has said something about a client; gives the connections that go on by that.
-    pub fn take_portion(&mut self, from: usize, portion: Portion) -> Vec<ConnId> {
-        let Some(limit) = &mut self.rate_limit else { return Vec::new() };
+    /// Another loop has said something about a client; requests that go on by that line up.
+    pub fn take_portion(&mut self, from: usize, portion: Portion) {
+        let Some(limit) = &mut self.rate_limit else { return };
         let mut decided = Vec::new();
         let note = &mut |conn, verdict| decided.push((conn, verdict));
         limit.take(from, portion, self.now.nanos, &mut sender(&mut self.to_loops), note);
-        for (conn, verdict) in &decided {
-            self.portion_came(*conn, *verdict);
+        for (conn, verdict) in decided {
+            // Of a request that was refused meanwhile the word comes all the same.
+            if let Some(connection) = self.connection(conn)
+                && let Some(Asked { awaited: Awaited::Portion { word, .. }, .. }) =
+                    connection.asked.as_deref_mut()
+            {
+                *word = Some(verdict);
+                self.hold(conn);
+            }
         }
-        decided.into_iter().map(|(conn, _)| conn).collect()
     }
 
-    fn portion_came(&mut self, id: ConnId, verdict: Verdict) {
-        // Of a request that found no room to wait, and was refused, the word comes all the same.
-        let awaits = |asked: &mut Box<Asked>| matches!(asked.awaited, Awaited::Portion { .. });
-        let asked = self.connection(id).and_then(|connection| connection.asked.take_if(awaits));
+    /// Answers the connection's request if its word has come: its turn in the line has.
+    pub(super) fn take_decided(&mut self, id: ConnId) {
+        let decided =
+            |asked: &mut Box<Asked>| matches!(asked.awaited, Awaited::Portion { word: Some(_), .. });
+        let asked = self.connection(id).and_then(|connection| connection.asked.take_if(decided));
         let Some(asked) = asked else { return };
         let Asked { head_only, connection, arrived_nanos, log, awaited } = *asked;
-        let Awaited::Portion { terms, body } = awaited else { return };
+        let Awaited::Portion { terms, body, word: Some(verdict) } = awaited else { return };
         self.unfinished_bytes -= body.len();
         let decided = match verdict {
-            Verdict::Pass => self.ingest(id, &body, &terms),
+            // The line may have stood still longer than the use is counted.
+            Verdict::Pass { until_nanos } if self.gate != Gate::Refusing && self.now.nanos < until_nanos => {
+                self.ingest(id, &body, &terms)
+            }
             verdict => Some(self.beyond_limit(verdict)),
         };
         let (payload, level) = match decided {

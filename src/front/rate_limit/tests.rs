@@ -102,7 +102,10 @@ impl Loops {
 
     fn count(&mut self, verdict: Verdict) {
         match verdict {
-            Verdict::Pass => self.passed.push(self.now),
+            Verdict::Pass { until_nanos } => {
+                assert!(until_nanos > self.now);
+                self.passed.push(self.now);
+            }
             Verdict::Limited { frees_after_nanos } => {
                 assert!(frees_after_nanos < SECOND + SECOND / 10);
                 self.limited += 1;
@@ -191,10 +194,12 @@ fn a_full_table_refuses_newcomers_only() {
     let mut limit: RateLimit<()> = RateLimit::new(5, 0, 1, 1);
     let mut none = |_: usize, _: Portion| -> bool { panic!("a single loop has nobody to ask") };
     for id in 0..CLIENTS_MAX as u64 {
-        assert_eq!(limit.decide(limit.client(&id.to_le_bytes()), (), 10, &mut none), Verdict::Pass);
+        let verdict = limit.decide(limit.client(&id.to_le_bytes()), (), 10, &mut none);
+        assert!(matches!(verdict, Verdict::Pass { .. }));
     }
     assert_eq!(limit.decide(Client(u128::MAX), (), 10, &mut none), Verdict::Crowded);
-    assert_eq!(limit.decide(limit.client(&3u64.to_le_bytes()), (), 10, &mut none), Verdict::Pass);
+    let verdict = limit.decide(limit.client(&3u64.to_le_bytes()), (), 10, &mut none);
+    assert!(matches!(verdict, Verdict::Pass { .. }));
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 //! Method: the rig, with a second loop that the test plays.
 
 use super::*;
+use crate::api::IntakeError;
 use crate::front::rate_limit::{RateLimit, SLOT_BITS};
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -43,9 +44,13 @@ impl Rig {
 }
 
 fn post_of(id: &str, coding: &str, body: &[u8]) -> Vec<u8> {
+    post_to("/metrics", id, coding, body)
+}
+
+fn post_to(path: &str, id: &str, coding: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "POST /metrics HTTP/1.1\r\nHost: h\r\nDurability: memory\r\nX-Client-Id: {id}\r\n{coding}\
+        "POST {path} HTTP/1.1\r\nHost: h\r\nDurability: memory\r\nX-Client-Id: {id}\r\n{coding}\
          Content-Length: {length}\r\n\r\n"
     );
     [head.as_bytes(), body].concat()
@@ -71,12 +76,12 @@ fn told_console() -> (Console, Receiver<Vec<u8>>) {
     (Console::start_on(Told(told)).unwrap(), read)
 }
 
-/// The requests and statuses of the access log, once the loop has ended.
-fn log_lines(console: &Console, read: &Receiver<Vec<u8>>) -> Vec<String> {
+/// What the access log tells of requests to that path, once the loop has ended.
+fn log_lines(console: &Console, read: &Receiver<Vec<u8>>, path: &str) -> Vec<String> {
     console.finish(Duration::from_secs(60));
     let text = String::from_utf8(read.try_iter().flatten().collect()).unwrap();
-    let line = |line: &str| line.split(" - ").take(2).collect::<Vec<_>>().join(" - ").split_off(22);
-    text.lines().map(line).collect()
+    let lines = text.lines().filter(|line| line.contains(path));
+    lines.map(|line| line.split(" - ").skip(1).take(1).collect()).collect()
 }
 
 /// Method: a body that waits fills what may be held back; the next one would have to wait, too.
@@ -90,10 +95,10 @@ fn a_request_that_finds_no_room_to_wait_is_refused_and_has_its_line_in_the_acces
     first.send(post_of(&id, "", &vec![b' '; room - 1_000])).unwrap();
     assert!(matches!(rig.word(), Portion::Ask { .. }));
     let mut second = rig.client();
-    second.send(post_of(&id, "", &[b' '; 1_500])).unwrap();
+    second.send(post_to("/metrics?late", &id, "", &[b' '; 1_500])).unwrap();
     assert_come_back(&second.answer(), 503);
     drop((first, second, rig));
-    assert_eq!(log_lines(&console, &read), ["POST /metrics - 503 Service Unavailable"]);
+    assert_eq!(log_lines(&console, &read, "/metrics?late"), ["503 Service Unavailable"]);
 }
 
 /// Method: compressed bodies that the executor does not give back, each counted at what it may become; then one
@@ -108,16 +113,68 @@ fn a_large_body_without_a_place_is_refused_and_has_its_line_in_the_access_log() 
     let (here, there) = (rig.id_counted_by(0), rig.id_counted_by(1));
     let body = vec![b' '; 300 * 1024];
     let mut out = [rig.client(), rig.client()];
+    let mut asked = Vec::new();
     for client in &mut out {
         client.send(post_of(&here, "Content-Encoding: gzip\r\n", &body)).unwrap();
-        assert!(matches!(rig.message(), ToStore::Decode { .. }));
+        let ToStore::Decode { conn, body, .. } = rig.message() else { panic!("it is decoded elsewhere") };
+        asked.push((conn, body.counted_bytes));
     }
     let mut client = rig.client();
-    client.send(post_of(&here, "", &body)).unwrap();
+    client.send(post_to("/metrics?late", &here, "", &body)).unwrap();
     assert_come_back(&client.answer(), 503);
-    client.send(post_of(&there, "", &body)).unwrap();
+    client.send(post_to("/metrics?late", &there, "", &body)).unwrap();
     rig.grant();
     assert_come_back(&client.answer(), 503);
+    for ((conn, counted_bytes), client) in asked.into_iter().zip(&mut out) {
+        let decoded = Err(IntakeError::Overloaded);
+        assert!(rig.loops.send(0, ToLoop::Decoded { conn, counted_bytes, decoded }).is_ok());
+        assert_come_back(&client.answer(), 503);
+    }
     drop((out, client, rig));
-    assert_eq!(log_lines(&console, &read), ["POST /metrics - 503 Service Unavailable"; 2]);
+    assert_eq!(log_lines(&console, &read, "/metrics?late"), ["503 Service Unavailable"; 2]);
+}
+
+/// Method: the request waits for its word while others fill the executor's ring, which is not emptied.
+#[test]
+fn a_request_that_has_its_word_waits_for_the_executors_like_any_other() {
+    let mut rig = rig(&[], Console::default());
+    let (here, there) = (rig.id_counted_by(0), rig.id_counted_by(1));
+    let (mut waiting, mut other) = (rig.client(), rig.client());
+    waiting.send(post_of(&there, "", BODY.as_bytes())).unwrap();
+    while rig.counters().requests.get() == 0 {
+        std::thread::yield_now();
+    }
+    rig.fill_by(&mut other, &post_of(&here, "", BODY.as_bytes()));
+    rig.grant();
+    assert_come_back(&waiting.answer(), 503);
+    assert_eq!(rig.counters().pauses.get(), 1);
+    assert!(rig.catch_up());
+    other.send(post_of(&here, "", BODY.as_bytes())).unwrap();
+    assert_eq!(other.answer().status, 202);
+}
+
+/// Method: bodies of 200 KiB, of which two fill a turn, all wait for one word.
+#[test]
+fn requests_that_one_word_decides_are_taken_over_several_turns() {
+    const CLIENTS: usize = 8;
+    let mut rig = rig(&[], Console::default());
+    let there = rig.id_counted_by(1);
+    let samples = 200 * 1024 / (BODY.len() + 1);
+    let body = format!("[{}]", vec![BODY; samples].join(","));
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.send(post_of(&there, "", body.as_bytes())).unwrap();
+    }
+    while rig.counters().requests.get() < CLIENTS as u64 {
+        std::thread::yield_now();
+    }
+    rig.grant();
+    let mut taken = 0;
+    while taken < CLIENTS * samples {
+        if let ToStore::Share(share) = rig.message() {
+            assert!(share.len() <= 2 * samples, "a turn took {} samples", share.len());
+            taken += share.len();
+        }
+    }
+    assert!(clients.iter_mut().all(|client| client.answer().status == 202));
 }
