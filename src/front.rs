@@ -177,6 +177,9 @@ impl Front {
         if let Some(conn) = self.exchange.take_large() {
             self.resume(conn);
         }
+        if self.shared.is_stopping() {
+            self.exchange.stop_awaiting_portions();
+        }
         self.look_after();
         self.commit();
         self.close_ended();

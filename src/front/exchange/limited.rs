@@ -8,7 +8,7 @@
 use super::{Exchange, Terms, text_of};
 use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
-use crate::front::connection::{Asked, Awaited};
+use crate::front::connection::{Asked, Awaited, Connection};
 use crate::front::gate::Gate;
 use crate::front::rate_limit::{Portion, Verdict};
 use crate::front::reply::{Payload, Reply};
@@ -116,6 +116,24 @@ impl Exchange {
         let any_origin = false;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
         self.queue(reply, level);
+    }
+
+    /// The loops are on their way out, and one that has ended sends no word: whoever waits for one is refused.
+    pub fn stop_awaiting_portions(&mut self) {
+        let awaits = |connection: &&Connection| {
+            let asked = connection.asked.as_deref();
+            asked.is_some_and(|asked| matches!(asked.awaited, Awaited::Portion { word: None, .. }))
+        };
+        let waiting: Vec<ConnId> = self.open_connections().filter(awaits).map(|held| held.id).collect();
+        for id in waiting {
+            let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { continue };
+            self.unfinished_bytes -= asked.body_bytes();
+            let (payload, level) = self.payload_of(Err(IntakeError::Stopping), Durability::Memory);
+            let Asked { head_only, connection, arrived_nanos, log, .. } = *asked;
+            let any_origin = false;
+            let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
+            self.queue(reply, level);
+        }
     }
 
     /// When [`Exchange::tend_limits`] has something to do, in monotonic nanoseconds.

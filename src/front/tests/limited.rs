@@ -178,3 +178,17 @@ fn requests_that_one_word_decides_are_taken_over_several_turns() {
     }
     assert!(clients.iter_mut().all(|client| client.answer().status == 202));
 }
+
+/// Method: the other loop never answers; the test would find a closed connection in place of the answer.
+#[test]
+fn a_loop_that_stops_refuses_what_waits_for_another_loop() {
+    let mut rig = rig(&[], Console::default());
+    let there = rig.id_counted_by(1);
+    let mut client = rig.client();
+    client.send(post_of(&there, "", BODY.as_bytes())).unwrap();
+    assert!(matches!(rig.word(), Portion::Ask { .. }));
+    rig.shared.stop();
+    let answer = client.answer();
+    assert_come_back(&answer, 503);
+    assert_eq!(answer.header("connection"), Some("close"));
+}
