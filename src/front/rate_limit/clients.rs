@@ -1,7 +1,8 @@
 //! A table of clients that forgets whoever has been quiet for a while, and has a bound.
 //!
 //! Two maps: whoever is met moves into the younger one, and every [`GENERATION_SLOTS`] the older one is dropped
-//! and the younger one becomes the older. Nothing is swept, and nothing is scanned.
+//! and the younger one becomes the older. Nothing is swept, and nothing is scanned. Who is known keeps its place
+//! however many newcomers there are: moving takes no room.
 
 use super::window::{AHEAD_SLOTS, SECOND_SLOTS};
 use std::collections::HashMap;
@@ -34,40 +35,41 @@ impl Hasher for TakeHash {
     }
 }
 
+/// Finds clients by their own hash.
+pub type ClientMap<T> = HashMap<Client, T, BuildHasherDefault<TakeHash>>;
+
 /// What is known of each client.
 #[derive(Debug)]
 pub struct Clients<T> {
-    younger: HashMap<Client, T, BuildHasherDefault<TakeHash>>,
-    older: HashMap<Client, T, BuildHasherDefault<TakeHash>>,
+    younger: ClientMap<T>,
+    older: ClientMap<T>,
     turns_at: u64,
     clients_max: usize,
-    is_needed: fn(&T) -> bool,
 }
 
 impl<T> Clients<T> {
-    /// At most `clients_max` in each of the two maps. Whoever is needed is not forgotten, however quiet.
-    pub fn new(clients_max: usize, is_needed: fn(&T) -> bool) -> Clients<T> {
-        let (younger, older) = (HashMap::default(), HashMap::default());
-        Clients { younger, older, turns_at: 0, clients_max, is_needed }
+    /// At most `clients_max` in both maps.
+    pub fn new(clients_max: usize) -> Clients<T> {
+        let (younger, older) = (ClientMap::default(), ClientMap::default());
+        Clients { younger, older, turns_at: 0, clients_max }
     }
 
     /// What is known of a client, or made by `first` when it is new; nothing when there is no room for it.
     pub fn meet(&mut self, client: Client, slot: u64, first: impl FnOnce() -> T) -> Option<&mut T> {
         if slot >= self.turns_at {
-            let is_needed = self.is_needed;
-            let mut gone = std::mem::replace(&mut self.older, std::mem::take(&mut self.younger));
+            self.older = std::mem::take(&mut self.younger);
             if slot >= self.turns_at + GENERATION_SLOTS {
                 // After two generations without anybody both maps are old.
-                gone.extend(self.older.drain());
+                self.older = ClientMap::default();
             }
-            self.older.extend(gone.into_iter().filter(|(_, entry)| is_needed(entry)));
             self.turns_at = slot + GENERATION_SLOTS;
         }
         if !self.younger.contains_key(&client) {
-            if self.younger.len() >= self.clients_max {
-                return None;
-            }
-            let entry = self.older.remove(&client).unwrap_or_else(first);
+            let entry = match self.older.remove(&client) {
+                Some(entry) => entry,
+                None if self.younger.len() + self.older.len() < self.clients_max => first(),
+                None => return None,
+            };
             self.younger.insert(client, entry);
         }
         self.younger.get_mut(&client)
@@ -85,7 +87,7 @@ mod tests {
 
     #[test]
     fn whoever_is_met_stays_and_whoever_is_quiet_is_forgotten() {
-        let mut clients = Clients::new(10, |_| false);
+        let mut clients = Clients::new(10);
         let mut slot = 7;
         assert_eq!(clients.meet(Client(1), slot, || 1), Some(&mut 1));
         assert_eq!(clients.meet(Client(2), slot, || 2), Some(&mut 2));
@@ -97,24 +99,32 @@ mod tests {
         assert_eq!(clients.meet(Client(1), slot + 2 * GENERATION_SLOTS, || 9), Some(&mut 9));
     }
 
+    /// Method: two who come once a generation, and between them as many newcomers as like to.
     #[test]
-    fn whoever_is_needed_is_not_forgotten() {
-        let mut clients = Clients::new(10, |entry| *entry == 1);
-        clients.meet(Client(1), 0, || 1);
-        clients.meet(Client(2), 0, || 2);
-        for slot in [GENERATION_SLOTS, 2 * GENERATION_SLOTS, 10 * GENERATION_SLOTS] {
-            clients.meet(Client(3), slot, || 3);
+    fn whoever_is_known_stays_however_many_newcomers_there_are() {
+        let mut clients = Clients::new(10);
+        for known in 0..2 {
+            clients.meet(Client(known), 0, || known);
         }
-        assert_eq!(clients.known(Client(1)), Some(&mut 1));
-        assert_eq!(clients.known(Client(2)), None);
+        let mut newcomers = 10..;
+        for slot in (1..20 * GENERATION_SLOTS).step_by(GENERATION_SLOTS as usize - 1) {
+            for newcomer in newcomers.by_ref().take(1_000) {
+                clients.meet(Client(newcomer), slot, || newcomer);
+            }
+            for known in 0..2 {
+                assert_eq!(clients.meet(Client(known), slot, || 99), Some(&mut known.clone()), "slot {slot}");
+            }
+            assert!(clients.younger.len() + clients.older.len() <= 10);
+        }
     }
 
     #[test]
     fn a_full_table_refuses_newcomers_until_some_are_forgotten() {
-        let mut clients = Clients::new(2, |()| false);
+        let mut clients = Clients::new(2);
         assert!(clients.meet(Client(1), 0, || ()).is_some() && clients.meet(Client(2), 0, || ()).is_some());
         assert_eq!(clients.meet(Client(3), 1, || ()), None);
         assert!(clients.meet(Client(1), 1, || ()).is_some());
-        assert!(clients.meet(Client(3), GENERATION_SLOTS, || ()).is_some());
+        assert_eq!(clients.meet(Client(3), GENERATION_SLOTS, || ()), None, "they came in this generation");
+        assert!(clients.meet(Client(3), 2 * GENERATION_SLOTS, || ()).is_some());
     }
 }

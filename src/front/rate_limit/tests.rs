@@ -14,8 +14,10 @@ struct Loops {
     loops: Vec<RateLimit<u64>>,
     under_way: BinaryHeap<Reverse<(u64, u64, usize, usize)>>,
     messages: Vec<Portion>,
-    passed: Vec<u64>,
+    /// Which client's, and when.
+    passed: Vec<(u64, u64)>,
     limited: usize,
+    crowded: usize,
     waiting: usize,
     /// Every so many messages one finds no place.
     loses_every: usize,
@@ -23,14 +25,20 @@ struct Loops {
 
 impl Loops {
     fn new(loops: usize, limit: u32, delay: u64) -> Loops {
+        Loops::with_room(loops, limit, delay, CLIENTS_MAX, CROWD_WINDOWS)
+    }
+
+    fn with_room(loops: usize, limit: u32, delay: u64, clients_max: usize, crowd_windows: usize) -> Loops {
+        let one = |index| RateLimit::with_room(limit, (index, loops), 42, clients_max, crowd_windows);
         Loops {
             now: 77_777_777_777,
             delay,
-            loops: (0..loops).map(|index| RateLimit::new(limit, index, loops, 42)).collect(),
+            loops: (0..loops).map(one).collect(),
             under_way: BinaryHeap::new(),
             messages: Vec::new(),
             passed: Vec::new(),
             limited: 0,
+            crowded: 0,
             waiting: 0,
             loses_every: usize::MAX,
         }
@@ -82,9 +90,9 @@ impl Loops {
                         decided.push((request, verdict))
                     });
                 });
-                for (_, verdict) in decided {
+                for (of, verdict) in decided {
                     self.waiting -= 1;
-                    self.count(verdict);
+                    self.count(of, verdict);
                 }
             }
         }
@@ -92,32 +100,45 @@ impl Loops {
     }
 
     fn request(&mut self, index: usize, client: &[u8]) -> Verdict {
+        let of = self.number(client);
         let verdict = self.on(index, |one, now, mut send| {
             let client = one.client(client);
-            one.decide(client, 0, now, &mut send)
+            one.decide(client, of, now, &mut send)
         });
-        self.count(verdict);
+        self.count(of, verdict);
         verdict
     }
 
-    fn count(&mut self, verdict: Verdict) {
+    fn number(&self, client: &[u8]) -> u64 {
+        self.loops[0].client(client).0 as u64
+    }
+
+    fn count(&mut self, of: u64, verdict: Verdict) {
         match verdict {
             Verdict::Pass { until_nanos } => {
                 assert!(until_nanos > self.now);
-                self.passed.push(self.now);
+                self.passed.push((of, self.now));
             }
             Verdict::Limited { frees_after_nanos } => {
                 assert!(frees_after_nanos < SECOND + SECOND / 10);
                 self.limited += 1;
             }
             Verdict::Wait => self.waiting += 1,
-            Verdict::Crowded => {}
+            Verdict::Crowded => self.crowded += 1,
         }
     }
 
+    /// The most that one client had in a second.
     fn most_in_a_second(&self) -> usize {
-        let first = |at: usize| self.passed.partition_point(|passed| passed + SECOND <= self.passed[at]);
-        (0..self.passed.len()).map(|at| at + 1 - first(at)).max().unwrap_or(0)
+        let mut by_client = std::collections::BTreeMap::<u64, Vec<u64>>::new();
+        for (of, at) in &self.passed {
+            by_client.entry(*of).or_default().push(*at);
+        }
+        let most = |passed: &Vec<u64>| {
+            let first = |at: usize| passed.partition_point(|earlier| earlier + SECOND <= passed[at]);
+            (0..passed.len()).map(|at| at + 1 - first(at)).max().unwrap_or(0)
+        };
+        by_client.values().map(most).max().unwrap_or(0)
     }
 }
 
@@ -189,17 +210,34 @@ fn what_idles_is_taken_back() {
     assert_eq!(loops.passed.len(), 160);
 }
 
+/// Two loops with room for few: one known client within its limit, on both, and a flood of ids, each sent once.
 #[test]
-fn a_full_table_refuses_newcomers_only() {
-    let mut limit: RateLimit<()> = RateLimit::new(5, 0, 1, 1);
-    let mut none = |_: usize, _: Portion| -> bool { panic!("a single loop has nobody to ask") };
-    for id in 0..CLIENTS_MAX as u64 {
-        let verdict = limit.decide(limit.client(&id.to_le_bytes()), (), 10, &mut none);
-        assert!(matches!(verdict, Verdict::Pass { .. }));
+fn a_flood_of_ids_takes_nothing_from_a_known_client_and_refuses_nobody_unheard() {
+    const LIMIT: u32 = 100;
+    let mut loops = Loops::with_room(2, LIMIT, 40_000, 50, 8);
+    loops.request(0, b"known");
+    loops.request(1, b"known");
+    let settled = loops.now + 2 * SECOND;
+    loops.advance(settled);
+    let begin = loops.now;
+    let known = loops.passed.len();
+    let gap = SECOND / 20_000;
+    let mut sent = 0;
+    for n in 0..5 * 20_000u64 {
+        loops.advance(begin + n * gap);
+        loops.request(n as usize % 2, &n.to_le_bytes());
+        if n % 250 == 0 {
+            loops.request((n as usize / 250) % 2, b"known");
+            sent += 1;
+        }
     }
-    assert_eq!(limit.decide(Client(u128::MAX), (), 10, &mut none), Verdict::Crowded);
-    let verdict = limit.decide(limit.client(&3u64.to_le_bytes()), (), 10, &mut none);
-    assert!(matches!(verdict, Verdict::Pass { .. }));
+    loops.advance(begin + 6 * SECOND);
+    let of_known = loops.number(b"known");
+    let passed = loops.passed.iter().skip(known).filter(|(of, _)| *of == of_known).count();
+    assert_eq!((passed, loops.crowded, loops.waiting), (sent, 0, 0));
+    let others = loops.passed.len() - known - passed;
+    assert!(others > 5 * 8 * LIMIT as usize / 2, "newcomers pass as far as the shared windows go: {others}");
+    assert!(loops.loops.iter().all(|one| one.held.is_empty()), "what holds nothing is forgotten");
 }
 
 proptest! {
@@ -229,5 +267,30 @@ proptest! {
             prop_assert_eq!(alone.waiting, 0);
             prop_assert!(alone.most_in_a_second() <= limit as usize);
         }
+    }
+
+    /// The same where clients come into the table, fall out of it, and share windows in between.
+    #[test]
+    fn never_more_than_the_limit_of_anybody_in_a_crowd(
+        count in 1usize..4,
+        limit in 1u32..20,
+        loses_every in 2usize..40,
+        (clients_max, crowd_windows) in (1usize..4, 1usize..4),
+        requests in proptest::collection::vec((0u64..90_000_000, 0usize..4, 0u8..12, 1usize..12), 1..300),
+    ) {
+        let mut loops = Loops::with_room(count, limit, 40_000, clients_max, crowd_windows);
+        loops.loses_every = loses_every;
+        for (pause, index, of, burst) in &requests {
+            loops.advance(loops.now + pause);
+            // Some come seldom enough to be forgotten.
+            for _ in 0..if *of < 10 { *burst } else { 0 } {
+                loops.request(index % count, &[*of]);
+            }
+        }
+        loops.loses_every = usize::MAX;
+        loops.advance(loops.now + SECOND);
+        prop_assert_eq!(loops.waiting, 0);
+        prop_assert!(loops.most_in_a_second() <= limit as usize);
+        prop_assert!(loops.loops.iter().all(|one| one.held.is_empty()));
     }
 }
