@@ -4,10 +4,12 @@
 //! Always: what loops published is applied in stamp order; a query first drains, so it sees whatever was
 //! answered before it began; work that takes long runs as a task of its own class and yields.
 //! Not here: sockets and journals (`front.rs`), how chunks are kept (`storage`).
-//! Read next: `service/select.rs` for a query's share, `service/rules.rs` for alerts, `service/flush.rs` for
-//! the way to a segment, `service/keeper.rs` for the manifest, `service/admission.rs` for the bound of memory.
+//! Read next: `service/select.rs` for a query's share, `service/decode.rs` for large bodies, `service/rules.rs` for
+//! alerts, `service/flush.rs` for the way to a segment, `service/keeper.rs` for the manifest, `service/admission.rs`
+//! for the bound of memory.
 
 mod admission;
+mod decode;
 mod flush;
 mod keeper;
 mod rule_file;
@@ -20,16 +22,14 @@ pub use keeper::{Keeper, Switch};
 pub use rules::Rules;
 
 use crate::adapt::ShardDisk;
-use crate::api::IntakeError;
 use crate::fan_in::{Deadline, FanIn, Inquiry, QueryError, Question};
-use crate::front::{LargeBatch, LargeBody, Now};
+use crate::front::{LargeBody, Now};
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::query_memory::QueryMemory;
 use crate::shared::{Shared, StoreCounters};
 use admission::Gate;
 use flush::Flush;
-use ingest::{MetricsDecoder, MetricsError, Shape};
-use model::{Batch, Sample, Share, Stamp};
+use model::{Sample, Share, Stamp};
 use shard::executor::{self, BellWaiter, LocalEvent, TaskClass};
 use shard::mesh::{Inbox, Outbox};
 use shard::net::ConnId;
@@ -338,7 +338,7 @@ fn start(shard: &Shard, job: Job) {
             executor::spawn_local(TaskClass::Query, select::finish(shard, gather)).detach();
         }
         Job::Decode { from, conn, body } => {
-            executor::spawn_local(TaskClass::Query, decode(shard, from, conn, body)).detach();
+            executor::spawn_local(TaskClass::Query, decode::run(shard, from, conn, body)).detach();
         }
         Job::PrepareJournal { from, next } => {
             executor::spawn_local(TaskClass::Background, flush::prepare_journal(shard, from, next)).detach();
@@ -352,47 +352,6 @@ fn start(shard: &Shard, job: Job) {
             executor::spawn_local(TaskClass::Background, flush::finish(shard, positions)).detach();
         }
     }
-}
-
-/// Metrics of a large body decoded before others get their turn, some 0.1 ms.
-const METRICS_PER_STEP: usize = 256;
-
-/// Decodes a large body for a loop, in steps: 16 MiB take some 50 ms. Only its decompression goes in one.
-async fn decode(shard: Shard, to: usize, conn: ConnId, body: LargeBody) {
-    let counted_bytes = body.counted_bytes;
-    let decoded = match decompress(&shard, body) {
-        Ok(plain) => {
-            executor::yield_if_needed().await;
-            let seed = shard.borrow().shared.client_seed;
-            decode_in_steps(&plain, seed).await.map_err(IntakeError::Body)
-        }
-        Err(error) => Err(error),
-    };
-    send_to_loop(&shard, to, ToLoop::Decoded { conn, counted_bytes, decoded }).await;
-}
-
-fn decompress(shard: &Shard, body: LargeBody) -> Result<Vec<u8>, IntakeError> {
-    let Some(coding) = body.coding else { return Ok(body.bytes) };
-    let bytes_max = shard.borrow().shared.config.http_body_bytes_max;
-    let mut plain = Vec::new();
-    coding.decompress(&body.bytes, bytes_max, &mut plain).map_err(IntakeError::Coding)?;
-    Ok(plain)
-}
-
-async fn decode_in_steps(plain: &[u8], seed: u64) -> Result<Box<LargeBatch>, MetricsError> {
-    let mut text = String::with_capacity(plain.len());
-    while ingest::take_text(plain, &mut text)? {
-        executor::yield_if_needed().await;
-    }
-    let (mut decoder, mut batch) = (MetricsDecoder::new(seed), Batch::default());
-    let mut decoding = decoder.begin(&text, &mut batch);
-    while decoding.step(METRICS_PER_STEP) {
-        executor::yield_if_needed().await;
-    }
-    let decoded = decoding.finish()?;
-    let is_batch = decoded.shape == Shape::Batch;
-    let client_id = decoded.client_id.map(|id| id.as_bytes().to_vec());
-    Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), is_batch, client_id }))
 }
 
 /// Sends to a loop, waiting for a place.
