@@ -5,11 +5,18 @@
 //! framed snappy stream has no end mark: cut between two of its chunks, it is whole to any reader).
 //! Beside the output a body costs its decoder's state: 32 KiB for gzip, 64 KiB for snappy, and for zstd the
 //! window that its frame asks for, at most 16 MiB.
+//! Read next: `content_coding/snappy_block.rs` for the one format without streams.
 //! Not here: how large a body may be, and what is told to a client that sends a worse one.
 
+mod snappy_block;
+
 use crate::headers::{Headers, list_members};
+use flate2::bufread::MultiGzDecoder;
+use snap::read::FrameDecoder;
+use snappy_block::{Block, BlockError};
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
+use zstd::stream::read::Decoder as ZstdDecoder;
 
 /// A coding that bodies may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,8 +52,8 @@ pub enum CodingError {
 const ZSTD_WINDOW_LOG_MAX: u32 = 24;
 /// What a framed snappy stream begins with.
 const SNAPPY_FRAMED_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
-/// The output grows by this at first.
-const FIRST_PIECE_BYTES: usize = 16 * 1024;
+/// The output of a body that is made plain at once grows by this.
+const PIECE_BYTES: usize = 16 * 1024;
 
 impl ContentCoding {
     /// The names that are taken, as a client should read them.
@@ -92,74 +99,51 @@ impl ContentCoding {
     /// Writes the plain form of `body` over what is in `out`, at most `bytes_max` bytes. After an error `out` holds
     /// nothing of use.
     pub fn decompress(self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), CodingError> {
+        let mut decompression = self.begin(body, bytes_max, out)?;
+        while decompression.step(PIECE_BYTES)? {}
+        Ok(())
+    }
+
+    /// The same in steps.
+    pub fn begin<'a>(
+        self,
+        body: &'a [u8],
+        bytes_max: usize,
+        out: &'a mut Vec<u8>,
+    ) -> Result<Decompression<'a>, CodingError> {
         out.clear();
         if body.is_empty() {
             return Err(CodingError::Truncated(self));
         }
-        match self {
-            ContentCoding::Gzip => self.read(flate2::bufread::MultiGzDecoder::new(body), bytes_max, out),
+        let metered = Metered { rest: body, allowed: 0 };
+        let source = match self {
+            ContentCoding::Gzip => Source::Gzip(Box::new(MultiGzDecoder::new(metered))),
             ContentCoding::Zstd => {
                 let mut decoder =
-                    zstd::stream::read::Decoder::with_buffer(body).map_err(|_| CodingError::Corrupt(self))?;
+                    ZstdDecoder::with_buffer(metered).map_err(|_| CodingError::Corrupt(self))?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| CodingError::Corrupt(self))?;
-                self.read(decoder, bytes_max, out)
+                Source::Zstd(Box::new(decoder))
             }
             ContentCoding::Snappy if body.starts_with(SNAPPY_FRAMED_MAGIC) => {
-                self.read(snap::read::FrameDecoder::new(body), bytes_max, out)
+                Source::SnappyFrames(Box::new(FrameDecoder::new(Chunks { metered, chunk: 0 })))
             }
-            ContentCoding::Snappy => self.decompress_block(body, bytes_max, out),
-        }
+            ContentCoding::Snappy => {
+                let block = Block::begin(body).map_err(|error| self.block_error(error))?;
+                // It says its plain length first, so it is refused before anything is written.
+                if block.plain_len() > bytes_max {
+                    return Err(CodingError::TooLarge { bytes_max });
+                }
+                out.reserve_exact(block.plain_len());
+                Source::SnappyBlock(block)
+            }
+        };
+        Ok(Decompression { coding: self, source, bytes_max, out })
     }
 
-    /// A block says its plain length first, so it is refused before anything is written.
-    fn decompress_block(self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), CodingError> {
-        let len = snap::raw::decompress_len(body).map_err(|error| self.snappy_error(&error))?;
-        if len > bytes_max {
-            return Err(CodingError::TooLarge { bytes_max });
-        }
-        out.resize(len, 0);
-        match snap::raw::Decoder::new().decompress(body, out) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.snappy_error(&error)),
-        }
-    }
-
-    /// A block does not know its compressed length: it was cut where a literal or a copy lacks bytes, or where too
-    /// little came out.
-    fn snappy_error(self, error: &snap::Error) -> CodingError {
+    fn block_error(self, error: BlockError) -> CodingError {
         match error {
-            snap::Error::HeaderMismatch { expected_len, got_len } if got_len < expected_len => {
-                CodingError::Truncated(self)
-            }
-            snap::Error::Literal { .. } | snap::Error::CopyRead { .. } => CodingError::Truncated(self),
-            _ => CodingError::Corrupt(self),
-        }
-    }
-
-    /// Reads to the end of the stream, one byte beyond the bound at most, which is thrown away.
-    fn read(self, mut stream: impl Read, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), CodingError> {
-        let mut len = 0;
-        loop {
-            if len == out.len() {
-                if len == bytes_max {
-                    break;
-                }
-                out.resize((len * 2).max(FIRST_PIECE_BYTES).min(bytes_max), 0);
-            }
-            match stream.read(&mut out[len..]) {
-                Ok(0) => {
-                    out.truncate(len);
-                    return Ok(());
-                }
-                Ok(read) => len += read,
-                Err(error) => return Err(self.stream_error(&error)),
-            }
-        }
-        // Full to the last byte: whether that is all shows only when one more is asked for.
-        match stream.read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(CodingError::TooLarge { bytes_max }),
-            Err(error) => Err(self.stream_error(&error)),
+            BlockError::Truncated => CodingError::Truncated(self),
+            BlockError::Corrupt => CodingError::Corrupt(self),
         }
     }
 
@@ -168,6 +152,127 @@ impl ContentCoding {
             io::ErrorKind::UnexpectedEof => CodingError::Truncated(self),
             _ => CodingError::Corrupt(self),
         }
+    }
+}
+
+/// A body that is being made plain.
+///
+/// A step is bounded by what it reads, too: a body of empty members gives nothing and is work all the same.
+pub struct Decompression<'a> {
+    coding: ContentCoding,
+    source: Source<'a>,
+    bytes_max: usize,
+    out: &'a mut Vec<u8>,
+}
+
+enum Source<'a> {
+    Gzip(Box<MultiGzDecoder<Metered<'a>>>),
+    Zstd(Box<ZstdDecoder<'static, Metered<'a>>>),
+    SnappyFrames(Box<FrameDecoder<Chunks<'a>>>),
+    SnappyBlock(Block<'a>),
+}
+
+impl Decompression<'_> {
+    /// Takes up to `bytes` and gives up to `bytes`, or a little more; `false` when the body is plain.
+    pub fn step(&mut self, bytes: usize) -> Result<bool, CodingError> {
+        let bytes = bytes.max(1);
+        match &mut self.source {
+            Source::Gzip(stream) => stream.get_mut().allowed = bytes,
+            Source::Zstd(stream) => stream.get_mut().allowed = bytes,
+            Source::SnappyFrames(stream) => stream.get_mut().metered.allowed = bytes,
+            Source::SnappyBlock(block) => {
+                return block.step(bytes, self.out).map_err(|error| self.coding.block_error(error));
+            }
+        }
+        let mut len = self.out.len();
+        let wanted = len.saturating_add(bytes);
+        self.make_room(wanted.min(self.bytes_max));
+        let has_more = loop {
+            // Full to the last byte: whether that is all shows only when one more is asked for.
+            let mut beyond = [0];
+            let is_full = len == self.bytes_max;
+            if len >= wanted && !is_full {
+                break Ok(true);
+            }
+            let room = if is_full { &mut beyond[..] } else { &mut self.out[len..] };
+            let read = match &mut self.source {
+                Source::Gzip(stream) => stream.read(room),
+                Source::Zstd(stream) => stream.read(room),
+                Source::SnappyFrames(stream) => stream.read(room),
+                Source::SnappyBlock(_) => Ok(0),
+            };
+            match read {
+                Ok(0) => break Ok(false),
+                Ok(_) if is_full => break Err(CodingError::TooLarge { bytes_max: self.bytes_max }),
+                Ok(read) => len += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(true),
+                Err(error) => break Err(self.coding.stream_error(&error)),
+            }
+        };
+        self.out.truncate(len);
+        has_more
+    }
+
+    /// The room doubles, within the bound: what is moved is as much again in all, and what is not written costs
+    /// nothing.
+    fn make_room(&mut self, len: usize) {
+        if self.out.capacity() < len {
+            let capacity = (self.out.capacity() * 2).max(PIECE_BYTES).max(len).min(self.bytes_max);
+            self.out.reserve_exact(capacity - self.out.len());
+        }
+        self.out.resize(len, 0);
+    }
+}
+
+/// A body of which only so much may be read at once.
+struct Metered<'a> {
+    rest: &'a [u8],
+    allowed: usize,
+}
+
+impl BufRead for Metered<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.allowed == 0 && !self.rest.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(&self.rest[..self.allowed.min(self.rest.len())])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.rest = &self.rest[bytes..];
+        self.allowed -= bytes;
+    }
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = self.fill_buf()?.read(out)?;
+        self.consume(len);
+        Ok(len)
+    }
+}
+
+/// A framed snappy stream, of which a chunk that is begun may be read whole: its decoder pauses only between two.
+struct Chunks<'a> {
+    metered: Metered<'a>,
+    /// Bytes left of the chunk that is being read.
+    chunk: usize,
+}
+
+impl Read for Chunks<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.chunk == 0 {
+            self.metered.fill_buf()?;
+            self.chunk = match self.metered.rest {
+                [_, a, b, c, ..] => 4 + u32::from_le_bytes([*a, *b, *c, 0]) as usize,
+                cut => cut.len(),
+            };
+            self.metered.allowed = self.metered.allowed.max(self.chunk);
+        }
+        let len = out.len().min(self.chunk);
+        let len = self.metered.read(&mut out[..len])?;
+        self.chunk -= len;
+        Ok(len)
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Shard, send_to_loop};
 use crate::api::IntakeError;
 use crate::front::{LargeBatch, LargeBody};
 use crate::message::ToLoop;
+use http::CodingError;
 use ingest::{MetricsDecoder, MetricsError, Shape};
 use model::Batch;
 use shard::executor;
@@ -15,25 +16,31 @@ use shard::net::ConnId;
 /// Metrics of a large body decoded before others get their turn, some 0.1 ms.
 const METRICS_PER_STEP: usize = 256;
 
-/// Decodes a large body for a loop, in steps: 16 MiB take some 50 ms. Only its decompression goes in one.
+/// Bytes of a compressed body made plain before others get their turn, some 0.1 ms.
+const PLAIN_BYTES_PER_STEP: usize = 64 * 1024;
+
+/// Decodes a large body for a loop, in steps: 16 MiB take some 50 ms, and compressed as much again.
 pub async fn run(shard: Shard, to: usize, conn: ConnId, body: LargeBody) {
     let counted_bytes = body.counted_bytes;
-    let decoded = match decompress(&shard, body) {
+    let decoded = match decompress_in_steps(&shard, body).await {
         Ok(plain) => {
             executor::yield_if_needed().await;
             let seed = shard.borrow().shared.client_seed;
             decode_in_steps(&plain, seed).await.map_err(IntakeError::Body)
         }
-        Err(error) => Err(error),
+        Err(error) => Err(IntakeError::Coding(error)),
     };
     send_to_loop(&shard, to, ToLoop::Decoded { conn, counted_bytes, decoded }).await;
 }
 
-fn decompress(shard: &Shard, body: LargeBody) -> Result<Vec<u8>, IntakeError> {
+async fn decompress_in_steps(shard: &Shard, body: LargeBody) -> Result<Vec<u8>, CodingError> {
     let Some(coding) = body.coding else { return Ok(body.bytes) };
     let bytes_max = shard.borrow().shared.config.http_body_bytes_max;
     let mut plain = Vec::new();
-    coding.decompress(&body.bytes, bytes_max, &mut plain).map_err(IntakeError::Coding)?;
+    let mut decompression = coding.begin(&body.bytes, bytes_max, &mut plain)?;
+    while decompression.step(PLAIN_BYTES_PER_STEP)? {
+        executor::yield_if_needed().await;
+    }
     Ok(plain)
 }
 

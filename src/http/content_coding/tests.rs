@@ -58,7 +58,7 @@ fn one_known_coding_in_any_case_is_found_and_identity_is_none() {
 
 #[test]
 fn a_body_of_exactly_the_bound_is_taken_and_one_byte_more_is_not() {
-    for len in [1, 100, FIRST_PIECE_BYTES, FIRST_PIECE_BYTES + 1, 200_000] {
+    for len in [1, 100, PIECE_BYTES, PIECE_BYTES + 1, 200_000] {
         let plain: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
         for (coding, body) in compressed(&plain) {
             assert_eq!(decompress(coding, &body, len), Ok(plain.clone()), "{coding:?} {len}");
@@ -145,7 +145,92 @@ fn a_body_of_another_coding_is_refused() {
     }
 }
 
+fn in_steps(
+    coding: ContentCoding,
+    body: &[u8],
+    bytes_max: usize,
+    step: usize,
+) -> Result<Vec<u8>, CodingError> {
+    let mut out = b"left over from another body".to_vec();
+    let mut decompression = coding.begin(body, bytes_max, &mut out)?;
+    while decompression.step(step)? {}
+    Ok(out)
+}
+
+/// Goal: no step is long. Method: what a step adds is counted, and the steps of bodies that give nothing: empty
+/// members and frames.
+#[test]
+fn a_step_is_bounded_by_what_it_gives_and_by_what_it_takes() {
+    const STEP: usize = 10_000;
+    let plain: Vec<u8> = (0_u32..300_000).flat_map(|at| at.wrapping_mul(at).to_le_bytes()).collect();
+    for (coding, body) in compressed(&plain) {
+        let mut out = Vec::new();
+        let mut decompression = coding.begin(&body, plain.len(), &mut out).unwrap();
+        let mut before = 0;
+        while decompression.step(STEP).unwrap() {
+            let len = decompression.out.len();
+            assert!(len - before <= STEP + 64, "{coding:?}");
+            before = len;
+        }
+        assert_eq!(out, plain, "{coding:?}");
+    }
+    let padding = [SNAPPY_FRAMED_MAGIC, &b"\xfe\0\0\0".repeat(5)].concat();
+    let empty = compressed(b"").into_iter().filter(|(coding, _)| *coding != ContentCoding::Snappy);
+    for (coding, body) in empty.chain([(ContentCoding::Snappy, padding)]) {
+        let body = body.repeat(5_000);
+        let mut out = Vec::new();
+        let mut decompression = coding.begin(&body, 100, &mut out).unwrap();
+        let mut steps = 1;
+        while decompression.step(STEP).unwrap() {
+            steps += 1;
+        }
+        assert!(steps >= body.len() / STEP, "{coding:?}: {steps}");
+        assert_eq!(out, b"");
+    }
+}
+
 proptest! {
+    /// In steps of any size comes out what comes out at once, and what is wrong is the same. Method: true bodies,
+    /// some cut or damaged, some larger than allowed.
+    #[test]
+    fn stepwise_is_what_is_at_once(
+        plain in proptest::collection::vec(0..8_u8, 0..5_000),
+        step in 1..3_000_usize,
+        cut in 0..10_000_usize,
+        damage in proptest::option::of((any::<proptest::sample::Index>(), 1..=255_u8)),
+        bytes_max in 0..10_000_usize,
+    ) {
+        for (coding, mut body) in compressed(&plain) {
+            body.truncate(cut);
+            if let Some((at, flip)) = damage && !body.is_empty() {
+                let at = at.index(body.len());
+                body[at] ^= flip;
+            }
+            let body = body.repeat(if step % 2 == 0 { 1 } else { 2 });
+            prop_assert_eq!(in_steps(coding, &body, bytes_max, step), decompress(coding, &body, bytes_max));
+        }
+    }
+
+    /// Our decoder of snappy's blocks agrees with the one of the `snap` crate, on true blocks and on noise.
+    #[test]
+    fn a_snappy_block_is_what_another_decoder_makes_of_it(
+        plain in proptest::collection::vec(0..4_u8, 0..5_000),
+        noise in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+        step in 1..3_000_usize,
+    ) {
+        let mut body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+        for (at, byte) in noise {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let bytes_max = 100_000;
+        let other = match snap::raw::decompress_len(&body) {
+            Ok(len) if len <= bytes_max => snap::raw::Decoder::new().decompress_vec(&body).ok(),
+            _ => None,
+        };
+        prop_assert_eq!(in_steps(ContentCoding::Snappy, &body, bytes_max, step).ok(), other);
+    }
+
     /// Whatever went in comes out.
     #[test]
     fn what_is_compressed_comes_back(plain in proptest::collection::vec(0..8_u8, 0..20_000)) {
