@@ -9,6 +9,7 @@ use http::{CodingError, ContentCoding, FramingError, Method};
 use ingest::{MetricsError, TimeRefusal};
 use query::json::write_text;
 use query::{Endpoint, ParameterError};
+use std::io;
 
 /// What a path and a method ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,10 +192,21 @@ pub enum IntakeError {
     SeriesLimit { max: u64 },
     /// It is larger than any journal file.
     TooLarge,
-    /// The disk has no room for another journal file.
+    /// The disk, or our quota of it, has no room for another journal file.
     DiskFull,
     /// The disk refused a write or a sync.
     DiskFailed(String),
+}
+
+impl IntakeError {
+    /// The disk refused the journal: for want of room, or for another reason.
+    pub fn of_disk(error: &io::Error) -> IntakeError {
+        if storage::disk::is_full(error) {
+            IntakeError::DiskFull
+        } else {
+            IntakeError::DiskFailed(error.to_string())
+        }
+    }
 }
 
 impl From<IntakeError> for Refusal {
@@ -330,6 +342,8 @@ pub const INDEX: &str = "ringwatch\n\n\
 #[cfg(test)]
 mod tests {
     use super::*;
+    use storage::disk::{Call, SimDisk, Times, ready};
+    use storage::journal::{self, NextFile};
 
     #[test]
     fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
@@ -339,6 +353,31 @@ mod tests {
         assert_eq!(route(Method::Post, "/query").unwrap_err().status, 405);
         assert_eq!(route(Method::Head, "/health"), Ok(Route::Health));
         assert_eq!(route(Method::Options, "/health"), Ok(Route::Options(READ)));
+    }
+
+    /// Method: a simulated disk refuses a journal file for each reason.
+    #[test]
+    fn a_disk_without_room_is_507_by_size_or_quota_and_a_failing_one_503() {
+        let next = || NextFile { sequence: 1, bytes: 1 << 20 };
+        let status = |disk: &SimDisk| {
+            let error = ready(journal::prepare(disk, 0, next())).unwrap_err();
+            Refusal::from(IntakeError::of_disk(&error)).status
+        };
+        let small = SimDisk::new(1);
+        small.set_capacity(Some(1_000));
+        assert_eq!(status(&small), 507);
+        for (kind, expected) in [
+            (io::ErrorKind::StorageFull, 507),
+            (io::ErrorKind::QuotaExceeded, 507),
+            (io::ErrorKind::PermissionDenied, 503),
+            (io::ErrorKind::Other, 503),
+        ] {
+            let disk = SimDisk::new(1);
+            disk.fail(Call::Write, 0, Times::Once, kind);
+            assert_eq!(status(&disk), expected, "{kind}");
+        }
+        let quota = io::Error::from_raw_os_error(122);
+        assert!(storage::disk::is_full(&quota), "EDQUOT is {:?}", quota.kind());
     }
 
     #[test]

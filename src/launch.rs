@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use storage::disk::{Disk as _, StdDisk, ready};
+use storage::disk::{Disk as _, StdDisk, is_full, ready};
 use storage::journal::{self, JournalLimits, Recovered, Writer, recover};
 use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest};
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
@@ -197,7 +197,7 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     manifest.run += 1;
     let run_stored = match ready(manifest.store(&disk)) {
         Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+        Err(error) if is_full(&error) => {
             log::error(format_args!(
                 "{}: {error}: reads are served, writes are answered 507 until there is room; free some space there",
                 data_dir.display()

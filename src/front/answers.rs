@@ -97,10 +97,7 @@ impl Front {
         let WalFailed { last_good, error } = failed;
         crate::log::error(format_args!("loop {}: the journal: {error}; a new file is begun", self.index));
         self.exchange.intake.discard_beyond(*last_good);
-        let cause = || match error.kind() {
-            io::ErrorKind::StorageFull => IntakeError::DiskFull,
-            _ => IntakeError::DiskFailed(error.to_string()),
-        };
+        let cause = || IntakeError::of_disk(error);
         let refuse = |reply: &mut Reply| {
             if let Payload::Accepted { .. } = reply.payload {
                 reply.payload = Payload::Refused(Refusal::from(cause()));

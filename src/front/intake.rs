@@ -246,8 +246,7 @@ impl Intake {
 
     fn journal_is_full(&self) -> IntakeError {
         match &self.wal.file_refused {
-            Some(error) if error.kind() == std::io::ErrorKind::StorageFull => IntakeError::DiskFull,
-            Some(error) => IntakeError::DiskFailed(error.to_string()),
+            Some(error) => IntakeError::of_disk(error),
             None => IntakeError::Overloaded,
         }
     }

@@ -51,7 +51,7 @@ impl fmt::Display for LaunchError {
         match self {
             LaunchError::System(error) => error.fmt(f),
             LaunchError::Topology(error) => error.fmt(f),
-            LaunchError::DataDirectory { path, cause } if cause.kind() == io::ErrorKind::StorageFull => {
+            LaunchError::DataDirectory { path, cause } if storage::disk::is_full(cause) => {
                 write!(
                     f,
                     "cannot use the data directory {}: {cause}; free some space there, even a start writes a few bytes",

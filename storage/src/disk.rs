@@ -57,6 +57,11 @@ pub trait DiskFile {
     fn truncate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
 }
 
+/// Whether the disk has no room for us, by its size or by our quota: room can be made, and nothing is broken.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The output of a future that never waits, as those of [`StdDisk`] and [`SimDisk`] never do.
 ///
 /// # Panics

@@ -98,7 +98,11 @@ impl DirectoryLock {
         match write_pid(&mut file) {
             Ok(()) => Ok(Self { _file: file }),
             // The number only helps to find the holder; a full disk is no reason not to hold it.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(Self { _file: file }),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                Ok(Self { _file: file })
+            }
             Err(error) => Err(LockError::Io { path, error }),
         }
     }

@@ -37,8 +37,7 @@ const STEP_BYTES: u64 = 1024 * 1024;
 /// file a synced write costs 1.5 to 2 times as much, and a full disk would show in the middle of a frame.
 ///
 /// # Errors
-/// The disk's own; [`io::ErrorKind::StorageFull`] when the file does not fit, and then the part that did is
-/// removed again.
+/// The disk's own; when the file does not fit ([`crate::disk::is_full`]), the part that did is removed again.
 pub async fn prepare<D: Disk>(disk: &D, loop_index: u16, file: NextFile) -> io::Result<PreparedFile> {
     let folder = folder(loop_index);
     let path = file_path(loop_index, file.sequence);
