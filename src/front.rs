@@ -165,15 +165,16 @@ impl Front {
         self.renderer.set_time(self.exchange.now.unix_ms);
         self.read_inbox();
 
+        // Whoever was held comes before newcomers, and has a turn's room to itself: what others left for later can
+        // fill turn after turn.
+        self.let_in();
+        self.commit_if_full();
         while let Some(event) = self.net.next_event() {
             self.tick.note(self.exchange.now.nanos);
             self.take(event);
-            if self.exchange.is_full() {
-                self.commit();
-            }
+            self.commit_if_full();
         }
         self.look_again();
-        self.let_in();
         if let Some(conn) = self.exchange.take_large() {
             self.resume(conn);
         }
@@ -333,6 +334,12 @@ impl Front {
             self.exchange.take_portion(from, portion);
         }
         self.exchange.tend_limits();
+    }
+
+    fn commit_if_full(&mut self) {
+        if self.exchange.is_full() {
+            self.commit();
+        }
     }
 
     /// Journals what the turn accepted, publishes it, and lets the answers go that may.

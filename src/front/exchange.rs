@@ -40,7 +40,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bytes of bodies decoded, and of answers made, before what they gave is journaled and sent.
-const TURN_BYTES_MAX: usize = 256 * 1024;
+pub(super) const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Answers made before they are sent.
 const TURN_ANSWERS_MAX: usize = 4096;
 /// Bytes held back on a connection that waits for an answer, before reading is paused. It is paused before that where

@@ -510,6 +510,36 @@ fn samples_that_waited_for_the_next_journal_file_are_taken() {
     panic!("no sample ever waited");
 }
 
+/// Goal: a pipeline that fills every turn does not keep out samples that waited. Method: both are held, the pipeline
+/// first; its answers tell how many bodies were accepted by then, and are not read before the samples are answered.
+#[test]
+fn samples_that_waited_have_their_turn_beside_a_pipeline_that_fills_every_turn() {
+    const READS: usize = 400;
+    let mut rig = Rig::start(None);
+    let (mut filler, mut pipeline, mut held) = (rig.client(), rig.client(), rig.client());
+    rig.fill(&mut filler);
+    let accepted = rig.counters().bodies_accepted.get();
+    pipeline.send(post("memory", BODY) + &get("/metrics").repeat(READS)).unwrap();
+    filler.send(get("/-/healthy")).unwrap();
+    assert_eq!(filler.answer().status, 200);
+    held.send(post("memory", BODY)).unwrap();
+    while !held.is_answered() {
+        rig.catch_up();
+        std::thread::yield_now();
+    }
+    let told = [pipeline.answer().status, held.answer().status];
+    if told != [202; 2] {
+        // This test was kept from its processor for the whole pause: nothing waited.
+        return;
+    }
+    let pages: Vec<String> = (0..READS).map(|_| pipeline.answer().body).collect();
+    let line = format!("ringwatch_ingest_bodies_total{{shard=\"0\"}} {}\n", accepted + 1);
+    let before: usize = pages.iter().filter(|page| page.contains(&line)).map(String::len).sum();
+    let turn = exchange::TURN_BYTES_MAX + pages[0].len() * 2;
+    assert!(before <= 2 * turn, "{before} bytes of answers went before");
+    assert!(before > 0, "the line is in every page");
+}
+
 /// More than fits a connection's share is not read: the rest stays with the kernel, and all of it is answered.
 #[test]
 fn what_waits_is_bounded_and_every_request_is_answered() {
