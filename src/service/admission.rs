@@ -223,8 +223,9 @@ impl Service {
 
 /// Looks at the memory and does what follows. After whatever changes it: a drain, the end of a flush.
 pub fn settle(shard: &Shard) {
+    shard.borrow_mut().settle();
+    super::flush::ask_again(shard);
     let mut service = shard.borrow_mut();
-    service.settle();
     let gate = &mut service.gate;
     let is_owed = gate.owed.iter().any(|owed| *owed);
     if is_owed && !std::mem::replace(&mut gate.telling, true) {

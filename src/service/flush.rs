@@ -33,11 +33,17 @@ use storage::journal::{self, JournalPosition, NextFile, PreparedFile};
 
 /// After a failed flush.
 const RETRY: Duration = Duration::from_secs(5);
+/// When a loop had no place for the question how far it is.
+const ASK_RETRY: Duration = Duration::from_millis(10);
 
 /// Where a flush stands.
 pub struct Flush {
     state: State,
     retry_at_nanos: u64,
+    /// It was to begin, and a loop had no place for the question.
+    unasked: bool,
+    /// A task that asks again by the clock is under way.
+    asking_again: bool,
     /// What a journal has lost is in memory and not yet frozen.
     at_once: bool,
     /// Up to where each journal's samples of this executor are in the store.
@@ -64,6 +70,8 @@ impl Flush {
         Flush {
             state: State::Resting,
             retry_at_nanos: 0,
+            unasked: false,
+            asking_again: false,
             at_once: false,
             applied,
             frozen_positions: Vec::new(),
@@ -124,15 +132,18 @@ impl Flush {
 }
 
 impl Service {
-    /// Asks the loops how far they are, unless a flush is under way or has just failed.
+    /// Asks the loops how far they are, unless a flush is under way or has just failed. Where one has no place for the
+    /// question, [`ask_again`] is to see to it.
     pub fn begin_flush(&mut self) {
+        self.flush.unasked = false;
         if !self.flush.rests() || Now::read().nanos < self.flush.retry_at_nanos {
             return;
         }
         let shards = self.shared.shard_count();
-        // A loop so far behind has more pressing news; the next drain tries again.
         if self.ask_positions() {
             self.flush.state = State::Asking(shards);
+        } else {
+            self.flush.unasked = true;
         }
     }
 
@@ -155,9 +166,29 @@ pub async fn run_clock(shard: Shard) {
     let interval = shard.borrow().shared.config.storage_flush_interval;
     loop {
         executor::sleep(interval).await;
+        if shard.borrow().store.memtable_samples() > 0 {
+            shard.borrow_mut().begin_flush();
+        }
+        ask_again(&shard);
+    }
+}
+
+/// Begins a flush by the clock that a loop had no place to be asked about: no mail may come for a while.
+pub fn ask_again(shard: &Shard) {
+    let flush = &mut shard.borrow_mut().flush;
+    if flush.unasked && !std::mem::replace(&mut flush.asking_again, true) {
+        executor::spawn_local(TaskClass::Background, ask_until_there_is_a_place(shard.clone())).detach();
+    }
+}
+
+async fn ask_until_there_is_a_place(shard: Shard) {
+    loop {
+        executor::sleep(ASK_RETRY).await;
         let mut service = shard.borrow_mut();
-        if service.store.memtable_samples() > 0 {
-            service.begin_flush();
+        service.begin_flush();
+        if !service.flush.unasked {
+            service.flush.asking_again = false;
+            return;
         }
     }
 }
