@@ -515,7 +515,7 @@ impl Server {
              \x20 kernel   Linux {}: {}\n\
              \x20 data     {} (durability {}; {series} series in memory, {segments} segments, {replayed} samples replayed in {replay_time:.1?})\n\
              \x20 alerts   {}\n\
-             Endpoints: POST /metrics, GET /query, GET /percentile, GET /health, GET /metrics\n\
+             Endpoints: POST /metrics, GET /query, GET /percentile, GET /alerts, GET /health, GET /metrics\n\
              Try:\n\
              \x20 curl -X POST {url}/metrics -d '{{\"name\":\"cpu_usage\",\"value\":85}}'\n\
              \x20 curl '{url}/query?name=cpu_usage'\n",
