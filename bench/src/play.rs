@@ -4,7 +4,6 @@ use crate::check::Check;
 use crate::figures::Figures;
 use crate::load::Live;
 use crate::measure::Subjects;
-use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{Plan, Target};
 use crate::progress::Progress;
 use crate::record::Round;
@@ -120,16 +119,7 @@ fn round_of(
     settings.extend(arguments.sets.iter().cloned());
     let peer = match &arguments.target {
         Some(_) => None,
-        None => Some(
-            Ringwatch {
-                binary: arguments.setup.binary(),
-                core: Some(arguments.setup.server_core()),
-                durability: None,
-                data_parent: Some(arguments.data_parent.clone()),
-                sets: settings,
-            }
-            .start()?,
-        ),
+        None => Some(arguments.setup.ours(None, &arguments.data_parent, settings).start()?),
     };
     let addr = match (&peer, &arguments.target) {
         (Some(peer), _) => {

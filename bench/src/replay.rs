@@ -12,7 +12,6 @@ use crate::load::{self, Live};
 use crate::measure::{Subjects, process};
 use crate::metrics_page::MetricsPage;
 use crate::peer::Peer;
-use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{BATCH_MAX, CONNECTIONS_MAX, Durability, Offer, Plan, SERIES_MAX};
 use crate::progress::Progress;
 use crate::setup::Setup;
@@ -117,13 +116,8 @@ pub(crate) fn run(arguments: ReplayArguments, live: &Live) -> Result<Verdict, Bo
     let memory_bytes = MEMORY_BYTES_MIN.max(arguments.samples * MEMORY_BYTES_PER_SAMPLE);
     let settings =
         ["storage.flush_interval=1d".to_owned(), format!("memory_bytes_max={}MiB", memory_bytes >> 20)];
-    let ours = Ringwatch {
-        binary: arguments.setup.binary(),
-        core: Some(arguments.setup.server_core()),
-        durability: Some(Durability::Written),
-        data_parent: Some(arguments.data_parent.clone()),
-        sets: settings.into_iter().chain(arguments.sets.iter().cloned()).collect(),
-    };
+    let sets = settings.into_iter().chain(arguments.sets.iter().cloned()).collect();
+    let ours = arguments.setup.ours(Some(Durability::Written), &arguments.data_parent, sets);
     let mut peer = ours.start()?;
     let plan = plan(&arguments, &peer, core);
     let begin_ms = clock::unix_millis();

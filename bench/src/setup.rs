@@ -1,9 +1,10 @@
 //! Who runs where, chosen alike for every subcommand that starts a ringwatch of its own, and where the record goes.
 
-use crate::peer::ringwatch;
+use crate::peer::ringwatch::{self, Ringwatch};
+use crate::plan::Durability;
 use clap::Args;
 use shard::topology::{self, CoreId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What can be chosen.
 #[derive(Args, Debug)]
@@ -31,6 +32,22 @@ impl Setup {
     /// The server's core.
     pub(crate) fn server_core(&self) -> CoreId {
         CoreId(self.server_core)
+    }
+
+    /// A server on its core, with its data below that folder.
+    pub(crate) fn ours(
+        &self,
+        durability: Option<Durability>,
+        data_parent: &Path,
+        sets: Vec<String>,
+    ) -> Ringwatch {
+        Ringwatch {
+            binary: self.binary(),
+            core: Some(self.server_core()),
+            durability,
+            data_parent: Some(data_parent.to_owned()),
+            sets,
+        }
     }
 
     /// The generator's core; none where the machine does not tell its cores.
