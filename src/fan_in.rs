@@ -191,3 +191,25 @@ impl Deadline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows to come are guessed by those that are there, and these may be the long ones.
+    #[test]
+    fn an_answer_takes_room_for_as_much_again_at_most() {
+        const ROWS: usize = 3_000;
+        let mut body = vec![b'a'; 240_000];
+        reserve_the_rest(&mut body, ROWS + 1, ROWS);
+        let grown = body.capacity();
+        assert!(grown >= body.len() + 2 * PIECE_BYTES, "{grown}");
+        assert!(grown <= 2 * body.len() + 4 * PIECE_BYTES, "{grown}");
+        reserve_the_rest(&mut body, ROWS + 1, ROWS);
+        assert_eq!(body.capacity(), grown, "there is room");
+
+        let mut last = Vec::new();
+        reserve_the_rest(&mut last, ROWS, 0);
+        assert_eq!(last.capacity(), 0, "nothing is to come");
+    }
+}

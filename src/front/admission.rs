@@ -175,4 +175,24 @@ mod tests {
         limit.give(10);
         assert_eq!(check(&mut loops[0], 300..303), Ok(()));
     }
+
+    /// A loop that meets few new series holds an allowance, which the other one's refusal does not take away: it may
+    /// spend that, and not more.
+    #[test]
+    fn what_is_refused_over_one_loop_another_may_still_take_and_both_together_keep_the_limit() {
+        let limit = Arc::new(SeriesLimit::new(1_000, 2));
+        let mut loops = [Admissions::new(1, Some(limit.clone())), Admissions::new(1, Some(limit.clone()))];
+        loops.iter_mut().for_each(|of| of.set(0, knowing(Admitted::Everything, 9_000..9_001)));
+        let mut news = 0..2_000;
+        let mut admit = |of: &mut Admissions| {
+            let admits = |n: &usize| check(of, *n..n + 1) == Ok(()) && of.take_new(0) == 1;
+            news.by_ref().take_while(admits).count()
+        };
+        assert_eq!((check(&mut loops[1], 5_000..5_001), loops[1].take_new(0)), (Ok(()), 1));
+        let first = admit(&mut loops[0]);
+        let second = admit(&mut loops[1]);
+        assert!(second > 0 && second as u64 <= limit.allowance_max, "{second}");
+        assert_eq!(admit(&mut loops[0]), 0);
+        assert_eq!(1 + first + second, 1_000);
+    }
 }

@@ -101,6 +101,32 @@ fn a_request_that_finds_no_room_to_wait_is_refused_and_has_its_line_in_the_acces
     assert_eq!(log_lines(&console, &read, "/metrics?late"), ["503 Service Unavailable"]);
 }
 
+/// Method: the request is refused for want of room, as above; by the time its word comes the connection asks a query.
+#[test]
+fn a_word_goes_only_to_a_request_that_waits_for_it() {
+    let mut rig = rig(&[("memory_bytes_max", "64MiB")], Console::default());
+    let id = rig.id_counted_by(1);
+    let room = (rig.shared.memory_bytes_max / 8) as usize / 2;
+    let (mut first, mut second) = (rig.client(), rig.client());
+    first.send(post_of(&id, "", &vec![b' '; room - 1_000])).unwrap();
+    while rig.counters().requests.get() == 0 {
+        std::thread::yield_now();
+    }
+    second.send(post_of(&id, "", &[b' '; 1_500])).unwrap();
+    assert_come_back(&second.answer(), 503);
+    second.send(get("/query?name=a")).unwrap();
+    let ToStore::Query { conn, .. } = rig.message() else { panic!("a query goes to the executor") };
+    rig.grant();
+    let ToStore::Decode { conn: decoded, body, .. } = rig.message() else { panic!("the first one goes on") };
+    let answer = Ok(QueryAnswer { body: b"rows".to_vec() });
+    assert!(rig.loops.send(0, ToLoop::Answer { conn, answer }).is_ok());
+    assert_eq!(second.answer().told(), (200, "rows"));
+    let (counted_bytes, error) = (body.counted_bytes, Err(IntakeError::TooLarge));
+    let decoded = ToLoop::Decoded { conn: decoded, counted_bytes, decoded: error };
+    assert!(rig.loops.send(0, decoded).is_ok());
+    assert_eq!(first.answer().status, 413);
+}
+
 /// Method: compressed bodies that the executor does not give back, each counted at what it may become; then one
 /// that is within its limit, and one that waited for the other loop to say so.
 #[test]
