@@ -99,7 +99,8 @@ impl Exchange {
     /// The connection that has waited longest, if the gate lets it in; its requests are no longer held back. Until
     /// [`Exchange::all_let_in`] it is the only one to pass.
     pub fn let_in(&mut self) -> Option<ConnId> {
-        if self.gate.is_shut() {
+        let waits_on = |front: &mut Exchange| front.shut_for_file(front.body_journal_bytes_max);
+        if self.held.is_empty() || self.gate.is_shut() || waits_on(self) {
             return None;
         }
         let id = self.held.pop_front()?;
