@@ -7,7 +7,7 @@ mod known_series;
 mod series_limit;
 mod stamping;
 
-pub use known_series::KnownSeries;
+pub use known_series::{KNOWN_SERIES_BYTES_MAX, KnownSeries};
 pub use series_limit::SeriesLimit;
 pub use stamping::Stamping;
 

@@ -14,7 +14,7 @@ use super::{Service, Shard, send_to_loop};
 use crate::front::Now;
 use crate::log;
 use crate::message::ToLoop;
-use crate::shared::KnownSeries;
+use crate::shared::{KNOWN_SERIES_BYTES_MAX, KnownSeries};
 use model::{SeriesHash, Share};
 use shard::executor::{self, TaskClass};
 use std::sync::Arc;
@@ -124,6 +124,8 @@ impl Service {
     fn known_series(&self, at_most: usize) -> Arc<KnownSeries> {
         /// A series with one label takes as much.
         const SERIES_BYTES_MIN: usize = 256;
+        const _: () =
+            assert!(16 * KNOWN_SERIES_BYTES_MAX <= SERIES_BYTES_MIN, "a sixteenth of what holds them");
         let fitting = self.store.memory().max / SERIES_BYTES_MIN;
         let known = KnownSeries::with_capacity(fitting.min(at_most).max(self.store.series_count()));
         self.store.series_hashes().for_each(|hash| known.note(hash));

@@ -1,5 +1,8 @@
 //! Which series an executor has in its table, for loops to look up when new ones are refused.
 //!
+//! A table has [`KNOWN_SERIES_BYTES_MAX`] a series at most, and room for as many as half the memory budget can hold at
+//! 256 bytes each: all tables together take a thirty-second of the budget at most, on top of it, and only where new
+//! series are refused or a limit may refuse them.
 //! Writer: the executor that owns the series. Readers: all loops. A loop knows the series of its own dictionary;
 //! this tells it of those that came over another loop, or before its dictionary began.
 //! Always: 32 bits of a series' hash in one of two buckets of 16. A stranger is taken for known once in some hundred
@@ -10,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Fingerprints of a bucket: a cache line of them.
 const BUCKET: usize = 16;
+/// Bytes of a table for each series that it has room for, at most; a bucket or two come on top.
+pub const KNOWN_SERIES_BYTES_MAX: usize = 16;
 /// An empty place.
 const NONE: u32 = 0;
 
@@ -20,7 +25,7 @@ pub struct KnownSeries {
 }
 
 impl KnownSeries {
-    /// Room for so many series, at about ten bytes each.
+    /// Room for so many series, at eight to [`KNOWN_SERIES_BYTES_MAX`] bytes each.
     pub fn with_capacity(series: usize) -> KnownSeries {
         let count = (series * 2 / BUCKET + 1).next_power_of_two();
         let buckets = (0..count).map(|_| std::array::from_fn(|_| AtomicU32::new(NONE))).collect();
@@ -99,5 +104,13 @@ mod tests {
         assert!((10..1_000).contains(&held), "{held}");
         (0..1_000).for_each(|n| known.forget(hash(n)));
         assert!(!(0..1_000).any(|n| known.holds(hash(n))));
+    }
+
+    #[test]
+    fn a_table_takes_no_more_than_its_bytes_for_each_series() {
+        for series in [0, 1, 7, 8, 100, 1_000, 65_535, 65_536, 1_000_000] {
+            let bytes = size_of_val(KnownSeries::with_capacity(series).buckets.as_slice());
+            assert!(bytes <= KNOWN_SERIES_BYTES_MAX * series + 128, "{bytes} for {series}");
+        }
     }
 }
