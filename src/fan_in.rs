@@ -11,7 +11,7 @@ use crate::alerts::{AlertsQuery, Standing};
 use crate::front::Now;
 use crate::query_memory::{Holding, QueryMemory};
 use model::MatcherError;
-use query::{Answer, Partial, Query, RowsRenderer};
+use query::{Answer, Partial, PercentileSearch, Query, RowsRenderer};
 use shard::net::ConnId;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -113,11 +113,8 @@ impl FanIn {
 const PIECE_BYTES: usize = 32 * 1024;
 
 impl Gather {
-    /// Merges and renders, yielding between steps.
+    /// Merges and renders, yielding between steps. What is left when it breaks off is let go of in steps, too.
     pub async fn answer(self) -> Result<QueryAnswer, QueryError> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
         let mut partials = Vec::new();
         let mut standings = Vec::new();
         for part in self.parts.into_iter().flatten() {
@@ -126,8 +123,15 @@ impl Gather {
                 Part::Alerts(owned) => standings.extend(owned),
             }
         }
+        if let Some(error) = self.error {
+            for mut partial in partials {
+                while partial.let_go() {
+                    shard::executor::yield_if_needed().await;
+                }
+            }
+            return Err(error);
+        }
         let question = self.question;
-        let mut holding = Holding::of(&question.memory);
         let mut body = Vec::new();
         let query = match &question.inquiry {
             Inquiry::Samples(query) => query,
@@ -138,25 +142,50 @@ impl Gather {
         };
         match query.merge(partials) {
             Answer::Percentile(mut search) => {
-                while search.step() {
-                    question.deadline.check()?;
-                    shard::executor::yield_if_needed().await;
+                if let Err(error) = find(&mut search, &question).await {
+                    while search.let_go() {
+                        shard::executor::yield_if_needed().await;
+                    }
+                    return Err(error);
                 }
                 search.answer().render(&mut body);
             }
             Answer::Rows(rows) => {
                 let mut renderer = RowsRenderer::new(rows);
-                let rows = renderer.remaining();
-                while renderer.next_piece(&mut body, PIECE_BYTES) {
-                    reserve_the_rest(&mut body, rows, renderer.remaining());
-                    holding.cover(body.len())?;
-                    question.deadline.check()?;
-                    shard::executor::yield_if_needed().await;
+                if let Err(error) = render(&mut renderer, &mut body, &question).await {
+                    while renderer.let_go() {
+                        shard::executor::yield_if_needed().await;
+                    }
+                    return Err(error);
                 }
             }
         }
         Ok(QueryAnswer { body })
     }
+}
+
+async fn find(search: &mut PercentileSearch, question: &Question) -> Result<(), QueryError> {
+    while search.step() {
+        question.deadline.check()?;
+        shard::executor::yield_if_needed().await;
+    }
+    Ok(())
+}
+
+async fn render(
+    renderer: &mut RowsRenderer,
+    body: &mut Vec<u8>,
+    question: &Question,
+) -> Result<(), QueryError> {
+    let mut holding = Holding::of(&question.memory);
+    let rows = renderer.remaining();
+    while renderer.next_piece(body, PIECE_BYTES) {
+        reserve_the_rest(body, rows, renderer.remaining());
+        holding.cover(body.len())?;
+        question.deadline.check()?;
+        shard::executor::yield_if_needed().await;
+    }
+    Ok(())
 }
 
 /// Makes room for the rows to come, by the length of those that are there, so that a large body is not moved

@@ -6,6 +6,8 @@
 /// Items in a block; a power of two, so that a place is two shifts away.
 pub(crate) const BLOCK_ITEMS: usize = 4096;
 const _: () = assert!(BLOCK_ITEMS.is_power_of_two());
+/// Blocks let go of in one step.
+pub(crate) const BLOCKS_DROPPED_PER_STEP: usize = 8;
 
 /// See the head of this file. All blocks but the last hold [`BLOCK_ITEMS`].
 #[derive(Debug)]
@@ -56,6 +58,12 @@ impl<T> Blocks<T> {
             * size_of::<T>()
     }
 
+    /// Lets go of some blocks, the last first; `false` when none is left.
+    pub(crate) fn let_go(&mut self) -> bool {
+        self.blocks.truncate(self.blocks.len().saturating_sub(BLOCKS_DROPPED_PER_STEP));
+        !self.blocks.is_empty()
+    }
+
     pub(crate) fn into_blocks(self) -> Vec<Vec<T>> {
         self.blocks
     }
@@ -65,6 +73,16 @@ impl<T> Blocks<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_long_list_is_let_go_of_in_steps() {
+        let mut blocks = Blocks::default();
+        (0..20 * BLOCK_ITEMS).for_each(|i| blocks.push(i));
+        assert!(blocks.let_go());
+        assert_eq!(blocks.len(), (20 - BLOCKS_DROPPED_PER_STEP) * BLOCK_ITEMS);
+        assert!(blocks.let_go() && !blocks.let_go());
+        assert_eq!((blocks.len(), blocks.bytes()), (0, 0));
+    }
 
     proptest! {
         /// It is a `Vec`, also around the ends of blocks.

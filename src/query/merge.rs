@@ -1,6 +1,6 @@
 //! From the partials of all shards to one answer.
 
-use crate::rows::{Garbage, ROWS_PER_STEP, RunMerge};
+use crate::rows::{ROWS_PER_STEP, RunMerge};
 use crate::{Partial, PercentileSearch, Query, Question, RowsPartial, ValuesPartial};
 use model::{LabelSetRef, Sample};
 
@@ -56,7 +56,6 @@ pub struct Rows {
     /// The next run to be lined up: of which partial, and which.
     next_run: (usize, usize),
     remaining: usize,
-    garbage: Option<Garbage>,
 }
 
 impl Rows {
@@ -64,7 +63,7 @@ impl Rows {
         let count = partials.iter().map(RowsPartial::len).sum();
         let remaining = limit.map_or(count, |limit| limit.min(count));
         let merge = RunMerge::new(partials.iter().map(RowsPartial::run_count).sum());
-        Rows { partials, merge, next_run: (0, 0), remaining, garbage: None }
+        Rows { partials, merge, next_run: (0, 0), remaining }
     }
 
     /// Lines up some runs; `false` when all are.
@@ -100,11 +99,13 @@ impl Rows {
 
     /// Lets go of some of the rows, none of which will be read any more; `false` when nothing is left.
     pub(crate) fn let_go(&mut self) -> bool {
-        if self.garbage.as_mut().is_some_and(Garbage::step) {
-            return true;
+        while let Some(partial) = self.partials.last_mut() {
+            if partial.let_go() {
+                return true;
+            }
+            self.partials.pop();
         }
-        self.garbage = self.partials.pop().map(RowsPartial::into_garbage);
-        self.garbage.is_some()
+        false
     }
 }
 

@@ -14,6 +14,17 @@ pub enum Partial {
     Values(ValuesPartial),
 }
 
+impl Partial {
+    /// Lets go of some of what is held, when it is not to be merged; `false` when nothing is left. Dropped whole, a
+    /// large share takes tens of milliseconds.
+    pub fn let_go(&mut self) -> bool {
+        match self {
+            Partial::Rows(rows) => rows.let_go(),
+            Partial::Values(values) => values.let_go(),
+        }
+    }
+}
+
 /// Gathers one shard's share: for each selected series its labels, then its samples within the time bounds,
 /// no two of one series at one timestamp. They may come in any order; where they rise they cost least.
 ///
@@ -81,11 +92,97 @@ impl PartialBuilder<'_> {
         }
     }
 
+    /// Lets go of some of what is held, when nothing will come of it; `false` when nothing is left. Nothing is pushed
+    /// any more.
+    pub fn let_go(&mut self) -> bool {
+        match &mut self.gathered {
+            Gathered::Rows(rows) => rows.let_go(),
+            Gathered::Values(values) => values.let_go(),
+        }
+    }
+
     /// The share, ready to be sent.
     pub fn finish(self) -> Partial {
         match self.gathered {
             Gathered::Rows(rows) => Partial::Rows(rows.finish()),
             Gathered::Values(values) => Partial::Values(values.finish()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Answer, Endpoint, RowsRenderer};
+    use model::{LabelSet, Timestamp};
+    use std::borrow::Cow;
+
+    /// Rows of a share in these tests: several steps of blocks.
+    const ROWS: usize = 200_000;
+    /// What lists take that are empty.
+    const EMPTY_BYTES: usize = 1024;
+
+    fn query(endpoint: Endpoint, limit: &'static str) -> Query {
+        let parameters = [("name", "cpu"), ("limit", limit)];
+        let wanted = parameters.into_iter().filter(|(_, value)| !value.is_empty());
+        let wanted = wanted.map(|(name, value)| (Cow::from(name), Cow::from(value)));
+        Query::from_parameters(endpoint, wanted).expect("a valid question")
+    }
+
+    fn filled(query: &Query, tidy_steps: usize) -> PartialBuilder<'_> {
+        let mut builder = query.partial();
+        for series in 0..ROWS / 4 {
+            let labels = LabelSet::new("cpu", &[("n", &series.to_string())]).expect("valid labels");
+            builder.push_series(labels.as_ref(), Arrival::from_bits(series as u128));
+            (0..4).for_each(|i| builder.push(Sample { timestamp: Timestamp::from_ticks(i), value: 1.0 }));
+        }
+        (0..tidy_steps).for_each(|_| assert!(builder.tidy()));
+        builder
+    }
+
+    fn steps(mut let_go: impl FnMut() -> bool) -> usize {
+        std::iter::from_fn(|| let_go().then_some(())).count()
+    }
+
+    /// A share that comes to nothing is let go of in steps, whatever it was about to do, and nothing of it is left.
+    #[test]
+    fn a_share_is_let_go_of_step_by_step() {
+        for (endpoint, limit, tidy_steps) in [
+            (Endpoint::Query, "", 0),
+            (Endpoint::Query, "100000", 0),
+            // In the middle of a cut.
+            (Endpoint::Query, "100000", 60),
+            (Endpoint::Percentile, "", 0),
+        ] {
+            let query = query(endpoint, limit);
+            let mut builder = filled(&query, tidy_steps);
+            assert!(steps(|| builder.let_go()) >= 5, "{endpoint:?} {limit}");
+            assert!(builder.bytes() < EMPTY_BYTES, "{} bytes", builder.bytes());
+            if tidy_steps == 0 {
+                let mut partial = filled(&query, 0).finish();
+                assert!(steps(|| partial.let_go()) >= 5);
+            }
+        }
+    }
+
+    /// The same of an answer that breaks off.
+    #[test]
+    fn an_answer_is_let_go_of_step_by_step() {
+        for endpoint in [Endpoint::Query, Endpoint::Percentile] {
+            let query = query(endpoint, "");
+            let partials = (0..2).map(|_| filled(&query, 0).finish()).collect();
+            let let_go = match query.merge(partials) {
+                Answer::Rows(rows) => {
+                    let mut renderer = RowsRenderer::new(rows);
+                    assert!(renderer.next_piece(&mut Vec::new(), 100));
+                    steps(|| renderer.let_go())
+                }
+                Answer::Percentile(mut search) => {
+                    assert!(search.step() && search.step());
+                    steps(|| search.let_go())
+                }
+            };
+            assert!(let_go >= 10, "{let_go} steps");
         }
     }
 }

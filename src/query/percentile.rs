@@ -65,6 +65,18 @@ impl ValuesBuilder {
     pub(crate) fn finish(self) -> ValuesPartial {
         ValuesPartial(self.values)
     }
+
+    /// Lets go of some of the values; `false` when none is left.
+    pub(crate) fn let_go(&mut self) -> bool {
+        self.values.let_go()
+    }
+}
+
+impl ValuesPartial {
+    /// Lets go of some of the values; `false` when none is left.
+    pub(crate) fn let_go(&mut self) -> bool {
+        self.0.let_go()
+    }
 }
 
 /// One value out of many.
@@ -179,6 +191,14 @@ impl PercentileSearch {
             }
         }
         true
+    }
+
+    /// Lets go of some of the values before the answer is there; `false` when none is left. No step is done any
+    /// more.
+    pub fn let_go(&mut self) -> bool {
+        let values = if self.ahead.is_empty() { &mut self.behind } else { &mut self.ahead };
+        values.truncate(values.len().saturating_sub(BLOCKS_PER_STEP));
+        !self.ahead.is_empty() || !self.behind.is_empty()
     }
 
     /// The answer, once [`PercentileSearch::step`] has said that it is there.

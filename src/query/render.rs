@@ -49,6 +49,13 @@ impl RowsRenderer {
         true
     }
 
+    /// Lets go of some of the rows before all are rendered; `false` when nothing is left. Nothing is rendered any
+    /// more.
+    pub fn let_go(&mut self) -> bool {
+        self.stage = Stage::Closed;
+        self.rows.let_go()
+    }
+
     /// Rows that are not rendered yet.
     pub fn remaining(&self) -> usize {
         self.rows.remaining()

@@ -13,7 +13,7 @@
 //! A cut merges as many rows as are held and frees a third of their places at least, so a row costs a
 //! constant number of merges; once the early rows are known, late ones are dropped by one comparison.
 
-use crate::blocks::Blocks;
+use crate::blocks::{BLOCKS_DROPPED_PER_STEP, Blocks};
 use model::{Arrival, LabelSetRef, Sample, Timestamp};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -23,8 +23,6 @@ use std::collections::binary_heap::PeekMut;
 pub(crate) const ROWS_PER_STEP: usize = 2048;
 /// Rows gathered between two cuts at least, so that a small limit does not cut at every row.
 const ROWS_BETWEEN_CUTS_MIN: usize = 512;
-/// Blocks of rows let go of in one step.
-const BLOCKS_DROPPED_PER_STEP: usize = 8;
 /// Label sets lie back to back in blocks of this size.
 const LABELS_BLOCK_BYTES: usize = 64 * 1024;
 
@@ -90,6 +88,14 @@ impl SeriesTable {
         }
     }
 
+    /// Lets go of some; `false` when nothing is left. What stays is not read any more.
+    fn let_go(&mut self) -> bool {
+        self.closed_bytes = 0;
+        self.bytes.truncate(self.bytes.len().saturating_sub(BLOCKS_DROPPED_PER_STEP));
+        let entries = self.entries.let_go();
+        entries || !self.bytes.is_empty()
+    }
+
     fn bytes_held(&self) -> usize {
         self.closed_bytes + self.bytes.last().map_or(0, Vec::capacity) + self.entries.bytes()
     }
@@ -132,25 +138,10 @@ impl RowsPartial {
         self.runs.len()
     }
 
-    /// Gives the blocks that are to be let go of step by step.
-    pub(crate) fn into_garbage(self) -> Garbage {
-        Garbage { rows: self.rows.into_blocks(), labels: self.series.bytes }
-    }
-}
-
-/// What was read and is let go of in steps.
-#[derive(Debug, Default)]
-pub(crate) struct Garbage {
-    rows: Vec<Vec<Row>>,
-    labels: Vec<Vec<u8>>,
-}
-
-impl Garbage {
-    /// Lets go of some; `false` when nothing is left.
-    pub(crate) fn step(&mut self) -> bool {
-        self.rows.truncate(self.rows.len().saturating_sub(BLOCKS_DROPPED_PER_STEP));
-        self.labels.truncate(self.labels.len().saturating_sub(BLOCKS_DROPPED_PER_STEP));
-        !self.rows.is_empty() || !self.labels.is_empty()
+    /// Lets go of some of what is held; `false` when nothing is left. What stays is not read any more.
+    pub(crate) fn let_go(&mut self) -> bool {
+        let (rows, runs, series) = (self.rows.let_go(), self.runs.let_go(), self.series.let_go());
+        rows || runs || series
     }
 }
 
@@ -258,7 +249,8 @@ pub(crate) struct RowsBuilder {
     /// Time and arrival of the last row that the latest cut kept.
     last_kept: Option<(Timestamp, Arrival)>,
     cut: Option<Box<Cut>>,
-    garbage: Garbage,
+    /// What a cut has left, to be let go of.
+    garbage: RowsPartial,
 }
 
 /// A cut under way.
@@ -284,7 +276,7 @@ impl RowsBuilder {
             limit,
             last_kept: None,
             cut: None,
-            garbage: Garbage::default(),
+            garbage: RowsPartial::default(),
         }
     }
 
@@ -334,7 +326,7 @@ impl RowsBuilder {
             self.end_cut();
             return true;
         }
-        if self.garbage.step() {
+        if self.garbage.let_go() {
             return true;
         }
         let wants_cut = |limit: usize| {
@@ -372,7 +364,7 @@ impl RowsBuilder {
         self.last_series_used = false;
         kept.series.push(from.series.get(current), from.series.entry(current).arrival);
         debug_assert!(places.len() == current + 1);
-        self.garbage = from.into_garbage();
+        self.garbage = from;
         self.gathered = kept;
         self.run_start = self.gathered.rows.len();
         self.last_timestamp = Timestamp::MIN;
@@ -382,6 +374,18 @@ impl RowsBuilder {
         self.finish_tidying();
         self.close_run();
         self.gathered
+    }
+
+    /// Lets go of some of what is held; `false` when nothing is left. Nothing is pushed any more.
+    pub(crate) fn let_go(&mut self) -> bool {
+        if self.garbage.let_go() {
+            return true;
+        }
+        let Some(cut) = self.cut.take() else { return self.gathered.let_go() };
+        // What is gathered was taken by the cut.
+        let Cut { from: [from], kept, .. } = *cut;
+        (self.gathered, self.garbage) = (kept, from);
+        true
     }
 
     /// Bytes of memory held, by what is allocated.
