@@ -52,6 +52,11 @@ impl QueryBudget {
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
+
+    fn take(&self, bytes: usize) -> Result<(), QueryError> {
+        let bytes_max = self.bytes_max;
+        add_up_to(&self.taken, bytes, bytes_max).map_err(|_| QueryError::MemoryInUse { bytes_max })
+    }
 }
 
 impl QueryMemory {
@@ -66,20 +71,21 @@ impl QueryMemory {
     }
 
     fn take(&self, bytes: usize) -> Result<(), QueryError> {
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.bytes_max {
-            self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        add_up_to(&self.taken, bytes, self.bytes_max).map_err(|before| {
             let (bytes_max, setting) = (self.bytes_max, self.setting);
-            return Err(QueryError::TooLarge { bytes: before + bytes, bytes_max, setting });
-        }
-        let before = self.budget.taken.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.budget.bytes_max {
-            self.budget.taken.fetch_sub(bytes, Ordering::Relaxed);
+            QueryError::TooLarge { bytes: before + bytes, bytes_max, setting }
+        })?;
+        self.budget.take(bytes).inspect_err(|_| {
             self.taken.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(QueryError::MemoryInUse { bytes_max: self.budget.bytes_max });
-        }
-        Ok(())
+        })
     }
+}
+
+/// Adds if the sum is within the bound; else says what there is. What is refused is never added, not even for the
+/// moment in which another would be refused for it.
+fn add_up_to(taken: &AtomicUsize, bytes: usize, bytes_max: usize) -> Result<(), usize> {
+    let within = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= bytes_max);
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).map(|_| ())
 }
 
 impl Drop for QueryMemory {
@@ -112,6 +118,7 @@ impl<'a> Holding<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
 
     const MIB: usize = 1 << 20;
 
@@ -149,6 +156,33 @@ mod tests {
         drop(one);
         holding.cover(12 * MIB).unwrap();
         assert_eq!(budget.taken(), 12 * MIB);
+    }
+
+    /// What is refused to one is never missing to another.
+    /// Method: one asks without end for more than there is, while another takes and gives back what there is.
+    #[test]
+    fn a_refused_portion_is_never_in_anothers_way() {
+        let budget = Arc::new(QueryBudget::of_process(64 << 20));
+        let (first, greedy) = [(); 2].map(|_| QueryMemory::new(budget.clone(), 16 * MIB)).into();
+        Holding::of(&first).cover(6 * MIB).expect("it is there");
+        let is_over = AtomicBool::new(false);
+        let modest = || {
+            while !is_over.load(Ordering::Relaxed) {
+                let memory = QueryMemory::new(budget.clone(), 16 * MIB);
+                Holding::of(&memory).cover(10 * MIB).expect("it is there");
+            }
+        };
+        std::thread::scope(|scope| {
+            let modest = scope.spawn(modest);
+            for _ in 0..5_000_000 {
+                let refused = Holding::of(&greedy).cover(11 * MIB);
+                assert_eq!(refused, Err(QueryError::MemoryInUse { bytes_max: 16 * MIB }));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            modest.join().expect("it was never refused");
+        });
+        drop(first);
+        assert_eq!(budget.taken(), 0);
     }
 
     /// A bound above the budget could never be reached: such a query is told so, not to come back.
