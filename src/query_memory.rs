@@ -13,6 +13,7 @@
 //! client hears (`api.rs`).
 
 use crate::fan_in::QueryError;
+use crate::shared::memory_parts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,9 +44,10 @@ pub struct Holding<'a> {
 }
 
 impl QueryBudget {
-    /// A quarter of what the process may have.
+    /// The part of what the process may have that is for queries.
     pub fn of_process(memory_bytes_max: u64) -> QueryBudget {
-        QueryBudget { bytes_max: (memory_bytes_max / 4) as usize, taken: AtomicUsize::new(0) }
+        let bytes_max = memory_parts::QUERIES.of(memory_bytes_max) as usize;
+        QueryBudget { bytes_max, taken: AtomicUsize::new(0) }
     }
 
     /// Bytes that queries hold now.

@@ -4,6 +4,7 @@
 //! shard's counters, which lie on cache lines of their own.
 
 mod known_series;
+pub mod memory_parts;
 mod series_limit;
 mod stamping;
 
@@ -36,7 +37,7 @@ pub struct Shared {
     pub stamping: Stamping,
     /// Keys the hashes of client ids, so that nobody can aim at a neighbour's place.
     pub client_seed: u64,
-    /// To be divided among memtables, queries and buffers.
+    /// To be divided as `memory_parts` says.
     pub memory_bytes_max: u64,
     /// Where lines for a user go.
     pub console: Console,
@@ -97,21 +98,25 @@ impl Shared {
         }
     }
 
-    /// Bytes for samples and series in memory, per executor: half of the budget in all.
+    /// Bytes for samples and series in memory, per executor.
     pub fn store_bytes_max(&self) -> usize {
-        (self.memory_bytes_max / 2) as usize / self.shard_count()
+        memory_parts::STORES.of(self.memory_bytes_max) as usize / self.shard_count()
     }
 
-    /// Bytes of memory for the dictionary of one loop: an eighth of the budget in all.
+    /// Bytes of memory for the dictionary of one loop.
     pub fn dictionary_bytes_max(&self) -> usize {
-        (self.memory_bytes_max / 8) as usize / self.shard_count()
+        memory_parts::DICTIONARIES.of(self.memory_bytes_max) as usize / self.shard_count()
     }
 
-    /// Bytes of shares from one loop that may wait for one executor: an eighth of the budget in all. One turn's
-    /// share comes on top.
+    /// Bytes of requests that have not come whole, per loop.
+    pub fn unfinished_bytes_max(&self) -> usize {
+        memory_parts::UNFINISHED.of(self.memory_bytes_max) as usize / self.shard_count()
+    }
+
+    /// Bytes of shares from one loop that may wait for one executor. One turn's share comes on top.
     pub fn ring_bytes_max(&self) -> u64 {
         let shards = self.shard_count() as u64;
-        (self.memory_bytes_max / 8 / (shards * shards)).max(256 * 1024)
+        (memory_parts::RINGS.of(self.memory_bytes_max) / (shards * shards)).max(256 * 1024)
     }
 
     /// An id that no segment of this directory has or had.

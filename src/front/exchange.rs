@@ -160,7 +160,7 @@ impl Exchange {
             head_bytes_max: shared.config.http_head_bytes_max,
             body_bytes_max: shared.config.http_body_bytes_max,
         };
-        let unfinished_bytes_max = (shared.memory_bytes_max / 8) as usize / shared.shard_count();
+        let unfinished_bytes_max = shared.unfinished_bytes_max();
         let body_journal_bytes_max = journal_bytes_max(LARGE_BODY_BYTES.min(limits.body_bytes_max));
         Exchange {
             intake,
