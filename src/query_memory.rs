@@ -3,13 +3,14 @@
 //! ```text
 //! process: a quarter of memory_bytes_max, for all queries together      [`QueryBudget`], in `Shared`
 //!   query: query.memory_bytes_max at most, over all shards              [`QueryMemory`], shared by its shards
-//!     a shard's partial, the body: portions as they grow                [`Holding`]
+//!     a shard's search and its partial, the body: portions as they grow [`Holding`]
 //! ```
 //!
 //! Always: a portion is counted with the query and with the process before its bytes are used, but for the
 //! one step of a query that outgrows it; a query gives back everything at once when it is dropped, whichever way it
 //! ended.
-//! Not here: what takes the bytes (`query` tells), a body that is on its way to its client (`shard::net`), what a
+//! Not here: what takes the bytes (`query` and the store's selections tell), samples that a query reads where they lie
+//! (`storage::store::Memory`), a body that is on its way to its client (`shard::net`), what a
 //! client hears (`api.rs`).
 
 use crate::fan_in::QueryError;

@@ -128,7 +128,7 @@ impl Service {
             assert!(16 * KNOWN_SERIES_BYTES_MAX <= SERIES_BYTES_MIN, "a sixteenth of what holds them");
         let fitting = self.store.memory().max / SERIES_BYTES_MIN;
         let known = KnownSeries::with_capacity(fitting.min(at_most).max(self.store.series_count()));
-        self.store.series_hashes().for_each(|hash| known.note(hash));
+        self.store.each_series(|hash| known.note(hash));
         Arc::new(known)
     }
 
@@ -149,7 +149,7 @@ impl Service {
                 None if memory.is_full_of_series() => {
                     cause("more series than it holds; idle ones are being let go")
                 }
-                None => cause("they are being flushed"),
+                None => cause("they are being flushed, or on disk and still read by queries"),
             })
         } else if memory.is_full_of_series() {
             Admitted::KnownSeries(cause("more series than it holds; those that are known go on"))
@@ -223,7 +223,7 @@ impl Service {
     }
 }
 
-/// Looks at the memory and does what follows. After whatever changes it: a drain, the end of a flush.
+/// Looks at the memory and does what follows. After whatever changes it: a drain, the end of a flush or of a query.
 pub fn settle(shard: &Shard) {
     shard.borrow_mut().settle();
     super::flush::ask_again(shard);

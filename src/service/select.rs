@@ -1,6 +1,9 @@
 //! One shard's share of a query, and the answer once all shares are in.
 //!
-//! Between two steps, each of some thousand samples at most, others get their turn (`yield_if_needed`).
+//! Between two steps, each of some hundred series or some thousand samples at most, others get their turn
+//! (`yield_if_needed`); also when what was gathered is let go of, whichever way the query ended.
+//! Always: what a step has left in memory, of the search for series and of the share, is on the query's account
+//! before the next one.
 
 use super::{Shard, send_to_loop, send_to_peer};
 use crate::fan_in::{Gather, Inquiry, Part, QueryError, Question};
@@ -8,10 +11,11 @@ use crate::front::Now;
 use crate::message::{ToLoop, ToPeer};
 use crate::query_memory::Holding;
 use model::Timestamp;
-use query::{Partial, Query};
+use query::{Partial, PartialBuilder, Query};
 use shard::executor;
 use std::sync::Arc;
-use storage::store::Piece;
+use storage::disk::Disk;
+use storage::store::{Piece, Selection};
 
 /// Answers one executor's question with this shard's share.
 pub async fn answer(shard: Shard, ticket: u64, to: usize, question: Arc<Question>) {
@@ -44,8 +48,30 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
     // What the drain found may call for a flush, and no mail may come for a while.
     super::admission::settle(shard);
     let mut partial = query.partial();
+    let filled = fill(&mut partial, &mut selection, question).await;
+    while selection.let_go() {
+        executor::yield_if_needed().await;
+    }
+    // It may have kept samples in memory that are on disk by now, and so closed the store.
+    super::admission::settle(shard);
+    if let Err(error) = filled {
+        while partial.let_go() {
+            executor::yield_if_needed().await;
+        }
+        return Err(error);
+    }
+    Ok(partial.finish())
+}
+
+/// Reads the selection to its end, or to the query's.
+async fn fill<D: Disk>(
+    partial: &mut PartialBuilder<'_>,
+    selection: &mut Selection<D>,
+    question: &Question,
+) -> Result<(), QueryError> {
     let mut holding = Holding::of(&question.memory);
     let mut piece = Piece::default();
+    holding.cover(selection.bytes())?;
     while selection.next_piece(&mut piece).await {
         if let Some(series) = &piece.begins {
             partial.push_series((*series.labels).as_ref(), series.arrival);
@@ -53,18 +79,18 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
         for sample in &piece.samples {
             partial.push(*sample);
         }
-        holding.cover(partial.bytes())?;
+        holding.cover(selection.bytes() + partial.bytes())?;
         question.deadline.check()?;
+        if let Some(damage) = selection.warnings().first() {
+            return Err(QueryError::Storage(damage.to_string()));
+        }
         executor::yield_if_needed().await;
         while partial.tidy() {
-            holding.cover(partial.bytes())?;
+            holding.cover(selection.bytes() + partial.bytes())?;
             executor::yield_if_needed().await;
         }
     }
-    if let Some(damage) = selection.warnings().first() {
-        return Err(QueryError::Storage(damage.to_string()));
-    }
-    Ok(partial.finish())
+    Ok(())
 }
 
 /// Merges the shares and answers the client.
@@ -78,4 +104,56 @@ pub async fn finish(shard: Shard, gather: Box<Gather>) {
         counters.query_failures.add(u64::from(answer.is_err()));
     }
     send_to_loop(&shard, to, ToLoop::Answer { conn, answer }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fan_in::Deadline;
+    use crate::query_memory::{QueryBudget, QueryMemory};
+    use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share};
+    use query::Endpoint;
+    use std::borrow::Cow;
+    use std::time::Duration;
+    use storage::disk::{SimDisk, ready};
+    use storage::store::{Store, StoreOptions};
+
+    /// So many series that what names them is more than the query may hold: it is refused before any is looked at,
+    /// and holds nothing.
+    #[test]
+    fn a_search_among_too_many_series_is_refused_at_its_first_step() {
+        const BYTES_MAX: usize = 1 << 20;
+        let options = StoreOptions { memory_bytes_max: 1 << 30 };
+        let mut store = Store::new(SimDisk::new(1), 0, 1, options, Box::new(|_| 0));
+        let mut share = Share::default();
+        for n in 0..300_000u32 {
+            let labels = LabelSet::new("cpu", &[("n", &n.to_string())]).expect("valid labels");
+            share.define(SeriesNumber(n), MetricKind::Gauge, labels.as_ref());
+            share.push(SeriesNumber(n), Sample { timestamp: Timestamp::from_ticks(1), value: 1.0 });
+        }
+        store.apply(0, &share, &mut |_, _, _| {});
+        let query = |name: &'static str| {
+            let parameters = [(Cow::from("name"), Cow::from(name))];
+            Query::from_parameters(Endpoint::Percentile, parameters.into_iter()).expect("a valid question")
+        };
+        let budget = Arc::new(QueryBudget::of_process(64 << 20));
+        let question = Question {
+            inquiry: Inquiry::Samples(query("cpu")),
+            deadline: Deadline::after(Now::read(), Duration::from_secs(60)),
+            memory: QueryMemory::new(budget.clone(), BYTES_MAX),
+        };
+        let fill_from = |name: &'static str| {
+            let mut selection = store.select(name, &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
+            let query = query(name);
+            let mut partial = query.partial();
+            ready(fill(&mut partial, &mut selection, &question))
+        };
+        let refused = fill_from("cpu");
+        let held = 300_000 * size_of::<u32>();
+        assert!(
+            matches!(refused, Err(QueryError::TooLarge { bytes, bytes_max: BYTES_MAX, .. }) if bytes >= held),
+            "{refused:?}"
+        );
+        assert_eq!(budget.taken(), 0);
+    }
 }

@@ -5,7 +5,7 @@
 //! one comparison and an append; of two samples with one time the newer counts; every byte is accounted.
 //! Not here: which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
 //! Read next: `memtable/series.rs` for the samples of one series, `memtable/append.rs` for the way in,
-//! `memtable/read.rs` for selecting, `memtable/seal.rs` for what a flush takes away.
+//! `memtable/read.rs` for what a query sees, `memtable/seal.rs` for what a flush takes away.
 
 mod append;
 mod postings;
@@ -17,6 +17,7 @@ mod series;
 mod tests;
 
 pub use append::{Appended, UnknownSeries};
+pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
 pub use series::SeriesSlice;
 
@@ -24,6 +25,7 @@ use hashbrown::HashTable;
 use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SeriesHash};
 use postings::Postings;
 use series::SeriesSamples;
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
@@ -47,6 +49,8 @@ pub struct Memtable {
     free: BinaryHeap<Reverse<SeriesId>>,
     /// Series ever met.
     arrivals: u64,
+    /// How often series were dropped.
+    clearings: u32,
     series_count: usize,
     /// Series with a sample.
     active_count: usize,
@@ -56,6 +60,8 @@ pub struct Memtable {
     fresh_bytes: usize,
     sample_bytes: usize,
     sample_count: u64,
+    /// Where the next freeze leaves its samples for whoever holds a view by then.
+    next_freeze: Rc<OnceCell<Rc<Frozen>>>,
 }
 
 /// One row of the series table.
@@ -64,6 +70,8 @@ struct Series {
     labels: Rc<LabelSet>,
     hash: SeriesHash,
     arrival: Arrival,
+    /// Clearings before it was met. Ids are given again, but only after a clearing.
+    met_in: u32,
     watch: u16,
     kind: MetricKind,
     /// Freezes in a row that found no sample.
@@ -88,12 +96,14 @@ impl Memtable {
             watch_of,
             free: BinaryHeap::new(),
             arrivals: 0,
+            clearings: 0,
             series_count: 0,
             active_count: 0,
             series_bytes: 0,
             fresh_bytes: 0,
             sample_bytes: 0,
             sample_count: 0,
+            next_freeze: Rc::default(),
         }
     }
 
@@ -124,6 +134,7 @@ impl Memtable {
             labels: Rc::new(labels.to_owned()),
             hash,
             arrival,
+            met_in: self.clearings,
             watch: (self.watch_of)(labels),
             kind,
             idle_cycles: 0,

@@ -1,6 +1,6 @@
 //! The store of one shard: its memtable, the part on its way to disk, its segments, and queries over all.
 //!
-//! Owner: one executor. Shares come in by its rings, selections go out and own what they read.
+//! Owner: one executor. Shares come in by its rings; selections go out and look at the memtable between two shares.
 //! Always: a sample is in exactly one of memtable, frozen part and segments, and seen there at every moment
 //! of a flush; where several sources hold a sample of one series and time the newest counts:
 //! late arrivals, memtable, frozen part, newer segment, older segment.
@@ -25,7 +25,8 @@ use crate::disk::Disk;
 use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path};
 use model::{Arrival, Sample, SeriesNumber, Share};
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
 
 /// Numbers in one dictionary at most; a loop begins a new one long before. An [`Arrival`] has room for them.
 pub const SERIES_NUMBERS_MAX: u32 = 1 << 24;
@@ -45,10 +46,13 @@ pub struct Store<D: Disk> {
     shard: usize,
     shards: usize,
     options: StoreOptions,
-    memtable: Memtable,
+    /// Shared with the selections. No borrow lasts longer than a call, and none waits.
+    memtable: Rc<RefCell<Memtable>>,
     frozen: Option<Rc<Frozen>>,
     /// Whether a flush of `frozen` is under way; when not, the last one failed.
     flushing: bool,
+    /// Frozen parts that are on disk and that somebody may still read, and their bytes.
+    read_on: Vec<(Weak<Frozen>, usize)>,
     /// Ids rising: the newest last.
     segments: Vec<Rc<SegmentReader<D>>>,
     /// What the indexes of `segments` take.
@@ -78,9 +82,10 @@ impl<D: Disk> Store<D> {
             shard,
             shards,
             options,
-            memtable: Memtable::new(watch_of),
+            memtable: Rc::new(RefCell::new(Memtable::new(watch_of))),
             frozen: None,
             flushing: false,
+            read_on: Vec::new(),
             segments: Vec::new(),
             segment_index_bytes: 0,
             loops: Vec::new(),
@@ -130,16 +135,17 @@ impl<D: Disk> Store<D> {
     ) -> usize {
         self.begin_dictionary(loop_index, share.dictionary);
         let numbers = &mut self.loops[loop_index];
+        let memtable = &mut *self.memtable.borrow_mut();
         for (number, kind, labels) in share.definitions() {
             let arrival = Arrival::new(share.stamp, number);
-            if let Some(id) = self.memtable.intern(labels, kind, arrival) {
+            if let Some(id) = memtable.intern(labels, kind, arrival) {
                 numbers.define(number, id);
             }
         }
         let mut unknown = 0;
         for (number, sample) in share.samples() {
             let id = numbers.series.get(number.0 as usize).copied().unwrap_or(NO_SERIES);
-            match self.memtable.append(id, sample) {
+            match memtable.append(id, sample) {
                 Ok((_, 0)) => {}
                 Ok((appended, watch)) => observe(watch, sample, appended),
                 Err(_) => unknown += 1,
@@ -191,17 +197,17 @@ impl<D: Disk> Store<D> {
 
     /// Series in the memtable's table.
     pub fn series_count(&self) -> usize {
-        self.memtable.series_count()
+        self.memtable.borrow().series_count()
     }
 
     /// Series met so far, one that was forgotten and came again counted again.
     pub fn arrivals(&self) -> u64 {
-        self.memtable.arrivals()
+        self.memtable.borrow().arrivals()
     }
 
     /// Samples in memory, the part on its way to disk included.
     pub fn memtable_samples(&self) -> u64 {
-        self.memtable.sample_count() + self.frozen.as_ref().map_or(0, |frozen| frozen.sample_count())
+        self.memtable.borrow().sample_count() + self.frozen.as_ref().map_or(0, |frozen| frozen.sample_count())
     }
 
     fn count_segment_indexes(&mut self) {

@@ -100,6 +100,36 @@ fn series_that_come_and_go_stay_within_the_memory() {
     println!("{} MiB after replay", replayed >> 20);
 }
 
+/// What a query holds while it looks for its series is on its account: where that is too small it is refused, with
+/// nothing left of it, however few samples would have come out; one with fewer series to look among is answered.
+#[test]
+fn a_search_among_many_series_is_held_to_the_querys_memory() {
+    let dir = tempdir().unwrap();
+    let small =
+        ["--set", "shards=1", "--set", "query.memory_bytes_max=1MiB", "--set", "ingest.durability=memory"];
+    let server = Server::start(dir.path(), &small);
+    let mut client = server.client();
+    let total = 300 * BODY_SERIES;
+    for from in (0..total).step_by(BODY_SERIES as usize) {
+        insist(&mut client, &body(from));
+    }
+    let held = |client: &mut Client| {
+        let page = client.get("/metrics").body;
+        let line = page.lines().find_map(|line| line.strip_prefix("ringwatch_query_memory_bytes "));
+        line.expect("told").parse::<u64>().unwrap()
+    };
+    for target in ["/percentile?name=pod_cpu&max_value=-1", "/query?name=pod_cpu&max_value=-1&limit=1"] {
+        let answer = client.get(target);
+        assert_eq!(answer.status, 422, "{}", answer.body);
+        assert_eq!(answer.json()["error"], "query needs too much memory");
+        assert_eq!(held(&mut client), 0);
+    }
+    // One node of forty.
+    let node = client.get("/percentile?name=pod_cpu&match=%7Bnode%3D%22node-7%22%7D");
+    assert_eq!((node.status, node.json()["count"].as_u64()), (200, Some(total / 40)), "{}", node.body);
+    assert_eq!(held(&mut client), 0);
+}
+
 /// Samples of one body.
 const BODY_SAMPLES: u64 = 20_000;
 

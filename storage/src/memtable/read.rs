@@ -1,38 +1,97 @@
-//! Selecting series, and taking what a query needs of them.
+//! What a query sees: the series that it may mean, and what they held at one moment.
+//!
+//! A query looks at series one after the other while the memtable goes on. A [`View`] fixes a moment in a few
+//! words: samples that were there then are found as long as the view lives, in the table or, once they were
+//! frozen, in the frozen part, which the view then holds. An id may stand for another series by then, one that was
+//! met after a clearing that the view did not see.
 
-use super::{Memtable, SeriesId, SeriesSlice};
-use model::{Arrival, LabelSet, Matcher, MetricKind, Timestamp};
+use super::{Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice};
+use model::{Arrival, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
+use std::cell::OnceCell;
 use std::rc::Rc;
 
+/// A moment of a memtable; see the head of this file.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Clearings by then.
+    clearings: u32,
+    /// Set by the first freeze that follows.
+    frozen: Rc<OnceCell<Rc<Frozen>>>,
+}
+
+/// One series, in the table or in a frozen part.
+#[derive(Clone, Copy)]
+pub struct SeriesRef<'a> {
+    /// The label set.
+    pub labels: &'a Rc<LabelSet>,
+    /// Its hash.
+    pub hash: SeriesHash,
+    /// What the client called it, last.
+    pub kind: MetricKind,
+    /// When it first arrived.
+    pub arrival: Arrival,
+    pub(super) met_in: u32,
+    pub(super) samples: &'a SeriesSamples,
+}
+
 impl Memtable {
-    /// The series of that metric name that meet all matchers, in no order.
+    /// This moment. As long as somebody holds it, the samples of now stay in memory.
+    pub fn view(&self) -> View {
+        View { clearings: self.clearings, frozen: self.next_freeze.clone() }
+    }
+
+    /// Among these, ids rising, are all series of that metric name that meet all matchers; others may be, too.
     ///
-    /// The shortest list that an equality names is walked, so one series among many of its name costs
-    /// as much as one alone.
-    pub fn select(&self, name: &str, matchers: &[Matcher]) -> Vec<SeriesId> {
+    /// It is the shortest list that an equality names, so one series among many of its name is found as fast as
+    /// one alone.
+    pub fn candidates(&self, name: &str, matchers: &[Matcher]) -> &[SeriesId] {
         let lists = matchers
             .iter()
             .filter_map(|matcher| Some(self.postings.list(&matcher.label, matcher.required_value()?)));
         let by_name = self.postings.list("__name__", name);
-        let shortest = lists.fold(by_name, |a, b| if b.len() < a.len() { b } else { a });
-        let mut matching: Vec<SeriesId> = Vec::new();
-        for &id in shortest {
-            let Some(row) = self.row(id) else { continue };
-            let labels = (*row.labels).as_ref();
-            if labels.name() == name && matchers.iter().all(|matcher| matcher.matches(labels)) {
-                matching.push(id);
-            }
-        }
-        matching
+        lists.fold(by_name, |a, b| if b.len() < a.len() { b } else { a })
     }
 
-    /// What a series has from `start` to `end`, both included, unmoved by whatever is appended later.
-    pub fn slice(&self, id: SeriesId, start: Timestamp, end: Timestamp) -> SeriesSlice {
-        self.row(id).map_or_else(SeriesSlice::default, |row| row.samples.slice(start, end))
+    /// The series that has this id now.
+    pub fn find(&self, id: SeriesId) -> Option<SeriesRef<'_>> {
+        self.row(id).map(|row| SeriesRef {
+            labels: &row.labels,
+            hash: row.hash,
+            kind: row.kind,
+            arrival: row.arrival,
+            met_in: row.met_in,
+            samples: &row.samples,
+        })
+    }
+}
+
+impl View {
+    /// Whether a series that has now the id of one that was there at that moment is that one.
+    pub fn holds(&self, series: &SeriesRef<'_>) -> bool {
+        series.met_in <= self.clearings
     }
 
-    /// The label set, kind and arrival of a series.
-    pub fn describe(&self, id: SeriesId) -> Option<(Rc<LabelSet>, MetricKind, Arrival)> {
-        self.row(id).map(|row| (row.labels.clone(), row.kind, row.arrival))
+    /// Where the samples of that moment are if they are no longer in the table.
+    pub fn frozen(&self) -> Option<&Rc<Frozen>> {
+        self.frozen.get()
+    }
+
+    /// Ends the view. If nobody else can ask for the samples that it kept, they are given, to be let go of.
+    pub fn end(self) -> Option<Frozen> {
+        let frozen = Rc::into_inner(self.frozen)?.into_inner()?;
+        Rc::into_inner(frozen)
+    }
+}
+
+impl SeriesRef<'_> {
+    /// Whether it is of that metric name and meets all matchers.
+    pub fn meets(&self, name: &str, matchers: &[Matcher]) -> bool {
+        let labels = (**self.labels).as_ref();
+        labels.name() == name && matchers.iter().all(|matcher| matcher.matches(labels))
+    }
+
+    /// What it has from `start` to `end`, both included, unmoved by whatever is appended later.
+    pub fn slice(&self, start: Timestamp, end: Timestamp) -> SeriesSlice {
+        self.samples.slice(start, end)
     }
 }

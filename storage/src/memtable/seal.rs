@@ -1,7 +1,7 @@
 //! What a flush takes: the samples of all series, while the table of series stays; and what leaves the table.
 
 use super::series::SeriesSamples;
-use super::{IDLE_CYCLES_MAX, Memtable, SeriesId, SeriesSlice, series_bytes};
+use super::{IDLE_CYCLES_MAX, Memtable, SeriesId, SeriesRef, SeriesSlice, series_bytes};
 use model::{Arrival, LabelSet, MetricKind, SeriesHash, Timestamp};
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -24,6 +24,7 @@ pub struct FrozenSeries {
     labels: Rc<LabelSet>,
     kind: MetricKind,
     arrival: Arrival,
+    met_in: u32,
     samples: SeriesSamples,
 }
 
@@ -31,14 +32,17 @@ pub struct FrozenSeries {
 /// the segment is written.
 pub(super) const FROZEN_SERIES_BYTES: usize = size_of::<FrozenSeries>() + 180;
 
+/// Allocations freed in one step of [`Frozen::let_go`], some 0.1 ms.
+const LET_GO_WORK: usize = 2048;
+
 impl Memtable {
     /// Takes away every sample, of idle series too, so that no quiet series holds a journal back.
     ///
     /// Ids stay valid, but for series without a sample in this and the previous cycle that `keep` does not
     /// claim: those are dropped with their labels, or churn would fill the memory. A dropped series has no
     /// sample in the frozen part, so whoever selects by the table misses none of it as long as there is
-    /// one frozen part at a time.
-    pub fn freeze(&mut self, keep: impl Fn(SeriesId) -> bool) -> Frozen {
+    /// one frozen part at a time. Views that were taken before find their samples in the frozen part.
+    pub fn freeze(&mut self, keep: impl Fn(SeriesId) -> bool) -> Rc<Frozen> {
         let mut frozen = Frozen {
             series: Vec::with_capacity(self.active_count),
             bytes: std::mem::take(&mut self.sample_bytes) + self.active_count * FROZEN_SERIES_BYTES,
@@ -57,12 +61,17 @@ impl Memtable {
                 labels: row.labels.clone(),
                 kind: row.kind,
                 arrival: row.arrival,
+                met_in: row.met_in,
                 samples: std::mem::take(&mut row.samples),
             });
         }
         self.active_count = 0;
         self.fresh_bytes = 0;
         frozen.forgotten = self.forget(IDLE_CYCLES_MAX, keep);
+        let frozen = Rc::new(frozen);
+        let views = std::mem::take(&mut self.next_freeze);
+        // Nobody else sets it, and this one has left the table.
+        let _ = views.set(frozen.clone());
         frozen
     }
 
@@ -92,6 +101,7 @@ impl Memtable {
         if dropped.is_empty() {
             return hashes;
         }
+        self.clearings += 1;
         let texts: usize = dropped.iter().map(|(_, labels)| series_bytes((**labels).as_ref())).sum();
         let freed = texts + self.postings.remove(&dropped);
         self.series_bytes = self.series_bytes.saturating_sub(freed);
@@ -141,12 +151,23 @@ impl Frozen {
         self.sample_count
     }
 
-    /// What a series has from `start` to `end`, both included.
-    pub fn slice(&self, id: SeriesId, start: Timestamp, end: Timestamp) -> SeriesSlice {
-        match self.series.binary_search_by_key(&id, |series| series.id) {
-            Ok(at) => self.series[at].samples.slice(start, end),
-            Err(_) => SeriesSlice::default(),
+    /// The series that had this id, if it had a sample.
+    pub fn find(&self, id: SeriesId) -> Option<SeriesRef<'_>> {
+        let at = self.series.binary_search_by_key(&id, |series| series.id).ok()?;
+        let FrozenSeries { hash, labels, kind, arrival, met_in, samples, .. } = &self.series[at];
+        let (hash, kind, arrival, met_in) = (*hash, *kind, *arrival, *met_in);
+        Some(SeriesRef { labels, hash, kind, arrival, met_in, samples })
+    }
+
+    /// Lets go of some of the series, none of which will be asked for any more; `false` when none is left. At
+    /// once it would take tens of milliseconds.
+    pub fn let_go(&mut self) -> bool {
+        let mut work = 0;
+        while work < LET_GO_WORK {
+            let Some(series) = self.series.pop() else { return false };
+            work += series.samples.pieces();
         }
+        true
     }
 }
 

@@ -39,11 +39,28 @@ impl SeriesSlice {
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.late.is_empty()
     }
+
+    /// Chunks and late samples: what taking it cost.
+    pub fn len(&self) -> usize {
+        self.chunks.len() + self.late.len()
+    }
+
+    /// Bytes of memory that are its own: its lists and the copy of the open chunk, which would be the last. What is
+    /// in the other chunks is shared with the memtable, or the frozen part, and on their account.
+    pub fn bytes(&self) -> usize {
+        let open = self.chunks.last().map_or(0, |chunk| chunk.bytes().len());
+        self.chunks.capacity() * size_of::<Chunk>() + open + self.late.capacity() * size_of::<Sample>()
+    }
 }
 
 impl SeriesSamples {
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_none()
+    }
+
+    /// Allocations, about.
+    pub(super) fn pieces(&self) -> usize {
+        2 + self.closed.len() + self.late.len() / 8
     }
 
     /// Bytes of memory behind the row, counted anew: the twin of the running account.

@@ -175,7 +175,7 @@ impl Block {
         self.names.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
     }
 
-    /// All blocks of an index, none if the bytes are not exactly `blocks` of them.
+    /// All blocks of an index, none if the bytes are not exactly `blocks` of them, in the order of their slots.
     pub(super) fn decode_all(bytes: &[u8], blocks: u32) -> Option<Vec<Block>> {
         let mut fields = Fields(bytes);
         if (bytes.len() / BLOCK_HEAD_BYTES) < blocks as usize {
@@ -191,7 +191,16 @@ impl Block {
                 Some(Block { offset, len, crc, rows, first_slot, last_slot, names })
             })
             .collect();
-        all.filter(|_| fields.0.is_empty())
+        let in_order = |blocks: &Vec<Block>| {
+            blocks.iter().all(|block| block.first_slot <= block.last_slot)
+                && blocks.is_sorted_by(|a, b| a.last_slot <= b.first_slot)
+        };
+        all.filter(|blocks| fields.0.is_empty() && in_order(blocks))
+    }
+
+    /// The slots that its series may lie in.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        (self.first_slot..=self.last_slot).filter_map(Slot::new)
     }
 
     /// Whether a series of that name may be in the block.

@@ -23,6 +23,8 @@ pub struct SegmentReader<D: Disk> {
 /// A series of a segment and where its chunks lie.
 #[derive(Clone, Debug)]
 pub struct SegmentSeries {
+    /// Its slot; the directory is sorted by it.
+    pub slot: Slot,
     /// The label set.
     pub labels: LabelSet,
     /// What the client called it.
@@ -108,10 +110,18 @@ impl<D: Disk> SegmentReader<D> {
         self.footer.first <= end && self.footer.last >= start
     }
 
-    /// Whether a series of that name may be in the segment; when not, it need not be read.
-    pub fn may_hold(&self, name: &str) -> bool {
+    /// The first block of the directory from `block` on that may hold a series of that name in a slot that
+    /// `owned` claims, and its first slot; the others need not be read.
+    pub fn block_that_may_hold(
+        &self,
+        block: usize,
+        name: &str,
+        owned: impl Fn(Slot) -> bool,
+    ) -> Option<(usize, Slot)> {
         let hash = name_hash(name);
-        self.blocks.iter().any(|block| block.may_hold(hash))
+        let ahead = self.blocks.iter().enumerate().skip(block);
+        let mut holding = ahead.filter(|(_, block)| block.may_hold(hash) && block.slots().any(&owned));
+        holding.find_map(|(at, block)| Some((at, Slot::new(block.first_slot)?)))
     }
 
     /// Bytes of memory held.
@@ -126,8 +136,8 @@ impl<D: Disk> SegmentReader<D> {
     }
 
     /// Finds in block `block` the series of that name that meet all matchers, lie in a slot that `owned`
-    /// claims and have chunks from `start` to `end`. A block that cannot hold one is not read. What could not
-    /// be read is told in `warnings`, and only that is missing.
+    /// claims and have chunks from `start` to `end`, slots rising. What could not be read is told in `warnings`,
+    /// and only that is missing.
     ///
     /// # Panics
     /// If there is no such block.
@@ -142,10 +152,6 @@ impl<D: Disk> SegmentReader<D> {
     ) -> Vec<SegmentSeries> {
         let block = &self.blocks[block];
         let mut found = Vec::new();
-        let mut slots = (block.first_slot..=block.last_slot).filter_map(Slot::new);
-        if !block.may_hold(name_hash(name)) || !slots.any(&owned) {
-            return found;
-        }
         let bytes = match self.read_checked(block.offset, block.len as usize, block.crc).await {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -155,11 +161,18 @@ impl<D: Disk> SegmentReader<D> {
                 return found;
             }
         };
+        let mut last_slot = block.first_slot;
         for row in rows(&bytes) {
             let Some(row) = row else {
                 warnings.push(self.damaged(block.offset, None, "the form of a directory row"));
                 break;
             };
+            // Readers go from slot to slot and would miss one that stands elsewhere.
+            if !(last_slot..=block.last_slot).contains(&row.slot.number()) {
+                warnings.push(self.damaged(block.offset, None, "the order of directory rows"));
+                break;
+            }
+            last_slot = row.slot.number();
             let wanted = row.labels.name() == name
                 && owned(row.slot)
                 && matchers.iter().all(|matcher| matcher.matches(row.labels));
@@ -181,8 +194,8 @@ impl<D: Disk> SegmentReader<D> {
                 }
             }
             if !chunks.is_empty() {
-                let (labels, kind, arrival) = (row.labels.to_owned(), row.kind, row.arrival);
-                found.push(SegmentSeries { labels, kind, arrival, chunks });
+                let (slot, labels, kind, arrival) = (row.slot, row.labels.to_owned(), row.kind, row.arrival);
+                found.push(SegmentSeries { slot, labels, kind, arrival, chunks });
             }
         }
         found
@@ -227,7 +240,21 @@ impl<D: Disk> SegmentReader<D> {
     }
 }
 
+impl SegmentSeries {
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        size_of::<SegmentSeries>()
+            + self.labels.as_ref().bytes().len()
+            + self.chunks.capacity() * size_of::<ChunkRow>()
+    }
+}
+
 impl ChunkRun {
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether the chunk was read with it; its bytes may be missing all the same where the file ends early.
     pub fn holds(&self, chunk: &ChunkRow) -> bool {
         let from = chunk.offset.checked_sub(self.offset);

@@ -6,6 +6,7 @@ use crate::memtable::{Frozen, Memtable, SeriesSlice};
 use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Sample, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 const ALL: (Timestamp, Timestamp) = (Timestamp::MIN, Timestamp::MAX);
 
@@ -13,7 +14,7 @@ fn at(millis: i64, value: f64) -> Sample {
     Sample { timestamp: Timestamp::from_millis(millis).unwrap(), value }
 }
 
-fn frozen(series: usize, samples: i64) -> Frozen {
+fn frozen(series: usize, samples: i64) -> Rc<Frozen> {
     let mut table = Memtable::new(Box::new(|_| 0));
     for n in 0..series {
         let set = LabelSet::new(&format!("m{}", n % 3), &[("n", &n.to_string())]).unwrap();
@@ -26,15 +27,20 @@ fn frozen(series: usize, samples: i64) -> Frozen {
     table.freeze(|_| true)
 }
 
-/// The series of that name, block by block.
+/// The series of that name, by the blocks that may hold it.
 fn find(
     reader: &SegmentReader<SimDisk>,
     name: &str,
     matchers: &[Matcher],
     warnings: &mut Vec<SegmentError>,
 ) -> Vec<SegmentSeries> {
-    let in_block = |block| ready(reader.find_in_block(block, name, matchers, ALL, |_| true, warnings));
-    (0..reader.block_count()).flat_map(in_block).collect()
+    let (mut found, mut next) = (Vec::new(), 0);
+    while let Some((block, _)) = reader.block_that_may_hold(next, name, |_| true) {
+        found.extend(ready(reader.find_in_block(block, name, matchers, ALL, |_| true, warnings)));
+        next = block + 1;
+    }
+    assert!(found.is_sorted_by_key(|series| series.slot));
+    found
 }
 
 /// The samples of a series, run by run.
@@ -112,7 +118,10 @@ fn a_rare_name_is_found_by_reading_one_block() {
     let (disk, _) = written(&table.freeze(|_| true));
     let reader = ready(SegmentReader::open(&disk, 7)).unwrap();
     assert!(reader.memory_bytes() < 2_000);
-    assert!(reader.may_hold("rare") && !reader.may_hold("absent"));
+    assert!(reader.block_that_may_hold(0, "absent", |_| true).is_none());
+    let (block, first_slot) = reader.block_that_may_hold(0, "rare", |_| true).unwrap();
+    assert!(reader.block_that_may_hold(0, "rare", |slot| slot < first_slot).is_none(), "another shard's");
+    assert!(reader.block_that_may_hold(block + 1, "rare", |_| true).is_none());
     let reads = disk.calls(crate::disk::Call::Read);
     let mut warnings = Vec::new();
     assert_eq!(find(&reader, "rare", &[], &mut warnings).len(), 1);
@@ -168,6 +177,53 @@ fn a_damaged_chunk_costs_only_itself() {
     let [SegmentError::Damaged { path, offset, series, .. }] = &warnings[..] else { panic!("{warnings:?}") };
     assert_eq!((path, *offset), (&segment_path(7), hit.offset));
     assert_eq!(series.as_deref(), Some(&*format!("{:?}", found[1].labels)));
+}
+
+/// Readers go from slot to slot: a directory that is not in that order is damaged, though every checksum is right.
+#[test]
+fn a_directory_out_of_order_is_told() {
+    let block = |first_slot: u16, last_slot: u16| Block {
+        offset: 32,
+        len: 1,
+        crc: 0,
+        rows: 1,
+        first_slot,
+        last_slot,
+        names: Box::new([7]),
+    };
+    for (slots, is_right) in [
+        ([(0, 3), (3, 9)], true),
+        ([(0, 3), (4, 4)], true),
+        ([(0, 3), (2, 9)], false),
+        ([(5, 5), (4, 9)], false),
+        ([(0, 3), (9, 4)], false),
+    ] {
+        let mut index = Vec::new();
+        slots.iter().for_each(|(first, last)| block(*first, *last).encode(&mut index));
+        assert_eq!(Block::decode_all(&index, 2).is_some(), is_right, "{slots:?}");
+    }
+
+    let (disk, _) = written(&frozen(5, 3));
+    let mut bytes = disk.contents(&segment_path(7)).unwrap();
+    let footer_at = bytes.len() - FOOTER_BYTES;
+    let footer = Footer::decode(&bytes[footer_at..]).unwrap();
+    let index = footer.index_offset as usize..footer.index_offset as usize + footer.index_len as usize;
+    let mut block = Block::decode_all(&bytes[index.clone()], 1).unwrap().remove(0);
+    // The slot of the first row, behind the two lengths, becomes one that the index does not name.
+    let rows = block.offset as usize..block.offset as usize + block.len as usize;
+    bytes[rows.start + 8..rows.start + 10].copy_from_slice(&(block.last_slot + 1).to_le_bytes());
+    block.crc = crc32c::crc32c(&bytes[rows]);
+    let mut encoded = Vec::new();
+    block.encode(&mut encoded);
+    let footer = Footer { index_crc: crc32c::crc32c(&encoded), ..footer };
+    bytes[index].copy_from_slice(&encoded);
+    bytes[footer_at..].copy_from_slice(&footer.encode());
+    let file = ready(disk.create(&segment_path(7))).unwrap();
+    ready(file.write_at(0, &bytes)).unwrap();
+    let reader = ready(SegmentReader::open(&disk, 7)).unwrap();
+    let mut warnings = Vec::new();
+    find(&reader, "m1", &[], &mut warnings);
+    assert!(warnings[0].to_string().contains("the order of directory rows"), "{warnings:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 
 use super::Store;
 use crate::disk::Disk;
-use crate::memtable::Frozen;
+use crate::memtable::{Frozen, SeriesId};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path, write_segment};
 use model::SeriesHash;
 use std::rc::Rc;
@@ -76,10 +76,11 @@ impl<D: Disk> Store<D> {
         let is_retry = self.frozen.is_some();
         let frozen = match &self.frozen {
             Some(frozen) => frozen.clone(),
-            None if self.memtable.sample_bytes() == 0 => return None,
+            None if self.memtable.borrow().sample_bytes() == 0 => return None,
             None => {
                 let named = self.named_series();
-                let frozen = Rc::new(self.memtable.freeze(|id| named.get(id.0 as usize) == Some(&true)));
+                let is_named = |id: SeriesId| named.get(id.0 as usize) == Some(&true);
+                let frozen = self.memtable.borrow_mut().freeze(is_named);
                 self.frozen.insert(frozen).clone()
             }
         };
@@ -88,9 +89,12 @@ impl<D: Disk> Store<D> {
         Some(FlushJob { id, shard: self.shard as u16, shards: self.shards as u16, frozen, is_retry })
     }
 
-    /// The manifest names the segment: queries read it from now on, and the memory is free.
+    /// The manifest names the segment: queries that begin from now on read it, and the memory is free as soon as
+    /// those end that began before.
     pub fn finish_flush(&mut self, flushed: Flushed<D>) {
-        self.frozen = None;
+        self.read_on.retain(|(frozen, _)| frozen.strong_count() > 0);
+        let frozen = self.frozen.take();
+        self.read_on.extend(frozen.map(|frozen| (Rc::downgrade(&frozen), frozen.bytes())));
         self.flushing = false;
         self.segments.push(flushed.0);
         self.segments.sort_by_key(|reader| reader.entry().id);

@@ -3,6 +3,7 @@
 //! ```text
 //!   fixed    rows, labels, postings, numbers of the loops, indexes of segments     a flush leaves it
 //!   samples  of the memtable, and of the part on its way to disk                   a flush frees them
+//!            of parts that are on disk and that queries which began before read    the queries' end frees them
 //!
 //!   fixed ≥ 1/2 of the bound, and an eighth of it came since the last freeze: churn
 //!     most series have a sample  → flush, so that they become idle
@@ -26,7 +27,7 @@ pub struct Memory {
     pub tables: usize,
     /// Indexes of segments.
     pub segment_indexes: usize,
-    /// Samples, the part on its way to disk included.
+    /// Samples, the part on its way to disk included, and what queries keep of the ones before.
     pub samples: usize,
     /// The bound of all together.
     pub max: usize,
@@ -61,10 +62,13 @@ impl<D: Disk> Store<D> {
     pub fn memory(&self) -> Memory {
         let numbers: usize = self.loops.iter().map(|numbers| numbers.series.capacity()).sum();
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
+        let read_on = self.read_on.iter().filter(|(part, _)| part.strong_count() > 0);
+        let read_on: usize = read_on.map(|(_, bytes)| bytes).sum();
+        let memtable = self.memtable.borrow();
         Memory {
-            tables: self.memtable.table_bytes() + numbers * size_of_val(&super::NO_SERIES),
+            tables: memtable.table_bytes() + numbers * size_of_val(&super::NO_SERIES),
             segment_indexes: self.segment_index_bytes,
-            samples: self.memtable.sample_bytes() + frozen,
+            samples: memtable.sample_bytes() + frozen + read_on,
             max: self.options.memory_bytes_max,
         }
     }
@@ -77,7 +81,7 @@ impl<D: Disk> Store<D> {
         let memory = self.memory();
         let max = memory.max;
         let share = (max.saturating_sub(memory.fixed()) / 2).max(max / 16);
-        let sample_bytes = self.memtable.sample_bytes();
+        let sample_bytes = self.memtable.borrow().sample_bytes();
         let is_due =
             sample_bytes >= share || (sample_bytes > 0 && self.is_churning() && !self.has_idle_share());
         !self.flushing && (self.frozen.is_some() || is_due)
@@ -90,13 +94,14 @@ impl<D: Disk> Store<D> {
 
     /// Whether a good part of the series has no sample since the last freeze.
     pub fn has_idle_share(&self) -> bool {
-        let idle = self.memtable.idle_count();
-        idle > 0 && idle * IDLE_SHARE >= self.memtable.series_count()
+        let memtable = self.memtable.borrow();
+        let idle = memtable.idle_count();
+        idle > 0 && idle * IDLE_SHARE >= memtable.series_count()
     }
 
     fn is_churning(&self) -> bool {
         let memory = self.memory();
-        memory.fixed() >= memory.max / 2 && self.memtable.fresh_bytes() >= memory.max / 8
+        memory.fixed() >= memory.max / 2 && self.memtable.borrow().fresh_bytes() >= memory.max / 8
     }
 
     /// Whether a part of memory is on its way to disk, or waits there since a flush has failed.
@@ -104,9 +109,9 @@ impl<D: Disk> Store<D> {
         self.frozen.is_some()
     }
 
-    /// The hashes of the series in the table.
-    pub fn series_hashes(&self) -> impl Iterator<Item = SeriesHash> {
-        self.memtable.series_hashes()
+    /// Gives the hashes of the series in the table, one by one.
+    pub fn each_series(&self, take: impl FnMut(SeriesHash)) {
+        self.memtable.borrow().series_hashes().for_each(take);
     }
 
     /// Forgets the series that have no sample in memory and that no dictionary names; returns their hashes.
@@ -116,7 +121,7 @@ impl<D: Disk> Store<D> {
             return Vec::new();
         }
         let named = self.named_series();
-        self.memtable.forget_idle(|id| named.get(id.0 as usize) == Some(&true))
+        self.memtable.borrow_mut().forget_idle(|id| named.get(id.0 as usize) == Some(&true))
     }
 
     /// Which ids the loops' dictionaries name.

@@ -42,6 +42,8 @@ struct Source<D: Disk> {
     samples: Vec<Sample>,
     taken: usize,
     chunks: Chunks<D>,
+    /// Bytes of memory that its list of chunks takes.
+    list_bytes: usize,
 }
 
 /// Chunks not decoded yet, in order of time.
@@ -58,16 +60,18 @@ impl<D: Disk> SeriesMerge<D> {
 
     /// Adds what a segment holds, which is newer than all sources before.
     pub(super) fn add_segment(&mut self, segment: Rc<SegmentReader<D>>, rows: Vec<ChunkRow>) {
+        let list_bytes = rows.capacity() * size_of::<ChunkRow>();
         let chunks = Chunks::Segment { segment, rows: rows.into_iter(), run: ChunkRun::default() };
-        self.add(Source { samples: Vec::new(), taken: 0, chunks });
+        self.add(Source { samples: Vec::new(), taken: 0, chunks, list_bytes });
     }
 
     /// Adds what memory holds, which is newer than all sources before; its late samples are newer still.
     pub(super) fn add_slice(&mut self, slice: SeriesSlice) {
+        let list_bytes = slice.bytes();
         let chunks = Chunks::Memory(slice.chunks.into_iter());
-        self.add(Source { samples: Vec::new(), taken: 0, chunks });
+        self.add(Source { samples: Vec::new(), taken: 0, chunks, list_bytes });
         let chunks = Chunks::Memory(Vec::new().into_iter());
-        let mut late = Source { samples: slice.late, taken: 0, chunks };
+        let mut late = Source { samples: slice.late, taken: 0, chunks, list_bytes: 0 };
         late.clip(self.start, self.end);
         self.add(late);
     }
@@ -99,15 +103,35 @@ impl<D: Disk> SeriesMerge<D> {
                 }
                 work += source.samples.len();
             }
-            if let Some(time) = source.next_time() {
-                self.heads.push((Reverse(time), newest));
+            match source.next_time() {
+                Some(time) => self.heads.push((Reverse(time), newest)),
+                None => source.end(),
             }
         }
         true
     }
+
+    /// Bytes of memory held. It costs an addition or two per source.
+    pub(super) fn bytes(&self) -> usize {
+        self.sources.iter().map(Source::bytes).sum()
+    }
 }
 
 impl<D: Disk> Source<D> {
+    fn bytes(&self) -> usize {
+        let run = match &self.chunks {
+            Chunks::Memory(_) => 0,
+            Chunks::Segment { run, .. } => run.bytes(),
+        };
+        size_of::<Source<D>>() + self.list_bytes + self.samples.capacity() * size_of::<Sample>() + run
+    }
+
+    /// Everything has been given: what it held is free.
+    fn end(&mut self) {
+        let chunks = Chunks::Memory(Vec::new().into_iter());
+        *self = Source { samples: Vec::new(), taken: 0, chunks, list_bytes: 0 };
+    }
+
     /// No later than its next sample; none when there is no more.
     fn next_time(&self) -> Option<Timestamp> {
         self.samples.get(self.taken).map(|sample| sample.timestamp).or_else(|| match &self.chunks {

@@ -1,56 +1,98 @@
-//! A query's view of the store: taken at once, read piece by piece, undisturbed by what comes after.
+//! A query's view of the store: a moment is fixed at once, then series are looked at and read piece by piece.
 //!
 //! ```text
-//! select        the memtable's series and their slices, and the segments that may hold more   no wait
-//! next_piece    the series of the memtable are indexed by labels, some at a time              if there are segments
-//!               one directory block of one segment is searched                                until all are
-//!               some thousand samples of the series at hand (`merge.rs`)                      until all are read
+//! select        the moment: ids of the series that may be meant, the segments, a mark in the memtable      no wait
+//! next_piece    segments say whether they may hold the name                                             until all have
+//!   if one may: series in memory are put by slot (directories are sorted by it), some hundred at a time  until all are
+//!     for each slot: directory blocks that reach into it are read, the rows of the slot gathered
+//!   some hundred series in memory are looked at: matched, described, their samples taken     those of the slot, or all
+//!   some thousand samples of one series are read (`merge.rs`)                          until what was taken is read
+//!     then series of the slot that only segments hold are read
 //! ```
 //!
+//! What a view shows of each series that had been met at the moment of [`Store::select`]: every sample in the range
+//! that was applied by then, whatever is flushed, forgotten or dropped meanwhile; and of what was applied later
+//! possibly some, a value that replaces an older one included, but never one without those of the same series that
+//! were applied before it: a series is looked at once, in one step. Series that were met later are not shown.
+//!
 //! Whoever reads may do other work between two pieces: a piece takes a few tenths of a millisecond, however
-//! large the answer is. This room knows no executor; the caller yields.
+//! large the answer is. This room knows no executor; the caller yields. In memory are an id or two per series that
+//! may be meant, the series at hand, and the directory rows at hand: [`Selection::bytes`]. A part that was frozen
+//! stays in memory, on the store's account, until the views end that may still look at it.
+//!
+//! Read next: `select/memory.rs`, `select/directories.rs`, then `merge.rs`.
+
+mod directories;
+mod memory;
+
+#[cfg(test)]
+mod tests;
 
 use super::Store;
 use super::merge::SeriesMerge;
 use crate::disk::Disk;
 use crate::memtable::SeriesSlice;
-use crate::segment::{ChunkRow, SegmentError, SegmentReader};
-use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Timestamp};
+use crate::segment::{ChunkRow, SegmentError};
+use directories::Directories;
+use memory::{InMemory, MemorySeries};
+use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-/// Series of the memtable indexed at a time.
-const SERIES_PER_PIECE: usize = 256;
+/// Chunks and late samples taken in one step, and what looking at their series costs in the same measure: 0.2 ms
+/// at worst. A step ends with the series that reaches it.
+const WORK_PER_LOOK: usize = 2048;
+/// Series of segments that are gathered, begun or let go of in one step.
+const SERIES_PER_STEP: usize = 256;
 
-/// See the head of this file. It shares what is immutable and copies the rest; appends, flushes and
-/// retention go on beside it.
+/// See the head of this file.
 pub struct Selection<D: Disk> {
-    name: String,
-    matchers: Vec<Matcher>,
-    start: Timestamp,
-    end: Timestamp,
-    shard: usize,
-    shards: usize,
-    /// Ids rising.
-    segments: Vec<Rc<SegmentReader<D>>>,
-    search: Search,
-    /// Where in `waiting` a series lies; it shrinks again with `waiting`.
-    places: BTreeMap<Rc<LabelSet>, usize>,
+    wanted: Wanted,
+    stage: Stage,
+    memory: InMemory,
+    directories: Directories<D>,
+    /// What segments hold of the slot at hand and was not yet joined with what memory holds.
+    in_segments: BTreeMap<LabelSet, InSegments>,
+    in_segments_bytes: usize,
+    /// Series to be read next.
     waiting: VecDeque<Source>,
+    waiting_bytes: usize,
     reading: Option<(Option<SelectedSeries>, SeriesMerge<D>)>,
     warnings: Vec<SegmentError>,
 }
 
-/// How far the search for series is.
+/// Which series and samples a selection is to find.
+struct Wanted {
+    name: String,
+    matchers: Vec<Matcher>,
+    /// Both included.
+    start: Timestamp,
+    end: Timestamp,
+    shard: usize,
+    shards: usize,
+}
+
+impl Wanted {
+    fn owns(&self, slot: Slot) -> bool {
+        slot.owner(self.shards) == self.shard
+    }
+}
+
+/// What is to be done once all that waits is read.
 #[derive(Clone, Copy, Debug)]
-enum Search {
-    /// So many of the memtable's series are indexed.
-    Indexing(usize),
-    /// The next directory block.
-    Blocks {
-        segment: usize,
-        block: usize,
-    },
+enum Stage {
+    /// Asking segments whether they may hold the name.
+    Asking,
+    /// Putting the series in memory by slot.
+    Sorting,
+    /// Reading directory blocks that reach into the slot.
+    Searching(Slot),
+    /// Gathering what they hold of the slot.
+    Gathering(Slot),
+    /// Looking at the series in memory: those of the slot, or all where no segment holds the name.
+    Looking,
+    /// Beginning those of the slot that only segments hold.
+    SegmentsAlone,
     Done,
 }
 
@@ -74,15 +116,23 @@ pub struct Piece {
     pub samples: Vec<Sample>,
 }
 
-/// Where the samples of one series lie.
-struct Source {
-    labels: Rc<LabelSet>,
+/// What segments hold of one series.
+struct InSegments {
+    /// As the newest says.
     kind: MetricKind,
     arrival: Arrival,
     /// By index into the selection's segments, rising.
+    chunks: Vec<(usize, Vec<ChunkRow>)>,
+    bytes: usize,
+}
+
+/// Where the samples of one series lie.
+struct Source {
+    series: SelectedSeries,
     in_segments: Vec<(usize, Vec<ChunkRow>)>,
     frozen: SeriesSlice,
     memtable: SeriesSlice,
+    bytes: usize,
 }
 
 impl<D: Disk> Store<D> {
@@ -99,26 +149,18 @@ impl<D: Disk> Store<D> {
         oldest: Timestamp,
     ) -> Selection<D> {
         let start = start.max(oldest);
-        let mut waiting = VecDeque::new();
-        for id in self.memtable.select(name, matchers) {
-            let Some((labels, kind, arrival)) = self.memtable.describe(id) else { continue };
-            let memtable = self.memtable.slice(id, start, end);
-            let frozen = self.frozen.as_ref().map(|frozen| frozen.slice(id, start, end)).unwrap_or_default();
-            waiting.push_back(Source { labels, kind, arrival, in_segments: Vec::new(), frozen, memtable });
-        }
-        let holding = |reader: &&Rc<SegmentReader<D>>| reader.overlaps(start, end) && reader.may_hold(name);
-        let segments: Vec<_> = self.segments.iter().filter(holding).cloned().collect();
+        let (shard, shards) = (self.shard, self.shards);
+        let wanted = Wanted { name: name.to_owned(), matchers: matchers.to_vec(), start, end, shard, shards };
+        let segments = self.segments.iter().filter(|reader| reader.overlaps(start, end));
         Selection {
-            name: name.to_owned(),
-            matchers: matchers.to_vec(),
-            start,
-            end,
-            shard: self.shard,
-            shards: self.shards,
-            search: if segments.is_empty() { Search::Done } else { Search::Indexing(0) },
-            segments,
-            places: BTreeMap::new(),
-            waiting,
+            memory: InMemory::new(&self.memtable, self.frozen.clone(), &wanted),
+            directories: Directories::new(segments.cloned().collect()),
+            wanted,
+            stage: Stage::Asking,
+            in_segments: BTreeMap::new(),
+            in_segments_bytes: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
             reading: None,
             warnings: Vec::new(),
         }
@@ -132,20 +174,32 @@ impl<D: Disk> Selection<D> {
     pub async fn next_piece(&mut self, piece: &mut Piece) -> bool {
         piece.begins = None;
         piece.samples.clear();
-        match self.search {
-            Search::Indexing(indexed) => self.index(indexed),
-            Search::Blocks { segment, block } => self.search_block(segment, block).await,
-            Search::Done => {
-                let Some((series, merge)) = &mut self.reading else { return self.begin_series() };
-                let goes_on = merge.next_piece(&mut piece.samples, &mut self.warnings).await;
-                if !piece.samples.is_empty() {
-                    piece.begins = series.take();
-                }
-                if !goes_on {
-                    self.reading = None;
-                }
-            }
+        if self.reading.is_some() || self.begin_series() {
+            self.read(piece).await;
+            return true;
         }
+        let stage = self.stage;
+        self.stage = match stage {
+            Stage::Asking if self.directories.ask_some(&self.wanted) => Stage::Asking,
+            Stage::Asking if self.directories.is_empty() => Stage::Looking,
+            Stage::Asking => Stage::Sorting,
+            Stage::Sorting if self.memory.sort_some(&self.wanted) => Stage::Sorting,
+            Stage::Sorting => self.next_slot(),
+            Stage::Searching(slot) => {
+                let more = self.directories.read_some(slot, &self.wanted, &mut self.warnings).await;
+                if more { Stage::Searching(slot) } else { Stage::Gathering(slot) }
+            }
+            Stage::Gathering(slot) if self.gather_some(slot) => Stage::Gathering(slot),
+            Stage::Gathering(slot) => {
+                self.memory.begin_slot(slot);
+                Stage::Looking
+            }
+            Stage::Looking if self.look() => Stage::Looking,
+            Stage::Looking => Stage::SegmentsAlone,
+            Stage::SegmentsAlone if self.begin_segments_alone() => Stage::SegmentsAlone,
+            Stage::SegmentsAlone => self.next_slot(),
+            Stage::Done => return false,
+        };
         true
     }
 
@@ -154,66 +208,130 @@ impl<D: Disk> Selection<D> {
         &self.warnings
     }
 
-    fn index(&mut self, indexed: usize) {
-        let next = self.waiting.len().min(indexed + SERIES_PER_PIECE);
-        for (place, source) in self.waiting.range(indexed..next).enumerate() {
-            self.places.insert(source.labels.clone(), indexed + place);
-        }
-        let is_done = next == self.waiting.len();
-        self.search = if is_done { Search::Blocks { segment: 0, block: 0 } } else { Search::Indexing(next) };
+    /// Bytes of memory held. It costs some additions per source of the series at hand.
+    pub fn bytes(&self) -> usize {
+        size_of::<Selection<D>>()
+            + self.memory.bytes()
+            + self.directories.bytes()
+            + self.in_segments_bytes
+            + self.waiting.capacity() * size_of::<Source>()
+            + self.waiting_bytes
+            + self.reading.as_ref().map_or(0, |(_, merge)| merge.bytes())
     }
 
-    /// Finds in one block of a segment's directory which series it names and where their chunks lie.
-    async fn search_block(&mut self, index: usize, block: usize) {
-        let Some(segment) = self.segments.get(index) else {
-            self.search = Search::Done;
-            return;
-        };
-        if block == segment.block_count() {
-            self.search = Search::Blocks { segment: index + 1, block: 0 };
-            return;
-        }
-        let (shard, shards) = (self.shard, self.shards);
-        let range = (self.start, self.end);
-        let owned = |slot: model::Slot| slot.owner(shards) == shard;
-        let found =
-            segment.find_in_block(block, &self.name, &self.matchers, range, owned, &mut self.warnings).await;
-        for series in found {
-            let place = match self.places.get(&series.labels) {
-                Some(&place) => place,
-                None => {
-                    let labels = Rc::new(series.labels);
-                    self.places.insert(labels.clone(), self.waiting.len());
-                    self.waiting.push_back(Source {
-                        labels,
-                        kind: series.kind,
-                        arrival: series.arrival,
-                        in_segments: Vec::new(),
-                        frozen: SeriesSlice::default(),
-                        memtable: SeriesSlice::default(),
-                    });
-                    self.waiting.len() - 1
-                }
+    /// Lets go of some of what is held; `false` when nothing is left. A selection that is dropped whole may take
+    /// milliseconds, and tens of them where it is the last that kept what was frozen.
+    pub fn let_go(&mut self) -> bool {
+        self.stage = Stage::Done;
+        self.reading = None;
+        self.waiting = VecDeque::new();
+        self.waiting_bytes = 0;
+        for _ in 0..SERIES_PER_STEP {
+            let Some((_, series)) = self.in_segments.pop_first() else {
+                return self.directories.let_go() || self.memory.let_go();
             };
-            let source = &mut self.waiting[place];
-            source.arrival = source.arrival.min(series.arrival);
-            source.in_segments.push((index, series.chunks));
+            self.in_segments_bytes -= series.bytes;
         }
-        self.search = Search::Blocks { segment: index, block: block + 1 };
+        true
     }
 
-    /// Lines up the sources of the next series; `false` when there is none.
+    fn next_slot(&mut self) -> Stage {
+        let slots = [self.directories.next_slot(), self.memory.next_slot()];
+        slots.into_iter().flatten().min().map_or(Stage::Done, Stage::Searching)
+    }
+
+    /// Gathers some of what segments hold of the slot; `false` when all is there.
+    fn gather_some(&mut self, slot: Slot) -> bool {
+        for _ in 0..SERIES_PER_STEP {
+            let Some((segment, series)) = self.directories.take(slot) else { return false };
+            let bytes = size_of::<InSegments>() + series.bytes();
+            let (kind, arrival) = (series.kind, series.arrival);
+            let known = self.in_segments.entry(series.labels);
+            let known = known.or_insert(InSegments { kind, arrival, chunks: Vec::new(), bytes: 0 });
+            // Older segments come first.
+            known.kind = kind;
+            known.arrival = known.arrival.min(arrival);
+            known.chunks.push((segment, series.chunks));
+            known.bytes += bytes;
+            self.in_segments_bytes += bytes;
+        }
+        true
+    }
+
+    /// Takes what memory holds of some series; `false` when none is left to be looked at.
+    fn look(&mut self) -> bool {
+        let Selection { wanted, memory, in_segments, in_segments_bytes, waiting, waiting_bytes, .. } = self;
+        memory.look(wanted, |series| {
+            let MemorySeries { labels, kind, arrival, frozen, memtable } = series;
+            let known = in_segments.remove(&*labels);
+            if known.is_none() && frozen.is_empty() && memtable.is_empty() {
+                return;
+            }
+            let mut bytes = frozen.bytes() + memtable.bytes();
+            let mut source = Source {
+                series: SelectedSeries { labels, kind, arrival },
+                in_segments: Vec::new(),
+                frozen,
+                memtable,
+                bytes: 0,
+            };
+            if let Some(known) = known {
+                source.series.arrival = arrival.min(known.arrival);
+                source.in_segments = known.chunks;
+                *in_segments_bytes -= known.bytes;
+                bytes += known.bytes;
+            }
+            source.bytes = bytes;
+            *waiting_bytes += bytes;
+            waiting.push_back(source);
+        })
+    }
+
+    /// Begins some of the series that only segments hold; `false` when none is left.
+    fn begin_segments_alone(&mut self) -> bool {
+        for _ in 0..SERIES_PER_STEP {
+            let Some((labels, InSegments { kind, arrival, chunks, bytes })) = self.in_segments.pop_first()
+            else {
+                return false;
+            };
+            self.in_segments_bytes -= bytes;
+            self.waiting_bytes += bytes;
+            self.waiting.push_back(Source {
+                series: SelectedSeries { labels: Rc::new(labels), kind, arrival },
+                in_segments: chunks,
+                frozen: SeriesSlice::default(),
+                memtable: SeriesSlice::default(),
+                bytes,
+            });
+        }
+        true
+    }
+
+    /// Lines up the sources of the next series; `false` when none waits.
     fn begin_series(&mut self) -> bool {
-        let Some(source) = self.waiting.pop_front() else { return false };
-        self.places.remove(&source.labels);
-        let Source { labels, kind, arrival, in_segments, frozen, memtable } = source;
-        let mut merge = SeriesMerge::new(labels.clone(), self.start, self.end);
-        for (index, rows) in in_segments {
-            merge.add_segment(self.segments[index].clone(), rows);
+        let Some(Source { series, in_segments, frozen, memtable, bytes }) = self.waiting.pop_front() else {
+            return false;
+        };
+        self.waiting_bytes -= bytes;
+        let mut merge = SeriesMerge::new(series.labels.clone(), self.wanted.start, self.wanted.end);
+        for (segment, rows) in in_segments {
+            merge.add_segment(self.directories.segment(segment).clone(), rows);
         }
         merge.add_slice(frozen);
         merge.add_slice(memtable);
-        self.reading = Some((Some(SelectedSeries { labels, kind, arrival }), merge));
+        self.reading = Some((Some(series), merge));
         true
+    }
+
+    /// Reads some samples of the series at hand.
+    async fn read(&mut self, piece: &mut Piece) {
+        let Some((series, merge)) = &mut self.reading else { return };
+        let goes_on = merge.next_piece(&mut piece.samples, &mut self.warnings).await;
+        if !piece.samples.is_empty() {
+            piece.begins = series.take();
+        }
+        if !goes_on {
+            self.reading = None;
+        }
     }
 }
