@@ -30,6 +30,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use storage::journal::{self, JournalPosition, NextFile, PreparedFile};
+use storage::store::FlushJob;
 
 /// After a failed flush.
 const RETRY: Duration = Duration::from_secs(5);
@@ -261,6 +262,11 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
     switched.map_err(|error| format!("the manifest: {error}"))?;
     if let Some(flushed) = flushed {
         shard.borrow_mut().store.finish_flush(flushed);
+    }
+    if let Some(mut written) = job.and_then(FlushJob::end) {
+        while written.let_go() {
+            executor::yield_if_needed().await;
+        }
     }
     Ok(())
 }

@@ -51,6 +51,12 @@ impl FlushJob {
         self.is_retry
     }
 
+    /// Ends the job. If nobody else can ask for the samples any more, neither the store nor a query, they are given,
+    /// to be let go of step by step.
+    pub fn end(self) -> Option<Frozen> {
+        Rc::into_inner(self.frozen)
+    }
+
     /// Writes the segment, syncs it and opens it again, which checks what was written.
     pub async fn run<D: Disk>(&self, disk: &D) -> Result<Flushed<D>, SegmentError> {
         let written = write_segment(disk, self.id, self.shard, self.shards, &self.frozen).await?;

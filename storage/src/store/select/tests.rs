@@ -278,6 +278,27 @@ fn what_a_view_keeps_is_counted_until_it_ends() {
     assert_eq!(all_of(&store).len(), 10_000);
 }
 
+/// The flush itself lets go of what it has written in steps, unless a view may still look at it.
+#[test]
+fn what_a_flush_has_written_goes_in_steps_when_nobody_reads_it() {
+    for is_read in [false, true] {
+        let disk = SimDisk::new(1);
+        let mut store = store_of(&disk, 0..0, 0..10_000);
+        let view = is_read.then(|| select(&store, EVER));
+        let job = store.begin_flush(1).unwrap();
+        let flushed = ready(job.run(&disk)).unwrap();
+        store.finish_flush(flushed);
+        let mut written = job.end();
+        assert_eq!(written.is_none(), is_read);
+        let steps =
+            written.as_mut().map(|written| std::iter::from_fn(|| written.let_go().then_some(())).count());
+        assert!(steps.is_none_or(|steps| steps >= 5), "{steps:?}");
+        assert_eq!(store.memory().samples > 0, is_read);
+        drop(view);
+        assert_eq!(store.memory().samples, 0);
+    }
+}
+
 /// The kind is what the client called the series last, wherever that lies: in the newest of its segments, or in memory.
 #[test]
 fn a_series_is_of_the_kind_that_it_was_called_last() {
