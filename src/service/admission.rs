@@ -138,7 +138,7 @@ impl Service {
             let (budget, share) = (self.shared.memory_bytes_max >> 20, memory.max >> 20);
             let cause = format!(
                 "shard {} has used up the {share} MiB for its samples and series \
-                 (three eighths of memory_bytes_max = {budget} MiB, divided by {shards}): {why}",
+                 (11/32 of memory_bytes_max = {budget} MiB, divided by {shards}): {why}",
                 self.index
             );
             Arc::from(cause)

@@ -1,7 +1,7 @@
 //! Which series an executor has in its table, for loops to look up when new ones are refused.
 //!
-//! A table has [`KNOWN_SERIES_BYTES_MAX`] a series at most, and room for as many as half the memory budget can hold at
-//! 256 bytes each: all tables together take a thirty-second of the budget at most, on top of it, and only where new
+//! A table has [`KNOWN_SERIES_BYTES_MAX`] a series at most, and room for as many as the stores can hold at 256 bytes
+//! each: all tables together take no more than their part of the budget (`memory_parts.rs`), and that only where new
 //! series are refused or a limit may refuse them.
 //! Writer: the executor that owns the series. Readers: all loops. A loop knows the series of its own dictionary;
 //! this tells it of those that came over another loop, or before its dictionary began.

@@ -182,7 +182,7 @@ fn a_flush_that_fails_refuses_samples_with_its_cause_until_it_succeeds() {
     let refusal = refusal.expect("the memory is bounded");
     assert_eq!(refusal.header("retry-after"), Some("5"));
     let named = |text: &str| {
-        for part in ["shard 0", "24 MiB", "memory_bytes_max = 64 MiB", "cannot be flushed", "segments"] {
+        for part in ["shard 0", "22 MiB", "memory_bytes_max = 64 MiB", "cannot be flushed", "segments"] {
             assert!(text.contains(part), "{part}: {text}");
         }
     };
