@@ -7,6 +7,7 @@
 //! Read next: `front/exchange.rs` for requests, `front/intake.rs` for a body's way, `front/wal.rs` for the journal,
 //! `front/answers.rs` and `front/withheld.rs` for the way out and for what a failing journal changes.
 
+mod address;
 mod admission;
 mod connection;
 mod exchange;

@@ -35,7 +35,6 @@ use shard::mesh::Outbox;
 use shard::net::ConnId;
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -509,9 +508,7 @@ impl Exchange {
     fn ingest_plain(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> (Payload, Durability) {
         self.decoded_bytes += body.len();
         let slot = self.connections[id.index()].as_mut().expect("the request came in on it");
-        let mut peer_text = [0; 64];
-        let peer_len = text_of(slot.peer, &mut peer_text);
-        let peer = (&peer_text[..peer_len], &mut slot.memo);
+        let peer = (slot.peer, &mut slot.memo);
         let accepted = self.intake.accept(body, terms.client.as_deref(), peer, self.now, &self.bounds);
         let accepted = accepted.map(|accepted| accepted.count);
         self.payload_of(accepted, terms.level)
@@ -697,13 +694,6 @@ fn client_of_credentials(credentials: &[u8]) -> Vec<u8> {
         id.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
     id
-}
-
-fn text_of(address: IpAddr, out: &mut [u8; 64]) -> usize {
-    let mut rest: &mut [u8] = out;
-    // 64 bytes hold any address; what did not fit would only shorten a client's name.
-    let _ = write!(rest, "{address}");
-    64 - rest.len()
 }
 
 fn accepts_json(request: &Request<'_>) -> bool {

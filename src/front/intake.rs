@@ -6,6 +6,7 @@
 //! large body may be seen before they are written).
 //! The hot path allocates nothing: batch, frame and shares are kept, shares come back emptied.
 
+use super::address::{ADDRESS_TEXT_BYTES_MAX, AddressText};
 use super::admission::Admissions;
 use super::exchange::Now;
 use super::wal::Wal;
@@ -15,6 +16,7 @@ use crate::shared::{FrontCounters, Shared};
 use ingest::{MetricsDecoder, Repeat, Shape, TimeBounds};
 use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock, Timestamp};
 use shard::mesh::Outbox;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use storage::journal::{ClientNumber, JournalPosition, Reserve, Sealed, batch_bytes_max};
@@ -47,7 +49,7 @@ pub enum Client<'a> {
     /// A name that a header or the body gave.
     Named(&'a [u8]),
     /// The address, and its number where it is known.
-    Peer(&'a [u8], &'a mut ClientMemo),
+    Peer(IpAddr, &'a mut ClientMemo),
 }
 
 /// Whether every time that came with a sample may be taken.
@@ -144,7 +146,7 @@ impl Intake {
         &mut self,
         body: &[u8],
         client: Option<&[u8]>,
-        peer: (&[u8], &mut ClientMemo),
+        peer: (IpAddr, &mut ClientMemo),
         now: Now,
         bounds: &TimeBounds,
     ) -> Result<Accepted, IntakeError> {
@@ -189,8 +191,11 @@ impl Intake {
         if self.rings_full && self.waits_too_much() {
             return Err(IntakeError::Overloaded);
         }
-        let (Client::Named(id) | Client::Peer(id, _)) = &client;
-        let needed = batch_bytes_max(rows.len(), batch.label_bytes(rows.clone()), id.len());
+        let id_bytes = match &client {
+            Client::Named(id) => id.len(),
+            Client::Peer(..) => ADDRESS_TEXT_BYTES_MAX,
+        };
+        let needed = batch_bytes_max(rows.len(), batch.label_bytes(rows.clone()), id_bytes);
         loop {
             match self.wal.writer.reserve(needed) {
                 Reserve::Ready => break,
@@ -212,7 +217,7 @@ impl Intake {
             Client::Peer(peer, memo) => match memo.number {
                 Some((dictionary, number)) if dictionary == writer.dictionary() => number,
                 _ => {
-                    let number = writer.client(peer);
+                    let number = writer.client(AddressText::of(peer).as_bytes());
                     memo.number = Some((writer.dictionary(), number));
                     number
                 }

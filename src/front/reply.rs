@@ -7,6 +7,7 @@ use crate::api::Refusal;
 use crate::config::Durability;
 use http::{Connection, ContentCoding, ResponseHead};
 use shard::net::ConnId;
+use std::io::Write as _;
 
 /// What is to be said.
 pub enum Payload {
@@ -83,6 +84,8 @@ const READS_ALLOWED: [(&str, &str); 4] = [
     ("Access-Control-Max-Age", "86400"),
 ];
 const SINGLE_BODY: &[u8] = br#"{"status":"accepted"}"#;
+/// Of the answer to a batch; a count has twenty digits at most.
+const BATCH_BODY_BYTES_MAX: usize = 64;
 
 impl Renderer {
     /// As of that moment.
@@ -140,12 +143,16 @@ impl Renderer {
             Payload::Accepted { count: None, level } if reply.connection == Connection::KeepAlive => {
                 out.extend_from_slice(&self.accepted[*level as usize]);
             }
-            Payload::Accepted { count, level } => {
-                let body = match count {
-                    None => SINGLE_BODY.to_vec(),
-                    Some(count) => format!(r#"{{"status":"accepted","count":{count}}}"#).into_bytes(),
-                };
-                self.accepted_into(*level, &body, reply.connection, reply.head_only, out);
+            Payload::Accepted { count: None, level } => {
+                self.accepted_into(*level, SINGLE_BODY, reply.connection, reply.head_only, out);
+            }
+            Payload::Accepted { count: Some(count), level } => {
+                let mut body = [0; BATCH_BODY_BYTES_MAX];
+                let mut rest = &mut body[..];
+                write!(rest, r#"{{"status":"accepted","count":{count}}}"#)
+                    .expect("there is room for any count");
+                let len = BATCH_BODY_BYTES_MAX - rest.len();
+                self.accepted_into(*level, &body[..len], reply.connection, reply.head_only, out);
             }
             Payload::Continue => out.extend_from_slice(http::CONTINUE),
             Payload::Body { status, content_type, bytes } => {

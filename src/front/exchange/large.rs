@@ -7,7 +7,7 @@
 //! Always: the connection waits meanwhile; the bytes that are out are bounded, and so are those of batches that
 //! wait here; a batch of which rows are lost with their frame is refused as a whole.
 
-use super::{Exchange, Terms, text_of};
+use super::{Exchange, Terms};
 use crate::api::IntakeError;
 use crate::config::Durability;
 use crate::front::connection::{Asked, Awaited};
@@ -147,11 +147,9 @@ impl Exchange {
         let terms = slot.asked.as_ref().and_then(|asked| asked.batch_terms());
         let named = terms.and_then(|terms| terms.client.as_deref()).or(large.client_id.as_deref());
         let named = named.map(<[u8]>::to_vec);
-        let mut peer_text = [0; 64];
-        let peer_len = text_of(slot.peer, &mut peer_text);
         let client = match &named {
             Some(named) => Client::Named(named),
-            None => Client::Peer(&peer_text[..peer_len], &mut slot.memo),
+            None => Client::Peer(slot.peer, &mut slot.memo),
         };
         let result = match self.gate {
             Gate::Open | Gate::Trying => self.intake.take_rows(&large.batch, taken..end, client, self.now),

@@ -5,9 +5,10 @@
 //! one word may decide thousands, so they line up behind those that are held, and pass the same gate.
 //! Not here: how requests are counted (`rate_limit.rs`).
 
-use super::{Exchange, Terms, text_of};
+use super::{Exchange, Terms};
 use crate::api::{IntakeError, Refusal};
 use crate::config::Durability;
+use crate::front::address::AddressText;
 use crate::front::connection::{Asked, Awaited, Connection};
 use crate::front::gate::Gate;
 use crate::front::rate_limit::{Portion, Verdict};
@@ -24,11 +25,7 @@ impl Exchange {
         let connection = self.connections.get(id.index()).and_then(Option::as_ref);
         let client = match (&terms.client, connection) {
             (Some(named), _) => limit.client(named),
-            (None, Some(connection)) => {
-                let mut peer_text = [0; 64];
-                let peer_len = text_of(connection.peer, &mut peer_text);
-                limit.client(&peer_text[..peer_len])
-            }
+            (None, Some(connection)) => limit.client(AddressText::of(connection.peer).as_bytes()),
             (None, None) => return Verdict::Pass { until_nanos },
         };
         limit.decide(client, id, self.now.nanos, &mut sender(&mut self.to_loops))
