@@ -26,7 +26,7 @@ use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::Shared;
 use held::{journal_bytes_max, may_carry_samples};
-use http::{CodingError, ContentCoding, Decoded, Limits, Method, Request};
+use http::{CodingError, ContentCoding, Decoded, Limits, Method, NotAtOnce, Request};
 use ingest::TimeBounds;
 use large::LARGE_BODY_BYTES;
 use query::Query;
@@ -496,8 +496,15 @@ impl Exchange {
             Err(error) => {
                 self.decoded_bytes += plain.len();
                 match error {
-                    CodingError::TooLarge { .. } if bytes_max < self.limits.body_bytes_max => None,
-                    error => Some(self.payload_of(Err(IntakeError::Coding(error)), terms.level)),
+                    NotAtOnce::GivesLittle => None,
+                    NotAtOnce::Wrong(CodingError::TooLarge { .. })
+                        if bytes_max < self.limits.body_bytes_max =>
+                    {
+                        None
+                    }
+                    NotAtOnce::Wrong(error) => {
+                        Some(self.payload_of(Err(IntakeError::Coding(error)), terms.level))
+                    }
                 }
             }
         };

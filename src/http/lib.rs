@@ -23,7 +23,7 @@ pub use framing::FramingError;
 mod chunked;
 
 mod content_coding;
-pub use content_coding::{CodingError, ContentCoding, Decompression, UnsupportedCoding};
+pub use content_coding::{CodingError, ContentCoding, Decompression, NotAtOnce, UnsupportedCoding};
 
 mod connection;
 pub use connection::Connection;

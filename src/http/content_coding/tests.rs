@@ -26,8 +26,11 @@ fn compressed(plain: &[u8]) -> Vec<(ContentCoding, Vec<u8>)> {
 
 fn decompress(coding: ContentCoding, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, CodingError> {
     let mut out = b"left over from another body".to_vec();
-    coding.decompress(body, bytes_max, &mut out)?;
-    Ok(out)
+    match coding.decompress(body, bytes_max, &mut out) {
+        Ok(()) => Ok(out),
+        Err(NotAtOnce::Wrong(error)) => Err(error),
+        Err(NotAtOnce::GivesLittle) => in_steps(coding, body, bytes_max, 1 << 14),
+    }
 }
 
 fn coding_of(lines: &[u8]) -> Result<Option<ContentCoding>, UnsupportedCoding> {
@@ -80,8 +83,29 @@ fn a_bomb_costs_no_more_than_the_bound() {
     for (coding, body) in compressed(&zeros) {
         let mut out = Vec::new();
         let error = coding.decompress(&body, 1 << 20, &mut out).unwrap_err();
-        assert_eq!(error, CodingError::TooLarge { bytes_max: 1 << 20 }, "{coding:?}");
+        let too_large = CodingError::TooLarge { bytes_max: 1 << 20 };
+        assert_eq!(error, NotAtOnce::Wrong(too_large), "{coding:?}");
         assert!(out.capacity() <= 1 << 20, "{coding:?}: {}", out.capacity());
+    }
+}
+
+/// Empty members are work and give nothing: they are not for a turn. True members are, however many.
+#[test]
+fn a_body_that_gives_little_is_not_made_plain_at_once() {
+    let mut out = Vec::new();
+    for (coding, empty) in compressed(b"").into_iter().filter(|(coding, _)| *coding != ContentCoding::Snappy)
+    {
+        let body = empty.repeat((256 << 10) / empty.len());
+        let result = coding.decompress(&body, 1 << 20, &mut out);
+        assert_eq!(result, Err(NotAtOnce::GivesLittle), "{coding:?}");
+        assert_eq!(in_steps(coding, &body, 1 << 20, 4096), Ok(Vec::new()), "{coding:?}");
+    }
+    let plain: Vec<u8> = (0..60_u8).collect();
+    for (coding, member) in
+        compressed(&plain).into_iter().filter(|(coding, _)| *coding != ContentCoding::Snappy)
+    {
+        let result = coding.decompress(&member.repeat(2_000), 1 << 20, &mut out);
+        assert_eq!((result, out.len()), (Ok(()), 120_000), "{coding:?}");
     }
 }
 
