@@ -208,7 +208,8 @@ fn a_step_is_bounded_by_what_it_gives_and_by_what_it_takes() {
         while decompression.step(STEP).unwrap() {
             steps += 1;
         }
-        assert!(steps >= body.len() / STEP, "{coding:?}: {steps}");
+        let taken_max = if coding == ContentCoding::Snappy { STEP } else { STEP / GIVES_PER_TAKE };
+        assert!(steps >= body.len() / taken_max, "{coding:?}: {steps}");
         assert_eq!(out, b"");
     }
 }
