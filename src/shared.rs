@@ -108,6 +108,11 @@ impl Shared {
         memory_parts::DICTIONARIES.of(self.memory_bytes_max) as usize / self.shard_count()
     }
 
+    /// Bytes for large bodies on their way to the executor and back, per loop.
+    pub fn large_bytes_max(&self) -> usize {
+        memory_parts::LARGE_BODIES.of(self.memory_bytes_max) as usize / self.shard_count()
+    }
+
     /// Bytes of requests that have not come whole, per loop.
     pub fn unfinished_bytes_max(&self) -> usize {
         memory_parts::UNFINISHED.of(self.memory_bytes_max) as usize / self.shard_count()

@@ -93,6 +93,8 @@ pub struct Exchange {
     /// The first of them found no place for its next rows and waits until then.
     large_retry_at: Option<u64>,
     handed_over_bytes: usize,
+    /// What large bodies may take of memory, with the executor and here.
+    large_bytes_max: usize,
     /// Whether samples are taken just now.
     pub gate: Gate,
     /// What a body of ordinary size takes of the journal at most.
@@ -141,7 +143,8 @@ impl Now {
         }
     }
 
-    fn seconds(self) -> u32 {
+    /// Monotonic, in whole seconds.
+    pub fn seconds(self) -> u32 {
         (self.nanos / 1_000_000_000) as u32
     }
 }
@@ -169,6 +172,7 @@ impl Exchange {
             large: VecDeque::new(),
             large_retry_at: None,
             handed_over_bytes: 0,
+            large_bytes_max: shared.large_bytes_max(),
             gate: Gate::default(),
             body_journal_bytes_max,
             journal_room_wanted: body_journal_bytes_max,
@@ -491,6 +495,7 @@ impl Exchange {
         // cost of what a turn may decode anyway.
         let bytes_max = LARGE_BODY_BYTES.min(self.limits.body_bytes_max);
         let mut plain = std::mem::take(&mut self.plain);
+        self.decoded_bytes += body.len();
         let decided = match coding.decompress(body, bytes_max, &mut plain) {
             Ok(()) => Some(self.ingest_plain(id, &plain, terms)),
             Err(error) => {

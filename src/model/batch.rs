@@ -56,6 +56,14 @@ impl Batch {
         self.labels_start(rows.end) - self.labels_start(rows.start)
     }
 
+    /// Where a piece of the batch ends that begins at `row`: after `rows_max` rows, or before the row with which it
+    /// would have more than `label_bytes_max` bytes of labels; one row it always has.
+    pub fn piece_end(&self, row: usize, rows_max: usize, label_bytes_max: usize) -> usize {
+        let ends = &self.label_ends[row..self.len().min(row + rows_max.max(1))];
+        let limit = self.labels_start(row).saturating_add(label_bytes_max);
+        row + ends.partition_point(|end| *end as usize <= limit).max(1).min(ends.len())
+    }
+
     fn labels_start(&self, row: usize) -> usize {
         if row == 0 { 0 } else { self.label_ends[row - 1] as usize }
     }
@@ -129,6 +137,17 @@ mod tests {
             batch.rows().map(|r| (r.labels.to_owned(), r.kind, r.timestamp, r.value)).collect();
         assert_eq!(batch.rows_in(1..2).map(|r| r.value).collect::<Vec<_>>(), [3.0]);
         assert_eq!(batch.label_bytes(1..2), set.as_ref().bytes().len());
+        let set_bytes = set.as_ref().bytes().len();
+        for (row, rows_max, label_bytes_max, end) in [
+            (0, 9, 9_999, 2),
+            (0, 1, 9_999, 1),
+            (0, 9, 2 * set_bytes, 2),
+            (0, 9, set_bytes, 1),
+            (1, 9, 0, 2),
+            (2, 9, 9, 2),
+        ] {
+            assert_eq!(batch.piece_end(row, rows_max, label_bytes_max), end);
+        }
         assert_eq!(
             rows,
             [

@@ -13,16 +13,18 @@ pub const STORES: MemoryPart = MemoryPart { thirty_seconds: 11 };
 /// What queries gather and answer.
 pub const QUERIES: MemoryPart = MemoryPart { thirty_seconds: 8 };
 /// Shares that wait in rings.
-pub const RINGS: MemoryPart = MemoryPart { thirty_seconds: 4 };
+pub const RINGS: MemoryPart = MemoryPart { thirty_seconds: 2 };
 /// The loops' dictionaries.
 pub const DICTIONARIES: MemoryPart = MemoryPart { thirty_seconds: 4 };
 /// Requests that have not come whole.
 pub const UNFINISHED: MemoryPart = MemoryPart { thirty_seconds: 4 };
 
+/// Large bodies with the executor, and back as batches.
+pub const LARGE_BODIES: MemoryPart = MemoryPart { thirty_seconds: 2 };
 /// Tables of known series, where new ones are refused or a limit may refuse them.
 pub const KNOWN_SERIES: MemoryPart = MemoryPart { thirty_seconds: 1 };
 
-const PARTS: [MemoryPart; 6] = [STORES, QUERIES, RINGS, DICTIONARIES, UNFINISHED, KNOWN_SERIES];
+const PARTS: [MemoryPart; 7] = [STORES, QUERIES, RINGS, DICTIONARIES, UNFINISHED, LARGE_BODIES, KNOWN_SERIES];
 const _: () = {
     let (mut sum, mut at) = (0, 0);
     while at < PARTS.len() {

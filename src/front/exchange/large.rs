@@ -1,11 +1,11 @@
 //! Bodies that are too large for a turn: decoded by the executor, taken some rows a turn.
 //!
 //! ```text
-//! body → executor decompresses, decodes → batch comes back → 8,192 rows a turn → one answer, at the end of the last frame
+//! body → executor decompresses, decodes → batch comes back → some thousand rows a turn → one answer, at the end of the last frame
 //! ```
 //!
 //! Always: the connection waits meanwhile; the bytes that are out are bounded, and so are those of batches that
-//! wait here; a batch of which rows are lost with their frame is refused as a whole.
+//! wait here (`memory_parts.rs`; a body that is alone may be larger); a batch of which rows are lost with their frame is refused as a whole.
 
 use super::{Exchange, Terms};
 use crate::api::IntakeError;
@@ -21,17 +21,17 @@ use std::ops::Range;
 
 /// A body above this is decoded by the executor, so that a turn stays short.
 pub(super) const LARGE_BODY_BYTES: usize = 256 * 1024;
-/// Rows of a large batch that a turn takes.
+/// Rows of a large batch that a turn takes, and bytes of their labels.
 const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
+const LARGE_LABEL_BYTES_PER_TURN: usize = 256 * 1024;
 /// How long after its arrival a batch of which rows are taken waits for a place.
 const MIDWAY_PATIENCE_NANOS: u64 = 5_000_000_000;
 /// How long it waits before it is tried again, at most: a place in a ring, and room in the journal, come without a word.
 const LARGE_RETRY_NANOS: u64 = 1_000_000;
-/// Large bodies that may be with the executor at once, in plain bytes; more are told to come back.
-const HANDED_OVER_BYTES_MAX: usize = 64 << 20;
-
-/// Large bodies that may wait here as batches, in plain bytes. A compressed body shows its size only now.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+/// What a large body takes of memory, in its plain bytes: with the executor it is there as it came, plain, as checked
+/// text and as a batch; here, as a batch.
+const HELD_WITH_EXECUTOR: usize = 4;
+const HELD_AS_BATCH: usize = 2;
 
 /// A body that is too large for a turn, as it came.
 pub struct LargeBody {
@@ -66,8 +66,8 @@ impl LargeBatch {
 impl Exchange {
     /// Whether a large body may be with the executor beside those that are.
     pub(super) fn may_hand_over(&self, body: &[u8], coding: Option<ContentCoding>) -> bool {
-        self.handed_over_bytes == 0
-            || self.handed_over_bytes + self.counted_bytes(body, coding) <= HANDED_OVER_BYTES_MAX
+        let held = HELD_WITH_EXECUTOR * self.handed_over_bytes + HELD_AS_BATCH * self.waiting_bytes();
+        held == 0 || held + HELD_WITH_EXECUTOR * self.counted_bytes(body, coding) <= self.large_bytes_max
     }
 
     /// Hands a large body to the executor, which decodes it while this loop turns on; only where
@@ -88,6 +88,10 @@ impl Exchange {
         }
     }
 
+    fn waiting_bytes(&self) -> usize {
+        self.large.iter().map(|(_, large, _)| large.plain_bytes).sum()
+    }
+
     fn counted_bytes(&self, body: &[u8], coding: Option<ContentCoding>) -> usize {
         if coding.is_some() { self.limits.body_bytes_max } else { body.len() }
     }
@@ -103,12 +107,8 @@ impl Exchange {
         if self.connection(id).is_none_or(|held| held.asked.is_none()) {
             return;
         }
-        let waiting_bytes: usize = self.large.iter().map(|(_, large, _)| large.plain_bytes).sum();
         let checked = decoded.and_then(|large| {
             check_times(&large.batch, large.is_batch, &self.bounds)?;
-            if waiting_bytes + large.plain_bytes > WAITING_BYTES_MAX {
-                return Err(IntakeError::Overloaded);
-            }
             Ok(large)
         });
         match checked {
@@ -133,7 +133,7 @@ impl Exchange {
         }
         let (id, large, taken) = self.large.pop_front()?;
         self.large_retry_at = None;
-        let end = large.batch.len().min(taken + LARGE_ROWS_PER_TURN);
+        let end = large.batch.piece_end(taken, LARGE_ROWS_PER_TURN, LARGE_LABEL_BYTES_PER_TURN);
         if self.shut_for_file(large.journal_bytes_max(taken..end)) {
             self.large.push_front((id, large, taken));
             return None;

@@ -40,6 +40,9 @@ pub fn take_text(body: &[u8], text: &mut String) -> Result<bool, MetricsError> {
     Ok(text.len() < body.len())
 }
 
+/// Bytes of metrics after which a step ends, some 50 µs: a metric may have 64 labels of 4 KiB.
+const METRIC_BYTES_PER_STEP: usize = 64 * 1024;
+
 /// A body that is decoded in steps. Dropped early it leaves any part of the body in the batch.
 pub struct Decoding<'a> {
     pass: Pass<'a, 'a>,
@@ -73,8 +76,8 @@ impl MetricsDecoder {
 }
 
 impl<'a> Decoding<'a> {
-    /// Decodes `metrics_max` metrics at most, a fraction of a microsecond each; `false` when all is decoded. One
-    /// value that nobody asks for is passed in one step, however long it is.
+    /// Decodes `metrics_max` metrics at most, a fraction of a microsecond each, and ends behind the first that passes
+    /// 64 KiB; `false` when all is decoded. One value that nobody asks for is passed in one step, however long it is.
     pub fn step(&mut self, metrics_max: usize) -> bool {
         let stage = std::mem::replace(&mut self.stage, Stage::Start);
         self.stage = self.go_on(stage, metrics_max);
@@ -169,7 +172,11 @@ impl<'a> Decoding<'a> {
 
     fn lines(&mut self, mut members: Members, metrics_max: usize) -> Result<Stage, MetricsError> {
         let Decoding { pass, reader, .. } = self;
+        let step_end = reader.offset().saturating_add(METRIC_BYTES_PER_STEP);
         for _ in 0..metrics_max {
+            if reader.offset() >= step_end {
+                break;
+            }
             match reader.peek() {
                 Some(b'{') => {}
                 Some(_) => {
@@ -201,7 +208,11 @@ impl<'a> Decoding<'a> {
         metrics_max: usize,
     ) -> Result<Stage, MetricsError> {
         let Decoding { pass, reader, .. } = self;
+        let step_end = reader.offset().saturating_add(METRIC_BYTES_PER_STEP);
         for _ in 0..metrics_max {
+            if reader.offset() >= step_end {
+                break;
+            }
             if !reader.next_element(&mut is_first)? {
                 if is_bare {
                     end(reader)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::NESTING_MAX;
-use model::{LabelSet, MILLIS_MAX, MetricKind, Timestamp};
+use model::{LABELS_MAX, LabelSet, MILLIS_MAX, MetricKind, Timestamp};
 use proptest::prelude::*;
 
 /// A row as the tables write it: canonical labels as text, kind, milliseconds, value.
@@ -623,6 +623,23 @@ proptest! {
     ) {
         agrees_on_json(&body)?;
         agrees_on_json(tokens.concat().as_bytes())?;
+    }
+}
+
+/// A step ends by bytes, too. Method: metrics with all the labels that may be, each of 4 KiB.
+#[test]
+fn metrics_of_many_bytes_take_a_step_each() {
+    let labels: Vec<String> = (0..LABELS_MAX).map(|n| format!(r#""l{n}":"{}""#, "v".repeat(4_000))).collect();
+    let metric = format!(r#"{{"name":"a","labels":{{{}}},"value":1}}"#, labels.join(","));
+    for body in [format!("[{}]", [metric.as_str(); 8].join(",")), [metric.as_str(); 8].join("\n")] {
+        let (mut decoder, mut batch, mut steps) = (MetricsDecoder::new(0), Batch::default(), 1);
+        let mut decoding = decoder.begin(&body, &mut batch);
+        while decoding.step(256) {
+            steps += 1;
+        }
+        assert!(steps >= 8, "{steps}");
+        assert_eq!(decoding.finish().map(|decoded| decoded.shape), Ok(Shape::Batch));
+        assert_eq!(batch.len(), 8);
     }
 }
 
