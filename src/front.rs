@@ -177,6 +177,7 @@ impl Front {
         }
         self.look_again();
         if let Some(conn) = self.exchange.take_large() {
+            self.tick.note(self.exchange.now.nanos);
             self.resume(conn);
         }
         if self.shared.is_stopping() {
@@ -253,6 +254,7 @@ impl Front {
     }
 
     fn resume(&mut self, conn: ConnId) {
+        let now_s = self.exchange.now.seconds();
         if let Some(connection) = self.exchange.connection(conn) {
             if connection.paused && !connection.waits() {
                 connection.paused = false;
@@ -261,6 +263,7 @@ impl Front {
             if connection.ended {
                 self.ended.push(conn);
             }
+            connection.active_s = now_s;
             self.exchange.resume(conn);
         }
     }
@@ -307,6 +310,7 @@ impl Front {
 
     fn read_inbox(&mut self) {
         while let Some((_, message)) = self.inbox.pop() {
+            self.tick.note(self.exchange.now.nanos);
             match message {
                 ToLoop::Answer { conn, answer } => {
                     self.exchange.answered(conn, answer);
@@ -475,7 +479,10 @@ impl Front {
         }
         let expires_at = self.exchange.expire(&mut self.idle);
         for conn in self.idle.drain(..) {
-            self.net.close(conn);
+            // A client that is still reading its answer is not idle; one that does not read is the net's to close.
+            if self.net.pending_send_bytes(conn) == 0 {
+                self.net.close(conn);
+            }
         }
         for (counter, quantile) in counters.latency.iter().zip(LATENCY_QUANTILES) {
             counter.set(self.latency.value_at_quantile(quantile));

@@ -52,8 +52,12 @@ impl Front {
         if body_goes_apart && let Payload::Body { bytes, .. } = &mut reply.payload {
             self.net.send_owned(conn, std::mem::take(bytes));
         }
-        if self.exchange.connection(conn).is_some_and(|connection| connection.ended) {
-            self.ended.push(conn);
+        let now_s = self.exchange.now.seconds();
+        if let Some(connection) = self.exchange.connection(conn) {
+            connection.active_s = now_s;
+            if connection.ended {
+                self.ended.push(conn);
+            }
         }
         if let (Some(log), Some(status)) = (&mut self.access_log, reply.status()) {
             log.line(&reply, status, self.exchange.now.unix_ms, shard::clock::monotonic_nanos());

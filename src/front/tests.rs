@@ -332,6 +332,32 @@ fn a_large_body_that_waits_for_room_lets_the_loop_sleep_a_millisecond() {
     while !front.turn().unwrap() {}
 }
 
+/// A query may take longer than a connection may idle: its time begins with the answer. Method: the loop is turned by
+/// hand, and the request is told to have come when the machine started.
+#[test]
+fn a_connection_does_not_idle_while_its_answer_is_made() {
+    let (mut rig, parts) = Rig::laid(None, None);
+    let mut front = Front::new(parts).unwrap();
+    let mut client = Client::connect(rig.address);
+    client.send(get("/query?name=a")).unwrap();
+    let conn = loop {
+        front.turn().unwrap();
+        if let Some(ToStore::Query { conn, .. }) = rig.take() {
+            break conn;
+        }
+    };
+    let mut idle = Vec::new();
+    front.exchange.connection(conn).unwrap().active_s = 0;
+    assert_eq!(front.exchange.expire(&mut idle), None, "nothing runs while it is out");
+    front.exchange.answered(conn, Ok(QueryAnswer { body: b"[]".to_vec() }));
+    front.send_replies();
+    let expires_at = front.exchange.expire(&mut idle);
+    assert_eq!(idle, []);
+    assert!(expires_at.is_some_and(|at| at > front.exchange.now.nanos));
+    rig.shared.stop();
+    while !front.turn().unwrap() {}
+}
+
 /// A body of several turns: rows of it are lost with their frames, so the whole is refused, and at once; what the
 /// client sent behind it is answered.
 #[test]
