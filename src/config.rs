@@ -7,9 +7,9 @@
 
 mod keys;
 
-pub use keys::KEYS;
+pub use keys::Key;
 
-use keys::Key;
+use keys::KEYS;
 use shard::topology::CoreId;
 use std::fmt;
 use std::net::SocketAddr;
@@ -156,6 +156,14 @@ pub struct Sources {
     pub sets: Vec<(String, String)>,
 }
 
+/// One key, and what was said of it.
+pub struct Setting {
+    /// Its row.
+    pub key: &'static Key,
+    /// The last word on it, as it was written, and where; the default holds when absent.
+    pub set: Option<(Origin, String)>,
+}
+
 impl Config {
     /// What holds when nothing is said.
     pub fn defaults() -> Config {
@@ -198,21 +206,23 @@ impl Config {
     /// Defaults, then every source in its order; all checked.
     pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
         let mut config = Config::defaults();
-        if let Some(path) = &sources.file {
-            for (origin, key, value) in read_file(path)? {
-                config.set(origin, &key, &value)?;
-            }
-        }
-        for (name, value) in &sources.environment {
-            if let Some(key) = key_of_variable(name) {
-                config.set(Origin::Environment(name.clone()), &key, value)?;
-            }
-        }
-        for (key, value) in &sources.sets {
-            config.set(Origin::CommandLine, key, value)?;
+        for (origin, key, value) in said(sources)? {
+            config.set(origin, &key, &value)?;
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// Every key with the last word on it, for whoever wants to see them; refused as by [`load`](Self::load).
+    pub fn settings(sources: &Sources) -> Result<Vec<Setting>, ConfigError> {
+        Config::load(sources)?;
+        let mut settings: Vec<Setting> = KEYS.iter().map(|key| Setting { key, set: None }).collect();
+        for (origin, name, value) in said(sources)? {
+            if let Some(setting) = settings.iter_mut().find(|setting| setting.key.name == name) {
+                setting.set = Some((origin, value));
+            }
+        }
+        Ok(settings)
     }
 
     fn set(&mut self, origin: Origin, name: &str, value: &str) -> Result<(), ConfigError> {
@@ -247,6 +257,20 @@ impl Config {
     pub fn oldest_ms(&self, now_ms: i64) -> Option<i64> {
         (!self.storage_retention.is_zero()).then(|| now_ms - self.storage_retention.as_millis() as i64)
     }
+}
+
+/// Everything that the sources say, in their order.
+fn said(sources: &Sources) -> Result<Vec<(Origin, String, String)>, ConfigError> {
+    let mut said = match &sources.file {
+        Some(path) => read_file(path)?,
+        None => Vec::new(),
+    };
+    said.extend(sources.environment.iter().filter_map(|(name, value)| {
+        Some((Origin::Environment(name.clone()), key_of_variable(name)?, value.clone()))
+    }));
+    let sets = sources.sets.iter().cloned();
+    said.extend(sets.map(|(key, value)| (Origin::CommandLine, key, value)));
+    Ok(said)
 }
 
 /// `RINGWATCH_HTTP_IDLE_TIMEOUT` is `http.idle_timeout`. An unknown name is handed on as it is, so that it
@@ -296,15 +320,20 @@ fn flatten(prefix: &str, table: &toml::de::DeTable<'_>, found: &mut impl FnMut(S
     }
 }
 
-/// The key that was meant, by its whole name or by the part behind its table; nothing when it is as near to
-/// any other word.
+/// The key that was meant, by its whole name or by the part behind its table, whatever table was given;
+/// nothing when it is as near to any other word.
 fn nearest_key(name: &str) -> Option<&'static str> {
+    let behind_table = |name: &'_ str| name.rfind('.').map_or(0, |dot| dot + 1);
+    let last = &name[behind_table(name)..];
     let edits = |key: &Key| {
-        let last = key.name.rsplit('.').next().unwrap_or(key.name);
-        edits_between(key.name, name).min(edits_between(last, name))
+        let whole = edits_between(key.name, name);
+        let part = edits_between(&key.name[behind_table(key.name)..], last);
+        let near = [(whole, name.len()), (part, last.len())].into_iter();
+        // Of two keys that end alike the one whose table is nearer.
+        near.filter(|(edits, bytes)| *edits <= bytes / 3).map(|(edits, _)| (edits, whole)).min()
     };
-    let nearest = KEYS.iter().min_by_key(|key| edits(key))?;
-    (edits(nearest) <= name.len() / 3).then_some(nearest.name)
+    let near = KEYS.iter().filter_map(|key| Some((edits(key)?, key.name)));
+    near.min().map(|(_, name)| name)
 }
 
 /// Levenshtein's distance, row by row.
@@ -380,6 +409,12 @@ mod tests {
         assert_eq!(nearest_key("durability"), Some("ingest.durability"));
         assert_eq!(nearest_key("duability"), Some("ingest.durability"));
         assert_eq!(nearest_key("foo"), None);
+        assert_eq!(nearest_key("storage.data_dir"), Some("data_dir"));
+        assert_eq!(nearest_key("storage.durability"), Some("ingest.durability"));
+        assert_eq!(nearest_key("query.memory_byte_max"), Some("query.memory_bytes_max"));
+        assert_eq!(nearest_key("storage.foo"), None);
+        assert_eq!(nearest_key(""), None);
+        assert_eq!(nearest_key("storage."), None);
     }
 
     #[test]
@@ -388,10 +423,12 @@ mod tests {
             ("shards", "0", "a whole number from 1 to 256"),
             ("http.idle_timeout", "10 s", "a duration as 250ms, 30s, 5m, 2h or 15d, at least 1000 ms"),
             ("ingest.durability", "fast", "memory, written or synced"),
-            ("listen", "8080", "an address with a port, as 127.0.0.1:8080"),
+            ("listen", "18181", "an address with a port, as 127.0.0.1:18181 (or `ringwatch 18181`)"),
+            ("listen", "localhost:80", "an address with a port, as 127.0.0.1:80 (names are not resolved)"),
+            ("listen", "::1", "an address with a port, as 127.0.0.1:8080"),
             ("access_log", "yes", "true or false"),
             ("cores", "a-b", "a list of cores as 0-3,8"),
-            ("memory_bytes_max", "1MB", "bytes as 64MiB, at least 67108864"),
+            ("memory_bytes_max", "64MB", "bytes, with KiB, MiB or GiB as in 64MiB, at least 67108864"),
         ] {
             let ConfigError::Impossible { expected: told, .. } = set(key, value).unwrap_err() else {
                 panic!("{key}")

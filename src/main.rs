@@ -30,8 +30,9 @@ mod access_log;
 mod console;
 mod log;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
-use config::{Config, KEYS, Sources};
+use config::{Config, Setting, Sources};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,14 +56,14 @@ enum Command {
     Serve(ServeArguments),
     /// Show it at work: real readings of this machine, a query, a percentile, an alert that fires and resolves
     Demo(demo::DemoArguments),
-    /// Show every setting with its default, unit and reason
-    Config,
+    /// Show every setting: value, default, unit and reason, as file, environment and options make them
+    Config(ServeArguments),
 }
 
 #[derive(Args)]
 struct ServeArguments {
     /// Port on loopback, 8080 when nothing is said; short for --listen 127.0.0.1:PORT
-    #[arg(value_parser = port)]
+    #[arg(value_parser = port, conflicts_with = "listen")]
     port: Option<u16>,
     /// TOML file with settings
     #[arg(long, value_name = "FILE")]
@@ -84,9 +85,12 @@ struct ServeArguments {
     insecure: bool,
 }
 
+/// A port, where options came first: a command can only be the first word.
 fn port(text: &str) -> Result<u16, String> {
-    text.parse()
-        .map_err(|_| "neither a port (1 to 65535) nor a command; --help lists the commands".to_owned())
+    text.parse().map_err(|_| match Command::has_subcommand(text) {
+        true => format!("a command comes before its options: ringwatch {text} [OPTIONS]"),
+        false => "neither a port (1 to 65535) nor a command; --help lists the commands".to_owned(),
+    })
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -110,15 +114,24 @@ impl ServeArguments {
     }
 }
 
+/// The command line; what is not understood ends the process with what to type instead.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|mut error| {
+        let unknown = ContextValue::String("--port".to_owned());
+        if error.get(ContextKind::InvalidArg) == Some(&unknown) {
+            let tip = "the port stands by itself: ringwatch 8081; with an address: --listen ADDR:PORT";
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+        error.exit()
+    })
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments();
     let result = match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(serve) => serve_until_stopped(serve),
         Command::Demo(demo) => demo::run(demo),
-        Command::Config => {
-            show_settings();
-            Ok(())
-        }
+        Command::Config(of) => show_settings(of),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,8 +148,14 @@ fn serve_until_stopped(arguments: ServeArguments) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-fn show_settings() {
-    for key in KEYS {
-        log::say(format_args!("{:<28} {:<16} {:<30} {}\n", key.name, key.default, key.unit, key.reason));
+fn show_settings(arguments: ServeArguments) -> Result<(), Box<dyn std::error::Error>> {
+    for Setting { key, set } in Config::settings(&arguments.sources())? {
+        let value = set.as_ref().map_or(key.default, |(_, value)| value);
+        log::say(format_args!("{:<28} {value:<16} {:<30} {}", key.name, key.unit, key.reason));
+        if let Some((origin, _)) = set {
+            log::say(format_args!(" [default {}; from {origin}]", key.default));
+        }
+        log::say(format_args!("\n"));
     }
+    Ok(())
 }

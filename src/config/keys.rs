@@ -3,6 +3,7 @@
 use super::{Config, Durability};
 use model::StampClock;
 use shard::topology::parse_core_list;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub const KEYS: &[Key] = &[
         unit: "address:port",
         reason: "where HTTP is served; other than loopback asks for insecure = true",
         set: |c, t| {
-            c.listen = t.parse().map_err(|_| "an address with a port, as 127.0.0.1:8080".to_owned())?;
+            c.listen = address(t)?;
             Ok(())
         },
     },
@@ -262,6 +263,21 @@ pub const KEYS: &[Key] = &[
 const SHARDS_MAX: usize = 256;
 const _: () = assert!(SHARDS_MAX <= StampClock::LOOPS_MAX);
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = |port: u16, why: String| format!("an address with a port, as 127.0.0.1:{port}{why}");
+    text.parse().map_err(|_| {
+        if let Ok(port) = text.parse() {
+            return expected(port, format!(" (or `ringwatch {port}`)"));
+        }
+        match text.split_once(':').map(|(name, port)| (name, port.parse())) {
+            Some((name, Ok(port))) if name.contains(char::is_alphabetic) => {
+                expected(port, " (names are not resolved)".to_owned())
+            }
+            _ => expected(8080, String::new()),
+        }
+    })
+}
+
 fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "true or false".to_owned())
 }
@@ -293,8 +309,8 @@ pub(super) fn bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
         .and_then(|n| n.checked_mul(scale))
         .filter(|n| scale > 0 && (min..=max).contains(n))
         .ok_or_else(|| match max {
-            u64::MAX => format!("bytes as 64MiB, at least {min}"),
-            _ => format!("bytes as 64MiB, from {min} to {max}"),
+            u64::MAX => format!("bytes, with KiB, MiB or GiB as in 64MiB, at least {min}"),
+            _ => format!("bytes, with KiB, MiB or GiB as in 64MiB, from {min} to {max}"),
         })
 }
 

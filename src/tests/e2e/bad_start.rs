@@ -96,7 +96,11 @@ fn settings_that_cannot_be_are_refused_with_their_place() {
         (&["--stats-interval", "soon"], &["stats_interval", "a duration as"]),
         (&["--config", "/nowhere.toml"], &["/nowhere.toml"]),
         (&["--listen", "0.0.0.0:0"], &["--insecure"]),
-        (&["--listen", "8080"], &["listen", "an address with a port"]),
+        (&["--listen", "8080"], &["listen", "an address with a port", "`ringwatch 8080`"]),
+        (&["--listen", "localhost:8080"], &["127.0.0.1:8080", "names are not resolved"]),
+        (&["--set", "storage.data_dir=x"], &["did you mean \"data_dir\"?"]),
+        (&["--set", "storage.durability=written"], &["did you mean \"ingest.durability\"?"]),
+        (&["--set", "memory_bytes_max=64MB"], &["KiB, MiB or GiB"]),
     ] {
         told(&ends(command(&data, arguments)), FAILED, parts);
     }
@@ -124,6 +128,17 @@ fn wrong_usage_ends_with_two() {
         let ended = ends(command);
         assert_eq!(ended.code, USAGE, "{arguments:?}: {}", ended.errors);
         assert!(ended.errors.contains("--help"), "{}", ended.errors);
+    }
+    for (arguments, part) in [
+        (&["--set", "a=b", "config"][..], "ringwatch config [OPTIONS]"),
+        (&["--port", "18181"], "ringwatch 8081"),
+        (&["--port=18181"], "ringwatch 8081"),
+        (&["18181", "--listen", "127.0.0.1:18182"], "cannot be used with"),
+        (&["serve", "18181", "--listen", "127.0.0.1:18182"], "cannot be used with"),
+    ] {
+        let mut command = bare_command();
+        command.args(arguments);
+        told(&ends(command), USAGE, &[part]);
     }
     for argument in ["--help", "--version"] {
         let mut command = bare_command();

@@ -78,6 +78,36 @@ fn the_settings_are_all_shown_with_default_and_reason() {
     }
 }
 
+/// Method: a file, the environment and the line set something each; one key is said twice.
+#[test]
+fn settings_that_were_made_are_shown_with_their_place_and_the_default() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("ringwatch.toml");
+    std::fs::write(&file, "[http]\nbacklog = 7\nidle_timeout = \"5s\"\n").unwrap();
+    let path = file.to_str().unwrap();
+    let mut command = bare_command();
+    command.env("RINGWATCH_INGEST_DURABILITY", "written");
+    let shown = command.args(["config", "--config", path, "--set", "http.backlog=9"]).output().unwrap();
+    assert!(shown.status.success());
+    let text = String::from_utf8(shown.stdout).unwrap();
+    for (key, value, origin) in [
+        ("http.backlog", "9", "[default 4096; from command line]".to_owned()),
+        ("http.idle_timeout", "5s", format!("[default 60s; from {path}:3]")),
+        (
+            "ingest.durability",
+            "written",
+            "[default synced; from environment variable RINGWATCH_INGEST_DURABILITY]".into(),
+        ),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}"));
+        assert_eq!(line.split_whitespace().nth(1), Some(value), "{line}");
+        assert!(line.ends_with(&origin), "{line}");
+    }
+    assert_eq!(text.matches("[default").count(), 3, "the others have theirs");
+    let refused = bare_command().args(["config", "--set", "http.backlog=0"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "as a start would be");
+}
+
 /// `[2025-09-17 13:45:23] POST /metrics - 202 Accepted - 3ms`, in local time, path with its query.
 #[test]
 fn the_access_log_has_one_line_per_request() {
