@@ -188,8 +188,8 @@ const END: &str = "the end of the body";
 
 impl<'b> Pass<'_, 'b> {
     fn body(&mut self, body: &'b [u8]) -> Result<Shape, MetricsError> {
-        let text = std::str::from_utf8(body)
-            .map_err(|error| SyntaxError { offset: error.valid_up_to(), expected: "UTF-8" })?;
+        let text =
+            std::str::from_utf8(body).map_err(|error| MetricsError::not_utf8(body, error.valid_up_to()))?;
         let mut reader = Reader::new(text);
         reader.skip_space();
         match reader.peek() {

@@ -24,6 +24,11 @@ pub enum MetricsError {
         /// What would have been right there.
         expected: &'static str,
     },
+    /// Compressed, and nothing said so.
+    Compressed {
+        /// The value of `Content-Encoding` that would have said so.
+        coding: &'static str,
+    },
     /// JSON, but neither a metric nor a batch.
     Shape {
         /// Bytes from the start of the body.
@@ -122,7 +127,18 @@ pub enum TimestampError {
 
 const INVALID_JSON: &str = "invalid JSON format";
 
+/// What compressed bodies begin with, and the names of their codings. No such body is UTF-8.
+const MAGICS: [(&[u8], &str); 2] = [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")];
+
 impl MetricsError {
+    /// Of a body that is no UTF-8 from `offset` on.
+    pub(super) fn not_utf8(body: &[u8], offset: usize) -> MetricsError {
+        match MAGICS.into_iter().find(|(magic, _)| body.starts_with(magic)) {
+            Some((_, coding)) => MetricsError::Compressed { coding },
+            None => MetricsError::Syntax { offset, expected: "UTF-8" },
+        }
+    }
+
     /// The value of `error` in the reply.
     pub fn error_text(&self) -> Cow<'static, str> {
         match self {
@@ -130,6 +146,7 @@ impl MetricsError {
             MetricsError::Metric { error: MetricError::Label(error), .. } => error.to_string().into(),
             MetricsError::Metric { error, .. } => format!("invalid metric: {error}").into(),
             MetricsError::Syntax { .. }
+            | MetricsError::Compressed { .. }
             | MetricsError::Shape { .. }
             | MetricsError::Missing { .. }
             | MetricsError::ClientId(_) => Cow::Borrowed(INVALID_JSON),
@@ -141,6 +158,9 @@ impl MetricsError {
         match self {
             MetricsError::Syntax { offset, expected } | MetricsError::Shape { offset, expected } => {
                 Some(format!("expected {expected} at offset {offset}").into())
+            }
+            MetricsError::Compressed { coding } => {
+                Some(format!("the body looks like {coding}: send it with Content-Encoding: {coding}").into())
             }
             MetricsError::Missing { key } => Some(format!("{key} is missing").into()),
             MetricsError::ClientId(error) => Some(error.to_string().into()),

@@ -14,7 +14,7 @@ use super::{
     ClientId, Decoded, Members, MetricError, MetricsDecoder, MetricsError, Pass, Repeat, Role, Shape,
     WRAPPED, Wrapped, end,
 };
-use crate::json::{Begins, Reader, SyntaxError};
+use crate::json::{Begins, Reader};
 use model::Batch;
 
 /// Bytes that [`take_text`] looks at in one step, some 50 µs.
@@ -32,8 +32,7 @@ pub fn take_text(body: &[u8], text: &mut String) -> Result<bool, MetricsError> {
             std::str::from_utf8(&piece[..error.valid_up_to()]).unwrap_or_default()
         }
         Err(error) => {
-            let offset = text.len() + error.valid_up_to();
-            return Err(SyntaxError { offset, expected: "UTF-8" }.into());
+            return Err(MetricsError::not_utf8(body, text.len() + error.valid_up_to()));
         }
     };
     text.push_str(valid);

@@ -239,6 +239,22 @@ fn bytes_that_are_no_utf_8_are_named() {
     assert_eq!(error.to_string(), "invalid JSON format: expected UTF-8 at offset 10");
 }
 
+/// Method: the first bytes of both codings, alone, in one go and in steps; and the same bytes behind others.
+#[test]
+fn a_compressed_body_that_nothing_announces_is_recognised() {
+    for (body, coding) in [(&b"\x1f\x8b\x08\0"[..], "gzip"), (b"\x28\xb5\x2f\xfd\x04", "zstd")] {
+        let error = decode(body).unwrap_err();
+        assert_eq!(error, MetricsError::Compressed { coding });
+        assert_eq!(take_text(body, &mut String::new()), Err(error.clone()));
+        let expected = format!(
+            "invalid JSON format: the body looks like {coding}: send it with Content-Encoding: {coding}"
+        );
+        assert_eq!((error.to_string(), error.offset()), (expected, None));
+        let behind = [b" ", body].concat();
+        assert!(matches!(decode(behind), Err(MetricsError::Syntax { expected: "UTF-8", .. })));
+    }
+}
+
 #[test]
 fn bounds_on_names_and_labels_hold_at_their_last_byte_plain_and_escaped() {
     for escape in ["", "\\u0061"] {

@@ -144,6 +144,13 @@ fn a_cut_or_damaged_body_is_400_with_the_cause_and_stores_nothing() {
     // Plain, but not JSON: the reader of JSON says so, as of any body.
     let answer = post(&mut client, "gzip", &gzip(b"{\"name\":"));
     assert_eq!((answer.status, answer.json()["error"].as_str()), (400, Some("invalid JSON format")));
+    // Compressed, and nothing says so.
+    let answer = post(&mut client, "identity", &gzip(BODY.as_bytes()));
+    let expected = concat!(
+        r#"{"error":"invalid JSON format","#,
+        r#""detail":"the body looks like gzip: send it with Content-Encoding: gzip"}"#
+    );
+    assert_eq!(answer.told(), (400, expected));
     assert_eq!(count(&server, "a"), 0);
 }
 
