@@ -33,7 +33,7 @@
 set -eu -o pipefail
 
 # Every path of the host is taken below this: empty, or a copy that tests may change without being root.
-root="${RINGWATCH_TUNING_ROOT:-}"
+root="${TUNING_ROOT:-}"
 record="$root/var/lib/ringwatch-tuning/$knob"
 
 say() { printf '%-9s %s\n' "$1" "$2"; }

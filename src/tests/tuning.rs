@@ -36,7 +36,7 @@ fn knobs() -> Vec<String> {
 
 fn script(name: &str) -> Command {
     let mut command = Command::new(folder().join(name));
-    command.env_remove("container").env_remove("RINGWATCH_TUNING_ROOT").env_remove("CORES");
+    command.env_remove("container").env_remove("TUNING_ROOT").env_remove("CORES");
     command
 }
 
@@ -119,6 +119,20 @@ fn the_table_of_all_checks_names_every_knob() {
         1,
         "{details}"
     );
+}
+
+/// Method: a host on which the second of two values is the one to change.
+#[test]
+fn the_table_shows_the_value_that_wants_a_change() {
+    let host = Host::new();
+    host.write("proc/sys/net/core/somaxconn", "4096");
+    host.write("proc/sys/net/ipv4/tcp_max_syn_backlog", "2048");
+    let said = run(&mut host.script("check", ""), 0);
+    for part in
+        ["somaxconn 4096, tcp_max_syn_backlog 2048 ", "ip_local_port_range 32768 60999, tcp_tw_reuse 0 "]
+    {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl Host {
             .args(["-c", "ulimit -Sn 256; ulimit -Hn 256; ulimit -Sl 64; ulimit -Hl 64; exec \"$0\" $1"])
             .arg(path)
             .arg(act)
-            .env("RINGWATCH_TUNING_ROOT", self.folder.path())
+            .env("TUNING_ROOT", self.folder.path())
             .env("PATH", format!("{}:{}", self.path("programs").display(), std::env::var("PATH").unwrap()))
             .env_remove("container")
             .env_remove("CORES");
