@@ -4,7 +4,7 @@
 //! the ratio is the median of the rounds' own ratios. A round in which the server's core had time to idle says nothing
 //! about cost at saturation; it is marked and not counted.
 
-use crate::figures::{Figures, median};
+use crate::figures::{BUSY, Figures, median};
 use crate::load::Live;
 use crate::measure::device;
 use crate::peer::ringwatch::Ringwatch;
@@ -89,6 +89,21 @@ impl Counting {
         }
     }
 
+    /// Why nothing can be said of these sides, and what to do about it; nothing where there are none.
+    fn lacks(self, sides: &[&str]) -> Option<String> {
+        let (first, others) = sides.split_first()?;
+        let names = others.iter().fold((*first).to_owned(), |names, name| names + ", " + name);
+        let lacking = match self {
+            Counting::Saturated => format!("in which its core was {} % busy", BUSY * 100.0),
+            Counting::Undisturbed => "that has a median latency".to_owned(),
+            Counting::All => "at all".to_owned(),
+        };
+        Some(format!(
+            "no result, for {names} had no round {lacking}; nothing else may run on this machine, above all not on the \
+             server's core; then try longer and more rounds (--duration 8s --rounds 10)"
+        ))
+    }
+
     fn name(self) -> &'static str {
         match self {
             Counting::Saturated => "saturated rounds",
@@ -119,8 +134,15 @@ pub(crate) fn run(arguments: &CompareArguments, live: &Live) -> Result<Verdict, 
         let of_these = of_scenario(arguments, &scenario, &sides, cores, live)?;
         let names: Vec<&str> = sides.iter().map(|side| side.name).collect();
         println!("\n{}\n{}", heading(&scenario), summary(&names, &of_these, counting));
-        is_counted &=
-            names.iter().all(|name| of_side(&of_these, name, counting).any(|round| round.is_some()));
+        let lacking: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| of_side(&of_these, name, counting).all(|round| round.is_none()))
+            .collect();
+        if let Some(reason) = counting.lacks(&lacking) {
+            eprintln!("{}: {reason}", heading(&scenario));
+            is_counted = false;
+        }
         rounds.extend(of_these);
     }
     if let Some(file) = &arguments.setup.json {
@@ -344,4 +366,18 @@ fn ratios(
 fn with_median(values: &[f64]) -> String {
     let each: Vec<String> = values.iter().map(|value| format!("{value:.3}")).collect();
     format!("{} (median of {}: {})", figure(median(values.iter().copied()), 3), values.len(), each.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_without_a_round_that_counts_are_named_with_what_to_do() {
+        assert_eq!(Counting::Saturated.lacks(&[]), None);
+        let reason = Counting::Saturated.lacks(&["ringwatch", "nginx"]).unwrap();
+        for part in ["ringwatch, nginx had no round in which its core was 95 % busy", "--duration"] {
+            assert!(reason.contains(part), "{part:?} is not in {reason:?}");
+        }
+    }
 }
