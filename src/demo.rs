@@ -124,7 +124,12 @@ fn show(server: &Server, interrupted: &AtomicBool) -> Outcome<()> {
     if !fired {
         feeder.stop();
         stop_if(interrupted)?;
-        return Err("the alert did not fire: this machine gave the load too little processor time".into());
+        return Err(format!(
+            "the alert did not fire within {} s: this machine gave the load too little processor time; run it again \
+             when less else wants the processors",
+            FIRE_TIMEOUT.as_secs()
+        )
+        .into());
     }
     heading("The load has stopped; now the average has to come back");
     let resolved = wait_for(interrupted, RESOLVE_TIMEOUT, "waiting for the alert to resolve", || {
@@ -133,7 +138,12 @@ fn show(server: &Server, interrupted: &AtomicBool) -> Outcome<()> {
     feeder.stop();
     if !resolved {
         stop_if(interrupted)?;
-        return Err("the alert did not resolve: something else keeps this machine busy".into());
+        return Err(format!(
+            "all was shown but the last step: the alert did not resolve within {} s, so something else keeps this \
+             machine above 80 %; see what with `top`, and run it again when it is done",
+            RESOLVE_TIMEOUT.as_secs()
+        )
+        .into());
     }
     show_queries(&mut client)?;
     log::say(format_args!("\n{}\n", client.get("/health")?));
