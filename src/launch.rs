@@ -9,6 +9,8 @@
 //! is named with what mends it; loops end before executors.
 //! Not here: what a loop or an executor does (`front.rs`, `service.rs`).
 
+mod banner;
+mod data_directory;
 mod error;
 mod store_start;
 
@@ -26,22 +28,21 @@ use crate::shared::Shared;
 use alert::WindowRule;
 use shard::bell::Bell;
 use shard::executor::{ExecutorConfig, ExecutorHandle, PREEMPT_DEFAULT};
-use shard::file::{DirectoryLock, LOCK_FILE_NAME};
+use shard::file::DirectoryLock;
 use shard::mesh::{Inbox, Outbox, mesh};
 use shard::net::{NetConfig, NetError, probe_port};
 use shard::probe::{Kernel, Needs, probe};
 use shard::signal::{Signal, Signals};
-use shard::topology::{CoreId, choose_cores, core_list, discover, pin};
+use shard::topology::{CoreId, choose_cores, discover, pin};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use storage::disk::{Disk as _, StdDisk, is_full, ready};
 use storage::journal::{self, JournalLimits, Recovered, Writer, recover};
-use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest};
+use storage::manifest::Manifest;
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
 
 /// Values that may wait in a ring from a loop to an executor, besides queries: the loop takes no samples from
@@ -69,10 +70,6 @@ const CONNECTIONS_MIN: u64 = 64;
 const RING_BYTES: u64 = 1 << 20;
 /// How long a port may stay taken by a process that has just been killed.
 const REMNANT_PATIENCE: Duration = Duration::from_secs(1);
-/// Names that may lie in a data directory.
-const OUR_NAMES: [&str; 7] =
-    [LOCK_FILE_NAME, MANIFEST_FILE, MANIFEST_FILE_NEXT, "alerts", "journal", "segments", "lost+found"];
-
 /// A server that runs in this process.
 pub struct Server {
     /// What all threads may read.
@@ -84,6 +81,8 @@ pub struct Server {
     loops: Vec<JoinHandle<()>>,
     executors: Vec<ExecutorHandle<()>>,
     failures: Receiver<LaunchError>,
+    /// Whether the data directory was empty: nothing is replayed.
+    is_new: bool,
     /// Journal files that nobody needs once everything is replayed.
     unused_journals: Vec<String>,
     started_at: Instant,
@@ -173,7 +172,8 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     })
     .map_err(LaunchError::System)?;
 
-    let data_dir = make_data_directory(&config.data_dir)?;
+    warn_of_memory(config.memory_bytes_max);
+    let data_dir = data_directory::make(&config.data_dir)?;
     let lock = DirectoryLock::acquire(&data_dir).map_err(LaunchError::Locked)?;
     let address = free_port(config.listen)?;
 
@@ -185,7 +185,9 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
         })
         .collect();
     let disk = StdDisk::new(&data_dir);
-    let mut manifest = match ready(Manifest::load(&disk)).map_err(LaunchError::Manifest)? {
+    let found = ready(Manifest::load(&disk)).map_err(LaunchError::Manifest)?;
+    let has_manifest = found.is_some();
+    let mut manifest = match found {
         Some(manifest) if usize::from(manifest.shards) != shards => {
             reshard::to_shards(&disk, manifest, shards, &config).map_err(LaunchError::Reshard)?
         }
@@ -193,6 +195,7 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
         None => Manifest::new(shards as u16),
     };
     let journals = recover_journals(&disk, &manifest, &config)?;
+    let is_new = !has_manifest && journals.iter().all(|journal| journal.files.is_empty());
     remove_orphans(&disk, &manifest);
     manifest.run += 1;
     let run_stored = match ready(manifest.store(&disk)) {
@@ -224,6 +227,7 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
         loops: Vec::new(),
         executors: Vec::new(),
         failures,
+        is_new,
         unused_journals: unused_paths(&journals),
         started_at: Instant::now(),
         _lock: lock,
@@ -259,23 +263,17 @@ fn free_port(listen: SocketAddr) -> Result<SocketAddr, LaunchError> {
     }
 }
 
-fn make_data_directory(path: &Path) -> Result<PathBuf, LaunchError> {
-    let failed = |cause| LaunchError::DataDirectory { path: path.into(), cause };
-    std::fs::create_dir_all(path).map_err(failed)?;
-    let path = path.canonicalize().map_err(failed)?;
-    let mut foreign = None;
-    for entry in std::fs::read_dir(&path).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if name == MANIFEST_FILE {
-            return Ok(path);
-        }
-        if !OUR_NAMES.contains(&name.as_str()) {
-            foreign = Some(name);
-        }
-    }
-    match foreign {
-        None => Ok(path),
-        Some(name) => Err(LaunchError::Foreign { path, name }),
+/// A budget beyond the memory there is bounds nothing: the kernel ends the process first.
+fn warn_of_memory(memory_bytes_max: Option<u64>) {
+    let Some((asked, there)) = memory_bytes_max.zip(shard::memory::memory_bytes()) else { return };
+    if asked > there {
+        log::warning(format_args!(
+            "memory_bytes_max is {} MiB, and the machine or control group has {} MiB: the kernel may end the \
+             process before it refuses anything; leave it at auto, or below {} MiB",
+            asked >> 20,
+            there >> 20,
+            (there >> 20) / 4 * 3,
+        ));
     }
 }
 
@@ -290,7 +288,8 @@ fn recover_journals(
             ready(recover(disk, loop_index, config.storage_on_damage)).map_err(LaunchError::Journal)?;
         if let Some(torn) = &recovered.torn {
             log::warning(format_args!(
-                "{} ended in the middle of a frame at byte {}: what came after was never acknowledged as synced",
+                "{} ended in the middle of a frame at byte {} and is cut there: a crash leaves such an end, and then \
+                 nothing that was acknowledged as synced lay behind it",
                 torn.path, torn.position
             ));
         }
@@ -474,7 +473,10 @@ impl Server {
                 told_at = Instant::now();
                 let replayed: u64 =
                     self.shared.shards.iter().map(|shard| shard.store.samples_replayed.get()).sum();
-                log::info(format_args!("replaying the journals: {replayed} samples so far"));
+                match self.is_new {
+                    true => log::info("starting in a new directory: the shards are not all up yet"),
+                    false => log::info(format_args!("replaying the journals: {replayed} samples so far")),
+                }
             }
         }
         let replay_time = self.started_at.elapsed();
@@ -485,51 +487,6 @@ impl Server {
             }
         }
         Ok(replay_time)
-    }
-
-    /// What was laid where, and what to type next.
-    pub fn banner(&self, replay_time: Duration) -> String {
-        let config = &self.shared.config;
-        let series: u64 = self.shared.shards.iter().map(|shard| shard.store.series.get()).sum();
-        let replayed: u64 = self.shared.shards.iter().map(|shard| shard.store.samples_replayed.get()).sum();
-        let segments: u64 =
-            self.shared.shards.iter().map(|shard| shard.store.segments.get()).max().unwrap_or(0);
-        let url = format!("http://{}", self.address);
-        let rules: Vec<String> = alert::default_rules()
-            .iter()
-            .map(|rule| {
-                let condition = rule.condition();
-                let seconds = rule.window_ms() / 1_000;
-                format!(
-                    "{} {} {} over {seconds}s",
-                    rule.metric(),
-                    condition.comparison.sign(),
-                    condition.threshold
-                )
-            })
-            .collect();
-        format!(
-            "ringwatch {} on {url}\n\
-             \x20 shards   {} on cores {}; up to {} connections each\n\
-             \x20 memory   {} MiB budget\n\
-             \x20 kernel   Linux {}: {}\n\
-             \x20 data     {} (durability {}; {series} series in memory, {segments} segments, {replayed} samples replayed in {replay_time:.1?})\n\
-             \x20 alerts   {}\n\
-             Endpoints: POST /metrics, GET /query, GET /percentile, GET /alerts, GET /health, GET /metrics\n\
-             Try:\n\
-             \x20 curl -X POST {url}/metrics -d '{{\"name\":\"cpu_usage\",\"value\":85}}'\n\
-             \x20 curl '{url}/query?name=cpu_usage'\n",
-            env!("CARGO_PKG_VERSION"),
-            self.cores.len(),
-            core_list(&self.cores),
-            self.connections_max(),
-            self.shared.memory_bytes_max >> 20,
-            self.kernel.release,
-            self.kernel.features.join(", "),
-            self.shared.data_dir.display(),
-            config.ingest_durability.name(),
-            rules.join("; "),
-        )
     }
 
     /// Returns when every thread has ended; the first failure, if there was one, which ends the others too.

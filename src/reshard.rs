@@ -60,8 +60,9 @@ pub fn to_shards(
         journals.push(recovered);
     }
     let mut new = old.with_shards(shards as u16);
+    let mut samples = 0;
     for shard in 0..usize::from(old.shards) {
-        flush_shard(disk, &old, shard, &journals, &mut new)?;
+        samples += flush_shard(disk, &old, shard, &journals, &mut new)?;
     }
     // Everything that lies in journals is in segments now: each journal's end is every new shard's position.
     for journal in &journals {
@@ -75,30 +76,39 @@ pub fn to_shards(
     }
     ready(new.store(disk)).map_err(ReshardError::Manifest)?;
     remove_journals(disk, &journals, shards);
+    log::info(format!(
+        "the data lies for {shards} {} now: {samples} samples moved from journals to segments, what was in segments \
+         stays",
+        if shards == 1 { "shard" } else { "shards" }
+    ));
     Ok(new)
 }
 
+/// Returns how many samples of the journals are in segments now.
 fn flush_shard(
     disk: &StdDisk,
     old: &Manifest,
     shard: usize,
     journals: &[Recovered],
     new: &mut Manifest,
-) -> Result<(), ReshardError> {
+) -> Result<u64, ReshardError> {
     let shards = usize::from(old.shards);
     let options = StoreOptions { memory_bytes_max: MEMORY_BYTES_MAX };
     let mut store = Store::new(disk.clone(), shard, shards, options, Box::new(|_| 0));
     let from: &[JournalPosition] = &old.positions[shard];
     let mut replay = Replay::open(disk, journals, from).map_err(ReshardError::Replay)?;
     let mut share = Share::default();
+    let mut samples = 0;
     let owns = |hash| ingest::owner(hash, shards) == shard;
     while let Some(replayed) = ready(replay.next(&mut share, owns)).map_err(ReshardError::Replay)? {
         store.apply(usize::from(replayed.stamp.loop_index), &share, &mut |_, _, _| {});
+        samples += share.len() as u64;
         if store.wants_flush() {
             flush(disk, &mut store, new)?;
         }
     }
-    flush(disk, &mut store, new)
+    flush(disk, &mut store, new)?;
+    Ok(samples)
 }
 
 fn flush(disk: &StdDisk, store: &mut Store<StdDisk>, new: &mut Manifest) -> Result<(), ReshardError> {

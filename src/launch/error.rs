@@ -22,6 +22,8 @@ pub enum LaunchError {
     Topology(TopologyError),
     /// The data directory cannot be made, read or written.
     DataDirectory { path: PathBuf, cause: io::Error },
+    /// There is a file where the data directory, or a folder above it, would be.
+    NotADirectory { path: PathBuf },
     /// The data directory holds something else.
     Foreign { path: PathBuf, name: String },
     /// Somebody else has the data directory.
@@ -61,6 +63,12 @@ impl fmt::Display for LaunchError {
             LaunchError::DataDirectory { path, cause } => write!(
                 f,
                 "cannot use the data directory {}: {cause}; make it writable, or choose another with --set data_dir=…",
+                path.display()
+            ),
+            LaunchError::NotADirectory { path } => write!(
+                f,
+                "cannot use the data directory {}: it, or what it would lie in, is a file and not a directory; choose \
+                 another with --set data_dir=…",
                 path.display()
             ),
             LaunchError::Foreign { path, name } => write!(

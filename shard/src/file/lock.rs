@@ -47,19 +47,21 @@ impl fmt::Display for LockError {
         match self {
             Self::Held { path, held_by_pid: Some(pid) } => write!(
                 f,
-                "process {pid} already uses this data directory ({} is locked); stop it, or choose another `data_dir`",
+                "process {pid} already uses this data directory ({} is locked); stop it, or choose another with \
+                 --set data_dir=…",
                 path.display()
             ),
             Self::Held { path, held_by_pid: None } => write!(
                 f,
                 "another process already uses this data directory ({0} is locked); find it with `fuser {0}`, or choose \
-                 another `data_dir`",
+                 another with --set data_dir=…",
                 path.display()
             ),
             Self::Io { path, error } => {
                 write!(
                     f,
-                    "cannot lock the data directory ({}): {error}; see who may write there",
+                    "cannot lock the data directory ({}): {error}; make it writable, or choose another with --set \
+                     data_dir=…",
                     path.display()
                 )
             }

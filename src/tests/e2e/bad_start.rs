@@ -71,9 +71,14 @@ fn a_directory_that_cannot_be_made_or_written_is_named() {
     let dir = tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    for path in [file.join("data"), file, PathBuf::from("/proc/ringwatch")] {
+    for (path, cause) in [
+        (file.join("data"), "is a file and not a directory"),
+        (file, "is a file and not a directory"),
+        (PathBuf::from("/proc/ringwatch"), "make it writable"),
+    ] {
         let ended = ends(command(&path, &[]));
-        told(&ended, FAILED, &["cannot use the data directory", path.to_str().unwrap(), "--set data_dir="]);
+        let parts = ["cannot use the data directory", path.to_str().unwrap(), cause, "--set data_dir="];
+        told(&ended, FAILED, &parts);
     }
 }
 
@@ -153,6 +158,15 @@ fn wrong_usage_ends_with_two() {
     }
 }
 
+/// It starts: who runs it may know better than the kernel tells.
+#[test]
+fn a_budget_beyond_the_memory_there_is_is_warned_of() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "memory_bytes_max=1024TiB"]);
+    server.wait_for_report("memory_bytes_max is 1073741824 MiB, and the machine or control group has ");
+    server.accept(r#"{"name":"a","value":1}"#);
+}
+
 /// The journal file of loop 0 that holds something, with what it holds.
 fn journal_file(data_dir: &Path) -> (PathBuf, Vec<u8>) {
     let folder = data_dir.join("journal/loop-0");
@@ -193,8 +207,8 @@ fn damage_in_the_middle_of_a_journal_stops_the_start_and_names_file_and_byte() {
 
     let name = path.file_name().unwrap().to_str().unwrap();
     let ended = ends(command(dir.path(), &["--set", "shards=1"]));
-    let place = format!("journal/loop-0/{name}: bytes {second} to ");
-    told(&ended, FAILED, &[&place, "storage.on_damage=skip"]);
+    let place = format!("journal/loop-0/{name}: bytes {second} up to ");
+    told(&ended, FAILED, &[&place, "; they held 1 sample, record 1\n", "storage.on_damage=skip"]);
     let again = ends(command(dir.path(), &["--set", "shards=1"]));
     assert_eq!(again.errors, ended.errors, "the failed start changed nothing");
 

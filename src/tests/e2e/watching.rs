@@ -23,17 +23,32 @@ fn the_banner_says_what_was_laid_where_and_what_to_type_next() {
         "MiB budget".into(),
         "Linux ".into(),
         path.to_str().unwrap().into(),
-        "durability written".into(),
+        "(durability written; a new directory)".into(),
         "cpu_usage > 80 over 60s; memory_usage > 90 over 60s; error_rate > 5 over 30s".into(),
         "POST /metrics, GET /query, GET /percentile, GET /alerts, GET /health, GET /metrics".into(),
         format!("curl -X POST {url}/metrics -d '{{\"name\":\"cpu_usage\",\"value\":85}}'"),
     ] {
         assert!(banner.contains(&part), "{part:?} is not in\n{banner}");
     }
-    // A start that takes seconds on a busy machine tells how far it is.
+    // A start that takes seconds on a busy machine tells that it goes on.
     let warnings: Vec<String> =
-        server.reported().into_iter().filter(|line| !line.contains(" INFO replaying the journals")).collect();
+        server.reported().into_iter().filter(|line| !line.contains(" INFO starting in a new dir")).collect();
     assert_eq!(warnings, [""; 0], "a plain start has nothing to warn of");
+}
+
+/// Method: three samples of one series, moved from two shards to one and started once more.
+#[test]
+fn a_directory_that_moves_to_other_shards_says_when_it_is_done_and_what_it_holds() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "shards=2"]);
+    server.accept(r#"[{"name":"a","value":1},{"name":"a","value":2},{"name":"a","value":3}]"#);
+    drop(server);
+    let server = Server::start(dir.path(), &[]);
+    server.wait_for_report("the data was written by 2 shards and moves to 1");
+    server.wait_for_report("the data lies for 1 shard now: 3 samples moved from journals to segments");
+    let held = "(durability synced; 0 series in memory, 1 segment, 0 samples replayed in ";
+    server.wait_for_line(|line| line.contains(held).then_some(()));
+    assert_eq!(server.get("/percentile?name=a").body, r#"{"p50":2,"count":3}"#);
 }
 
 /// As behind `| head -1`. Method: nobody ever reads the banner; the server goes on and ends as it is told to.

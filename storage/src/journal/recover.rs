@@ -49,10 +49,13 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Damage { path, bytes, records } = self;
-        write!(f, "{path}: bytes {} to {} were on the device and are damaged", bytes.start, bytes.end)?;
+        write!(f, "{path}: bytes {} up to {} were on the device and are damaged", bytes.start, bytes.end)?;
         match records {
-            Some(records) => write!(f, "; they held records {} to {}", records.start, records.end),
-            None => f.write_str("; how many records they held is not known"),
+            Some(Range { start, end }) => match end.saturating_sub(*start) {
+                1 => write!(f, "; they held 1 sample, record {start}"),
+                count => write!(f, "; they held {count} samples, records {start} up to {end}"),
+            },
+            None => f.write_str("; how many samples they held is not known"),
         }
     }
 }
@@ -62,7 +65,8 @@ impl fmt::Display for Damage {
 pub struct TornTail {
     /// The file.
     pub path: String,
-    /// The end of what is good. Nothing behind it was ever reported synced.
+    /// The end of what is good. After a crash nothing behind it had been reported synced; a last frame that was
+    /// damaged later looks the same.
     pub position: u64,
 }
 

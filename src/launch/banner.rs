@@ -1,0 +1,61 @@
+//! What is told at a start: what was laid where, and what to type next.
+
+use super::Server;
+use shard::topology::core_list;
+use std::time::Duration;
+
+impl Server {
+    /// What was laid where, and what to type next.
+    pub fn banner(&self, replay_time: Duration) -> String {
+        let config = &self.shared.config;
+        let series: u64 = self.shared.shards.iter().map(|shard| shard.store.series.get()).sum();
+        let replayed: u64 = self.shared.shards.iter().map(|shard| shard.store.samples_replayed.get()).sum();
+        let segments: u64 =
+            self.shared.shards.iter().map(|shard| shard.store.segments.get()).max().unwrap_or(0);
+        let held = match (self.is_new, segments) {
+            (true, _) => "a new directory".to_owned(),
+            (false, segments) => {
+                let segments = format!("{segments} segment{}", if segments == 1 { "" } else { "s" });
+                format!(
+                    "{series} series in memory, {segments}, {replayed} samples replayed in {replay_time:.1?}"
+                )
+            }
+        };
+        let url = format!("http://{}", self.address);
+        let rules: Vec<String> = alert::default_rules()
+            .iter()
+            .map(|rule| {
+                let condition = rule.condition();
+                let seconds = rule.window_ms() / 1_000;
+                format!(
+                    "{} {} {} over {seconds}s",
+                    rule.metric(),
+                    condition.comparison.sign(),
+                    condition.threshold
+                )
+            })
+            .collect();
+        format!(
+            "ringwatch {} on {url}\n\
+             \x20 shards   {} on cores {}; up to {} connections each\n\
+             \x20 memory   {} MiB budget\n\
+             \x20 kernel   Linux {}: {}\n\
+             \x20 data     {} (durability {}; {held})\n\
+             \x20 alerts   {}\n\
+             Endpoints: POST /metrics, GET /query, GET /percentile, GET /alerts, GET /health, GET /metrics\n\
+             Try:\n\
+             \x20 curl -X POST {url}/metrics -d '{{\"name\":\"cpu_usage\",\"value\":85}}'\n\
+             \x20 curl '{url}/query?name=cpu_usage'\n",
+            env!("CARGO_PKG_VERSION"),
+            self.cores.len(),
+            core_list(&self.cores),
+            self.connections_max(),
+            self.shared.memory_bytes_max >> 20,
+            self.kernel.release,
+            self.kernel.features.join(", "),
+            self.shared.data_dir.display(),
+            config.ingest_durability.name(),
+            rules.join("; "),
+        )
+    }
+}
