@@ -162,6 +162,32 @@ impl Refusal {
         }
     }
 
+    /// There are as many connections as one loop takes, or `asked` for is more than the descriptor limit admits.
+    pub fn connections_full(admitted: u32, asked: usize) -> Refusal {
+        let why =
+            if (admitted as usize) < asked { "what the descriptor limit leaves of" } else { "as set by" };
+        Refusal {
+            detail: Some(format!(
+                "{admitted} connections are open on this shard, {why} http.connections_max; close idle ones, or raise it"
+            )),
+            retry_after: Some(CONNECTION_RETRY_S),
+            close: true,
+            ..Refusal::new(503, "too many connections")
+        }
+    }
+
+    /// The client's address has as many connections as one may.
+    pub fn address_full(max: usize) -> Refusal {
+        Refusal {
+            detail: Some(format!(
+                "http.connections_per_address_max = {max} (of IPv6, a /64 counts as one address)"
+            )),
+            retry_after: Some(CONNECTION_RETRY_S),
+            close: true,
+            ..Refusal::new(503, "too many connections from this address")
+        }
+    }
+
     /// An `X-Client-Id` that is no name.
     pub fn client_id_too_long() -> Refusal {
         Refusal {
@@ -170,6 +196,9 @@ impl Refusal {
         }
     }
 }
+
+/// When a client that found no room for its connection may try again: others have to close theirs meanwhile.
+const CONNECTION_RETRY_S: u32 = 5;
 
 /// Why a body that could be understood was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

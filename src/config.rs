@@ -13,7 +13,7 @@ use keys::KEYS;
 use shard::topology::CoreId;
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use storage::journal::OnDamage;
@@ -66,6 +66,8 @@ pub struct Config {
     pub http_body_bytes_max: usize,
     pub http_backlog: u16,
     pub http_connections_max: usize,
+    /// No address is limited when absent.
+    pub http_connections_per_address_max: Option<NonZeroUsize>,
     pub http_coalesce: Duration,
     pub ingest_durability: Durability,
     pub ingest_future_max: Duration,
@@ -181,6 +183,7 @@ impl Config {
             http_body_bytes_max: 0,
             http_backlog: 0,
             http_connections_max: 0,
+            http_connections_per_address_max: None,
             http_coalesce: Duration::ZERO,
             ingest_durability: Durability::Synced,
             ingest_future_max: Duration::ZERO,

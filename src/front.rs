@@ -20,6 +20,7 @@ mod wal;
 mod answers;
 mod finish;
 mod reply;
+mod turned_away;
 mod withheld;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use gate::BATCHES_PENDING_MAX;
 pub use intake::RING_PLACES_KEPT;
 pub use rate_limit::Portion;
 pub use reply::Reply;
+pub use turned_away::TURNED_AWAY_MAX;
 pub use wal::Wal;
 
 use crate::access_log::AccessLog;
@@ -50,6 +52,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::journal::JournalPosition;
 use tick::Tick;
+use turned_away::TurnedAway;
 use withheld::Withheld;
 
 /// Answers a client may leave unread before its requests are no longer looked at.
@@ -77,7 +80,7 @@ pub struct FrontParts {
     pub index: usize,
     /// Where to listen; the same port for all loops.
     pub listen: SocketAddr,
-    /// Sizes of the ring and its tables.
+    /// Sizes of the ring and its tables; the connections that are served, those turned away come on top.
     pub net: NetConfig,
     /// Its journal, positioned behind everything that was recovered.
     pub wal: Wal,
@@ -99,6 +102,10 @@ pub struct Front {
     inbox: Inbox<ToLoop>,
     from_loops: Inbox<Portion>,
     exchange: Exchange,
+    /// Connections that are served at most.
+    connections_max: u32,
+    /// Those that came beyond that.
+    turned_away: TurnedAway,
     renderer: Renderer,
     access_log: Option<AccessLog>,
     /// Answers that wait until the journal is synced so far.
@@ -123,7 +130,8 @@ impl Front {
     /// Opens the listener. Must run on the thread that will run the loop: the ring belongs to it.
     pub fn new(parts: FrontParts) -> Result<Front, NetError> {
         let FrontParts { shared, index, listen, net, wal, outbox, inbox, to_loops, from_loops } = parts;
-        let mut net = Net::new(net)?;
+        let connections_max = net.connections_max;
+        let mut net = Net::new(NetConfig { connections_max: connections_max + TURNED_AWAY_MAX, ..net })?;
         net.wake_on(&shared.loop_bells[index])?;
         net.listen(listen, shared.config.http_backlog)?;
         shared.loop_is_listening();
@@ -135,6 +143,8 @@ impl Front {
             inbox,
             from_loops,
             exchange: Exchange::new(shared.clone(), index, intake, to_loops),
+            connections_max,
+            turned_away: TurnedAway::default(),
             renderer: Renderer::new(now.unix_ms),
             access_log: shared.config.access_log.then(|| AccessLog::new(shared.console.clone())),
             withheld: Withheld::new(),
@@ -183,6 +193,7 @@ impl Front {
         if self.shared.is_stopping() {
             self.exchange.stop_awaiting_portions();
         }
+        self.tell_late();
         self.look_after();
         self.commit();
         self.close_ended();
@@ -210,7 +221,8 @@ impl Front {
             self.handover_at.iter().flatten().copied().chain(self.file_retry_at).chain(self.next_sync_at());
         let nearest = nearest.chain(self.exchange.gate.refuses_at()).chain(self.exchange.tend_limits_at());
         let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000));
-        let nearest = nearest.chain(self.exchange.large_retry_at()).chain(self.tick.at()).min();
+        let nearest = nearest.chain(self.exchange.large_retry_at()).chain(self.tick.at());
+        let nearest = nearest.chain(self.turned_away.answer_at()).min();
         if !self.inbox.is_empty()
             || !self.from_loops.is_empty()
             || self.exchange.has_large()
@@ -231,15 +243,25 @@ impl Front {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Accepted { conn, peer } => self.exchange.open(conn, peer.ip()),
+            Event::Accepted { conn, peer } => self.welcome(conn, peer.ip()),
+            Event::Received { conn, buf } if self.turned_away.is_waiting(conn) => {
+                let head_only = self.net.bytes(&buf).starts_with(b"HEAD ");
+                self.net.release(buf);
+                self.tell_away(conn, head_only);
+            }
             Event::Received { conn, buf } => {
                 let takes_answers = self.net.pending_send_bytes(conn) <= UNREAD_ANSWER_BYTES_MAX;
                 self.exchange.receive(conn, self.net.bytes(&buf), takes_answers);
                 self.net.release(buf);
             }
             Event::Drained { conn } => self.resume(conn),
+            Event::EndOfStream { conn } if self.turned_away.is_waiting(conn) => self.tell_away(conn, false),
             Event::EndOfStream { conn } => self.half_closed(conn),
-            Event::Closed { conn, .. } => self.exchange.closed(conn),
+            Event::Closed { conn, .. } => {
+                if !self.exchange.closed(conn) {
+                    self.turned_away.closed(conn);
+                }
+            }
             Event::Synced { result, .. } => self.synced(result),
             Event::AcceptFailed { .. } | Event::Woken => {}
             Event::Connected { .. } | Event::ConnectFailed { .. } => {}

@@ -20,7 +20,7 @@ use store_start::StoreStart;
 
 use crate::config::Config;
 use crate::console::{Console, FLUSH_PATIENCE, Lines};
-use crate::front::{BATCHES_PENDING_MAX, Front, FrontParts, Portion, RING_PLACES_KEPT, Wal};
+use crate::front::{BATCHES_PENDING_MAX, Front, FrontParts, Portion, RING_PLACES_KEPT, TURNED_AWAY_MAX, Wal};
 use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::reshard::{self};
@@ -64,6 +64,7 @@ const EXECUTOR_IO_BYTES: usize = 1 << 20;
 const EXECUTOR_NICER_BY: u8 = 10;
 /// Descriptors for journals, segments, rings and the rest, besides connections.
 const DESCRIPTORS_RESERVED: u64 = 1_000;
+const _: () = assert!((TURNED_AWAY_MAX as u64) < DESCRIPTORS_RESERVED / 2, "their slots count, too");
 /// Fewer connections than this are not worth a start.
 const CONNECTIONS_MIN: u64 = 64;
 /// Bytes of rings per shard that count as locked memory.

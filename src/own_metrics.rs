@@ -113,6 +113,7 @@ pub fn text(shared: &Shared) -> String {
         let seconds = counters.front.paused_nanos.get() as f64 / 1e9;
         line(&mut page, paused, format_args!("{{shard=\"{shard}\"}} {seconds}"));
     }
+    refused_of(&shared.shards, &mut page);
     let latency = "http_request_duration_seconds";
     head(
         &mut page,
@@ -137,6 +138,26 @@ pub fn text(shared: &Shared) -> String {
     line(&mut page, "query_memory_bytes", format_args!(" {}", shared.query_budget.taken()));
     queue_of(&shared.shards, &mut page);
     page
+}
+
+/// Connections that were told 503 instead of being served, by the setting that says how many are.
+fn refused_of(shards: &[ShardCounters], page: &mut String) {
+    let refused = "http_connections_refused_total";
+    head(
+        page,
+        refused,
+        "counter",
+        "Connections told that there are too many, by the setting that bounds them.",
+    );
+    for (shard, ShardCounters { front, .. }) in shards.iter().enumerate() {
+        for (setting, counter) in [
+            ("http.connections_max", &front.connections_refused),
+            ("http.connections_per_address_max", &front.connections_refused_address),
+        ] {
+            let value = counter.get();
+            line(page, refused, format_args!("{{shard=\"{shard}\",setting=\"{setting}\"}} {value}"));
+        }
+    }
 }
 
 /// Depth, peak and total of each shard's queue, as `--stats-interval` prints them for all (SPEC §2.5).

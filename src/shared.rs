@@ -3,11 +3,13 @@
 //! Always: one writer per counter; readers add up. Nothing here is on the way of a sample but its own
 //! shard's counters, which lie on cache lines of their own.
 
+mod addresses;
 mod known_series;
 pub mod memory_parts;
 mod series_limit;
 mod stamping;
 
+pub use addresses::{Addresses, CONNECTIONS_PER_ADDRESS_MAX, Place};
 pub use known_series::{KNOWN_SERIES_BYTES_MAX, KnownSeries};
 pub use series_limit::SeriesLimit;
 pub use stamping::Stamping;
@@ -43,6 +45,8 @@ pub struct Shared {
     pub console: Console,
     /// Of `storage.series_max`, unless that is off.
     pub series_limit: Option<Arc<SeriesLimit>>,
+    /// Of `http.connections_per_address_max`, unless that is off.
+    pub addresses: Option<Addresses>,
     /// By executor, by loop: bytes of shares that were taken from the ring and applied.
     pub applied_bytes: Vec<Vec<Counter>>,
     /// What queries may hold of it.
@@ -73,11 +77,15 @@ impl Shared {
     ) -> Shared {
         let shards = loop_bells.len();
         let series_limit = config.storage_series_max;
+        let client_seed = RandomState::new().hash_one(manifest.run);
+        let connections_max = config.http_connections_max.saturating_mul(shards);
+        let per_address = config.http_connections_per_address_max;
         let machine = || shard::memory::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN) / 4 * 3;
         let memory_bytes_max = config.memory_bytes_max.unwrap_or_else(machine);
         Shared {
             stamping: Stamping::default(),
-            client_seed: RandomState::new().hash_one(manifest.run),
+            client_seed,
+            addresses: per_address.map(|max| Addresses::new(max.get(), connections_max, client_seed)),
             memory_bytes_max,
             query_budget: Arc::new(QueryBudget::of_process(memory_bytes_max)),
             next_segment: AtomicU64::new(manifest.next_segment),
@@ -293,6 +301,9 @@ pub struct FrontCounters {
     pub paused_nanos: Counter,
     pub connections: Counter,
     pub connections_accepted: Counter,
+    /// Told that there are too many connections, or too many of its address.
+    pub connections_refused: Counter,
+    pub connections_refused_address: Counter,
     pub enters: Counter,
     pub receive_buffers_exhausted: Counter,
     pub sends_delayed: Counter,

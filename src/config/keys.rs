@@ -1,10 +1,11 @@
 //! The settings one by one, and how people write their values.
 
 use super::{Config, Durability};
+use crate::shared::CONNECTIONS_PER_ADDRESS_MAX;
 use model::StampClock;
 use shard::topology::parse_core_list;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 use storage::journal::OnDamage;
@@ -132,8 +133,18 @@ pub const KEYS: &[Key] = &[
         name: "http.connections_max",
         default: "65536",
         unit: "connections per shard",
-        reason: "held down to what the descriptor limit admits; the rest waits in the backlog",
+        reason: "held down to what the descriptor limit admits; further ones are told 503",
         set: |c, t| count(t, 1, 1 << 20).map(|v| c.http_connections_max = v),
+    },
+    Key {
+        name: "http.connections_per_address_max",
+        default: "0",
+        unit: "connections, 0 is no limit",
+        reason: "over all shards, IPv6 by /64; further ones are told 503. Many clients may share a proxy's address",
+        set: |c, t| {
+            c.http_connections_per_address_max = NonZeroUsize::new(count(t, 0, CONNECTIONS_PER_ADDRESS_MAX)?);
+            Ok(())
+        },
     },
     Key {
         name: "http.coalesce_us",

@@ -4,6 +4,7 @@ use super::exchange::Terms;
 use super::intake::ClientMemo;
 use super::rate_limit::Verdict;
 use super::reply::LogEntry;
+use crate::shared::Place;
 use http::Decoder;
 use shard::net::ConnId;
 use std::net::IpAddr;
@@ -17,6 +18,8 @@ pub struct Connection {
     pub id: ConnId,
     /// The other end, the client's name when it gives none.
     pub peer: IpAddr,
+    /// Its part in its address' count, if there is one.
+    pub place: Option<Place>,
     /// The peer's number in the journal.
     pub memo: ClientMemo,
     /// Bytes that do not make a whole request yet, or that have to wait for an earlier answer.
@@ -98,10 +101,11 @@ const _: () = assert!(size_of::<Connection>() <= 96, "10,000 idle connections ar
 
 impl Connection {
     /// A connection that has said nothing yet.
-    pub fn new(id: ConnId, peer: IpAddr, now_s: u32) -> Connection {
+    pub fn new(id: ConnId, peer: IpAddr, place: Option<Place>, now_s: u32) -> Connection {
         Connection {
             id,
             peer,
+            place,
             memo: ClientMemo::default(),
             unfinished: None,
             active_s: now_s,

@@ -24,7 +24,7 @@ use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
-use crate::shared::Shared;
+use crate::shared::{Place, Shared};
 use held::{journal_bytes_max, may_carry_samples};
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, NotAtOnce, Request};
 use ingest::TimeBounds;
@@ -115,6 +115,8 @@ pub struct Exchange {
     /// Its share of the memory budget.
     unfinished_bytes_max: usize,
     connections: Vec<Option<Connection>>,
+    /// How many of them there are.
+    open: u32,
     limits: Limits,
     bounds: TimeBounds,
     /// The plain form of the last compressed body; kept for its room.
@@ -194,6 +196,7 @@ impl Exchange {
             unfinished_bytes: 0,
             unfinished_bytes_max,
             connections: Vec::new(),
+            open: 0,
             limits,
             bounds: TimeBounds { oldest: None, newest: 0 },
             plain: Vec::new(),
@@ -214,23 +217,34 @@ impl Exchange {
         self.step_gate();
     }
 
-    /// A connection was accepted.
-    pub fn open(&mut self, id: ConnId, peer: IpAddr) {
+    /// A connection was accepted, and has its place among those of its address.
+    pub fn open(&mut self, id: ConnId, peer: IpAddr, place: Option<Place>) {
         let index = id.index();
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);
         }
-        self.connections[index] = Some(Connection::new(id, peer, self.now.seconds()));
+        self.connections[index] = Some(Connection::new(id, peer, place, self.now.seconds()));
+        self.open += 1;
     }
 
-    /// A connection is gone; what it waited for is dropped when it comes.
-    pub fn closed(&mut self, id: ConnId) {
-        if let Some(connection) = self.connection(id) {
-            let waiting_bytes = connection.asked.as_ref().map_or(0, |asked| asked.body_bytes());
-            self.unfinished_bytes -= waiting_bytes;
-            self.take_unfinished(id);
-            self.connections[id.index()] = None;
+    /// A connection is gone; what it waited for is dropped when it comes. False when there was no such one.
+    pub fn closed(&mut self, id: ConnId) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let waiting_bytes = connection.asked.as_ref().map_or(0, |asked| asked.body_bytes());
+        let place = connection.place.take();
+        if let (Some(addresses), Some(place)) = (&self.shared.addresses, place) {
+            addresses.leave(place);
         }
+        self.unfinished_bytes -= waiting_bytes;
+        self.take_unfinished(id);
+        self.connections[id.index()] = None;
+        self.open -= 1;
+        true
+    }
+
+    /// How many connections are open.
+    pub fn open_count(&self) -> u32 {
+        self.open
     }
 
     /// Keeps the beginning of a message until the rest comes, unless nothing more is read from its client.

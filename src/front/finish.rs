@@ -14,6 +14,7 @@ impl Front {
             self.stopping_since = Some(now);
             self.net.stop_listening();
         }
+        self.tell_all_away();
         let lingered = self.stopping_since.is_some_and(|since| now - since > LINGER_NANOS);
         let mut owing = false;
         for connection in self.exchange.open_connections() {

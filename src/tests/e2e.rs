@@ -23,6 +23,8 @@ mod bad_input;
 mod bad_start;
 #[path = "e2e/compressed.rs"]
 mod compressed;
+#[path = "e2e/connections.rs"]
+mod connections;
 #[path = "e2e/contract.rs"]
 mod contract;
 #[path = "e2e/crash.rs"]
