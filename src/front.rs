@@ -278,15 +278,18 @@ impl Front {
     fn resume(&mut self, conn: ConnId) {
         let now_s = self.exchange.now.seconds();
         if let Some(connection) = self.exchange.connection(conn) {
-            if connection.paused && !connection.waits() {
+            connection.active_s = now_s;
+        }
+        self.exchange.resume(conn);
+        let may_read_on = self.exchange.may_read_on(conn);
+        if let Some(connection) = self.exchange.connection(conn) {
+            if connection.paused && may_read_on {
                 connection.paused = false;
                 self.net.resume_receive(conn);
             }
             if connection.ended {
                 self.ended.push(conn);
             }
-            connection.active_s = now_s;
-            self.exchange.resume(conn);
         }
     }
 
@@ -297,6 +300,9 @@ impl Front {
         while !self.exchange.is_full()
             && let Some(conn) = left.next()
         {
+            if let Some(connection) = self.exchange.connection(conn) {
+                connection.looks_again = false;
+            }
             if self.net.pending_send_bytes(conn) <= UNREAD_ANSWER_BYTES_MAX {
                 self.resume(conn);
             }
@@ -321,9 +327,9 @@ impl Front {
     /// becomes a whole one. Only when all events of the turn are taken: `Drained` may be among them.
     fn close_ended(&mut self) {
         for conn in std::mem::take(&mut self.ended) {
-            let held_back = self.net.pending_send_bytes(conn) > 0 || self.exchange.look_again.contains(&conn);
+            let unread = self.net.pending_send_bytes(conn) > 0;
             let Some(connection) = self.exchange.connection(conn) else { continue };
-            let looked_at_later = held_back && connection.unfinished.is_some();
+            let looked_at_later = (unread || connection.looks_again) && connection.unfinished.is_some();
             if connection.withheld == 0 && !connection.waits() && !looked_at_later {
                 self.net.close(conn);
             }
@@ -428,7 +434,7 @@ impl Front {
             let message = ToStore::Decode { conn, body, stamp };
             if let Err(ToStore::Decode { body, .. }) = self.exchange.intake.outbox.send(self.index, message) {
                 self.exchange.refuse_large(conn, body.counted_bytes);
-                self.exchange.look_again.push(conn);
+                self.exchange.stand_again(conn);
             }
         }
         for (conn, query) in std::mem::take(&mut self.exchange.questions) {
@@ -436,7 +442,7 @@ impl Front {
             if self.exchange.intake.outbox.send(self.index, message).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
                 self.exchange.answered(conn, Err(QueryError::TooMany { concurrency }));
-                self.exchange.look_again.push(conn);
+                self.exchange.stand_again(conn);
             }
         }
     }

@@ -91,7 +91,7 @@ impl Front {
         let Some(connection) = self.exchange.connection(conn) else { return };
         connection.withheld -= 1;
         if connection.withheld == WITHHELD_ANSWERS_MAX - 1 {
-            self.exchange.look_again.push(conn);
+            self.exchange.stand_again(conn);
         }
         self.send(reply);
     }

@@ -12,6 +12,13 @@ use std::net::IpAddr;
 /// Answers of one connection that wait for the journal, from which on its next requests have to wait, too.
 pub const WITHHELD_ANSWERS_MAX: u16 = 256;
 
+/// What one connection may take of a turn, so that a long pipeline makes nobody else wait for it: bytes of bodies that
+/// are decoded and of answers, each request counting [`REQUEST_SHARE`] besides. That is some 150 µs of single samples;
+/// what a turn costs by itself is a twentieth of it.
+pub const SHARE_OF_TURN: u32 = 64 * 1024;
+/// What a request takes of it by itself.
+pub const REQUEST_SHARE: usize = 1024;
+
 /// One connection of a loop.
 pub struct Connection {
     /// Who holds the slot; events of a predecessor carry another generation.
@@ -30,6 +37,11 @@ pub struct Connection {
     pub withheld: u16,
     /// A request is out; what follows on the connection waits for its answer.
     pub asked: Option<Box<Asked>>,
+    /// The turn in which it was last served, and what is left of its share of that.
+    pub served_in: u32,
+    pub share_left: u32,
+    /// It stands among those that are looked at again in the next turn.
+    pub looks_again: bool,
     /// It stands in the line of those whose samples wait for the executors.
     pub held: bool,
     /// The client has sent its last byte; the connection ends when nothing is owed.
@@ -111,11 +123,24 @@ impl Connection {
             active_s: now_s,
             withheld: 0,
             asked: None,
+            served_in: 0,
+            share_left: 0,
+            looks_again: false,
             held: false,
             ended: false,
             closing: false,
             paused: false,
         }
+    }
+
+    /// What it may take of that turn yet.
+    pub fn share_left(&self, turn: u32) -> u32 {
+        if self.served_in == turn { self.share_left } else { SHARE_OF_TURN }
+    }
+
+    /// Bytes that it has sent and that are not taken yet.
+    pub fn held_back_bytes(&self) -> usize {
+        self.unfinished.as_ref().map_or(0, |unfinished| unfinished.bytes.len())
     }
 
     /// Whether its next request has to wait, for the answer to an earlier one or for the executors.

@@ -13,7 +13,7 @@ mod limited;
 
 pub use large::{LargeBatch, LargeBody};
 
-use super::connection::{Asked, Awaited, Connection, Unfinished};
+use super::connection::{Asked, Awaited, Connection, REQUEST_SHARE, Unfinished};
 use super::gate::Gate;
 use super::intake::Intake;
 use super::rate_limit::{Portion, RateLimit, Verdict};
@@ -78,8 +78,10 @@ pub struct Exchange {
     pub large_bodies: Vec<(ConnId, LargeBody)>,
     /// Connections whose reading is to be paused.
     pub pauses: Vec<ConnId>,
-    /// Connections whose requests were left where they lie, and nothing holds them back any more.
+    /// Connections whose requests were left where they lie, and nothing holds them back any more; each once.
     pub look_again: Vec<ConnId>,
+    /// Counts turns, for what each connection has taken of the present one.
+    turn: u32,
     /// Queries that are out.
     pub asked: usize,
     /// Bytes of bodies decoded, and of answers made, since the last journaling.
@@ -187,6 +189,7 @@ impl Exchange {
             to_loops,
             pauses: Vec::new(),
             look_again: Vec::new(),
+            turn: 0,
             asked: 0,
             decoded_bytes: 0,
             now: Now::default(),
@@ -206,6 +209,7 @@ impl Exchange {
     /// Sets the moment of the turn, and with it which times of samples are taken.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        self.turn = self.turn.wrapping_add(1);
         self.intake.begin_turn();
         self.decoded_bytes = 0;
         self.is_ready = self.shared.is_ready();
@@ -276,12 +280,14 @@ impl Exchange {
     pub fn receive(&mut self, id: ConnId, bytes: &mut [u8], takes_answers: bool) {
         let now_s = self.now.seconds();
         let has_room = self.unfinished_bytes + bytes.len() <= self.unfinished_bytes_max;
+        let turn = self.turn;
         let Some(connection) = self.connection(id) else { return };
         connection.active_s = now_s;
         if connection.closing {
             return;
         }
-        let waits = connection.waits() || !takes_answers;
+        let is_spent = connection.share_left(turn) == 0;
+        let waits = connection.waits() || !takes_answers || is_spent;
         let is_owed_an_answer = connection.asked.is_some();
         if let Some(unfinished) = &mut connection.unfinished {
             if !has_room && !is_owed_an_answer {
@@ -308,9 +314,12 @@ impl Exchange {
             }
             return;
         }
+        if is_spent {
+            self.stand_again(id);
+        }
         let Some(connection) = self.connection(id) else { return };
-        let held_back = connection.unfinished.as_ref().map_or(0, |unfinished| unfinished.bytes.len());
-        let is_beyond = held_back > HELD_BACK_BYTES_MAX || (!has_room && is_owed_an_answer);
+        let is_beyond =
+            connection.held_back_bytes() > HELD_BACK_BYTES_MAX || (!has_room && is_owed_an_answer);
         if is_beyond && !connection.paused {
             connection.paused = true;
             self.pauses.push(id);
@@ -320,8 +329,10 @@ impl Exchange {
     /// Goes on with the bytes that were held back, if nothing else stands before them.
     pub fn resume(&mut self, id: ConnId) {
         let now_s = self.now.seconds();
-        if self.connection(id).is_none_or(|connection| connection.waits()) {
-            return;
+        let turn = self.turn;
+        let Some(connection) = self.connection(id).filter(|connection| !connection.waits()) else { return };
+        if connection.share_left(turn) == 0 {
+            return self.stand_again(id);
         }
         let Some(mut unfinished) = self.take_unfinished(id) else { return };
         let mut bytes = std::mem::take(&mut unfinished.bytes);
@@ -336,6 +347,24 @@ impl Exchange {
         }
     }
 
+    /// Lets the connection be looked at in the next turn, unless it stands there already.
+    pub fn stand_again(&mut self, id: ConnId) {
+        if let Some(connection) = self.connection(id).filter(|connection| !connection.looks_again) {
+            connection.looks_again = true;
+            self.look_again.push(id);
+        }
+    }
+
+    /// Whether a connection whose reading is paused may be read from: nothing holds back what came before, or there
+    /// is little of it left.
+    pub fn may_read_on(&mut self, id: ConnId) -> bool {
+        self.connection(id).is_some_and(|connection| {
+            let has_much = connection.held_back_bytes() > HELD_BACK_BYTES_MAX / 2;
+            let is_held_up = connection.waits() || (connection.looks_again && has_much);
+            !is_held_up
+        })
+    }
+
     /// Whether so much has come together that it is to be journaled and sent first.
     pub fn is_full(&self) -> bool {
         self.decoded_bytes >= TURN_BYTES_MAX || self.replies.len() >= TURN_ANSWERS_MAX
@@ -343,6 +372,9 @@ impl Exchange {
 
     /// Takes whole requests off the front of `bytes`; says how many bytes they were.
     fn converse(&mut self, id: ConnId, bytes: &mut [u8], unfinished: &mut Unfinished) -> usize {
+        let turn = self.turn;
+        let share_left = self.connection(id).map_or(0, |connection| connection.share_left(turn));
+        let mut share_left = share_left as usize;
         let mut used = 0;
         while used < bytes.len() {
             if may_carry_samples(&bytes[used..])
@@ -355,14 +387,17 @@ impl Exchange {
             match decoded {
                 Ok(Decoded::Request { request, consumed }) => {
                     used += consumed;
+                    let decoded_before = self.decoded_bytes;
                     let flow = self.answer(id, request);
+                    let taken = REQUEST_SHARE + self.decoded_bytes - decoded_before;
+                    share_left = share_left.saturating_sub(taken);
                     *unfinished = Unfinished { since_s: self.now.seconds(), ..Unfinished::default() };
                     if let Flow::Wait = flow {
                         break;
                     }
-                    if self.is_full() && used < bytes.len() {
+                    if (share_left == 0 || self.is_full()) && used < bytes.len() {
                         // One client's pipeline is not to grow a turn without end.
-                        self.look_again.push(id);
+                        self.stand_again(id);
                         break;
                     }
                 }
@@ -381,9 +416,13 @@ impl Exchange {
                     let refusal = Refusal::from(&refusal);
                     self.shared.shards[self.index].front.validation_errors.add(1);
                     self.refuse_for_good(id, refusal);
-                    return bytes.len();
+                    used = bytes.len();
                 }
             }
+        }
+        if let Some(connection) = self.connection(id) {
+            connection.served_in = turn;
+            connection.share_left = share_left as u32;
         }
         used
     }

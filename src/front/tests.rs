@@ -8,6 +8,8 @@
 mod client;
 mod limited;
 
+mod fairness;
+
 use super::*;
 use crate::config::{Config, Sources};
 use crate::console::Console;

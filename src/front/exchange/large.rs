@@ -189,7 +189,7 @@ impl Exchange {
                 self.large.push_back((id, large, taken));
             } else {
                 self.finish_large(id, Err(cause()));
-                self.look_again.push(id);
+                self.stand_again(id);
             }
         }
     }
