@@ -77,8 +77,11 @@ impl Net {
         let Some(slot) = self.slots.get(conn).filter(|slot| slot.stage != Stage::Dead) else { return };
         slot.stage = Stage::Dead;
         slot.slow = None;
-        if slot.busy() {
-            self.ring.cancel_all(conn.index);
+        if slot.receiving {
+            self.ring.cancel_receive(conn);
+        }
+        if slot.sending || slot.connecting {
+            self.ring.cancel_owned(slot.owned);
         }
         self.ring.close(conn.index);
         self.events.push_back(Event::Closed { conn, error });

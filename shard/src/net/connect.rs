@@ -20,9 +20,10 @@ impl Net {
             socket::connector(peer, local).and_then(|socket| self.ring.install(conn.index, &socket));
         match installed {
             Ok(()) => {
-                self.ring.connect(conn, peer);
+                let key = self.ring.connect(conn, peer);
                 if let Some(slot) = self.slots.get(conn) {
                     slot.connecting = true;
+                    slot.owned = key;
                 }
             }
             Err(error) => {

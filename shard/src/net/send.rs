@@ -126,7 +126,7 @@ impl Net {
         slow.in_flight_len = bytes.len();
         slow.in_flight_from = 0;
         slot.sending = true;
-        self.ring.send_owned(conn, bytes, 0);
+        slot.owned = self.ring.send_owned(conn, bytes, 0);
     }
 
     /// Takes the connection's part out of the arena.
@@ -210,7 +210,7 @@ impl Net {
         if slow.in_flight_from < bytes.len() {
             slot.sending = true;
             let from = slow.in_flight_from;
-            self.ring.send_owned(conn, bytes, from);
+            slot.owned = self.ring.send_owned(conn, bytes, from);
             return;
         }
         slow.in_flight_len = 0;

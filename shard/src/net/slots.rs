@@ -30,6 +30,8 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     /// This turn's part of the arena, as an index of `Net::sends`.
     pub(super) arena_entry: u32,
+    /// The ring's key of its send or connect in flight.
+    pub(super) owned: u32,
     pub(super) stage: Stage,
     /// A receive is in flight.
     pub(super) receiving: bool,
@@ -77,6 +79,7 @@ impl Slot {
         Slot {
             generation,
             arena_entry: NO_ENTRY,
+            owned: 0,
             stage: Stage::Free,
             receiving: false,
             cancelling: false,

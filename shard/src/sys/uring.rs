@@ -454,12 +454,14 @@ impl Ring {
         self.uring.submitter().register_files_update(slot, &[socket.as_raw_fd()]).map(drop)
     }
 
-    pub(crate) fn connect(&mut self, conn: ConnId, peer: SocketAddr) {
+    /// Gives the operation's key, for [`Self::cancel_owned`].
+    pub(crate) fn connect(&mut self, conn: ConnId, peer: SocketAddr) -> u32 {
         let addr = Box::new(KernelAddr::from(peer));
         let (to, len) = (addr.as_ptr(), addr.len);
         let key = self.own(Owned::Connect(conn, addr));
         let entry = opcode::Connect::new(Fixed(conn.index), to, len).build();
         self.push(entry.user_data(user_data(OWNED, 0, key)));
+        key
     }
 
     pub(crate) fn receive(&mut self, conn: ConnId) {
@@ -522,14 +524,16 @@ impl Ring {
         self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(of_conn(SEND, conn)));
     }
 
-    /// Sends `bytes`, waiting for the socket if need be; they come back with `Completion::Sent`.
-    pub(crate) fn send_owned(&mut self, conn: ConnId, bytes: Vec<u8>, from: usize) {
+    /// Sends `bytes`, waiting for the socket if need be; they come back with `Completion::Sent`. Gives the
+    /// operation's key, for [`Self::cancel_owned`].
+    pub(crate) fn send_owned(&mut self, conn: ConnId, bytes: Vec<u8>, from: usize) -> u32 {
         let part = bytes.get(from..).unwrap_or_default();
         let (start, len) = (part.as_ptr(), u32::try_from(part.len()).unwrap_or(u32::MAX));
         // Moving the Vec moves no byte of what it holds.
         let key = self.own(Owned::Send(conn, bytes));
         let entry = opcode::Send::new(Fixed(conn.index), start, len).flags(libc::MSG_NOSIGNAL).build();
         self.push(entry.user_data(user_data(OWNED, 0, key)));
+        key
     }
 
     /// Ends the sending direction. Rare: the kernel does it on a worker thread.
@@ -538,10 +542,12 @@ impl Ring {
         self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(of_conn(SHUTDOWN, conn)));
     }
 
-    /// Cancels every operation of the slot's socket; each still reports its end.
-    pub(crate) fn cancel_all(&mut self, slot: u32) {
-        let by_slot = CancelBuilder::fd(Fixed(slot)).all();
-        self.push(opcode::AsyncCancel2::new(by_slot).build().flags(Flags::SKIP_SUCCESS).user_data(IGNORED));
+    /// Cancels a send or a connect whose completion was not read yet; it still reports its end. By its own name, as
+    /// [`Self::cancel_receive`]: to cancel what a socket has in flight, the kernel looks through every operation that
+    /// waits in the ring, a receive for each open connection among them.
+    pub(crate) fn cancel_owned(&mut self, key: u32) {
+        let entry = opcode::AsyncCancel::new(user_data(OWNED, 0, key)).build();
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(IGNORED));
     }
 
     /// Empties the slot. Executed inline, in the order of submission.
