@@ -39,6 +39,7 @@ use crate::config::Durability;
 use crate::fan_in::QueryError;
 use crate::message::{ToLoop, ToStore};
 use crate::shared::{LATENCY_QUANTILES, Shared};
+use connection::SHARE_OF_TURN;
 use exchange::Exchange;
 use gate::BATCHES_PENDING_LOW;
 use hdrhistogram::Histogram;
@@ -293,11 +294,14 @@ impl Front {
         }
     }
 
-    /// Goes on with requests that were left where they lie. Where a client leaves its answers unread, `Drained`
+    /// Goes on with requests that were left where they lie, as many as are one connection's share of a turn: so
+    /// however many clients pipeline, others wait for one of them. Where a client leaves its answers unread, `Drained`
     /// will come.
     fn look_again(&mut self) {
         let mut left = std::mem::take(&mut self.exchange.look_again).into_iter();
-        while !self.exchange.is_full()
+        let mut taken = 0;
+        while taken < SHARE_OF_TURN
+            && !self.exchange.is_full()
             && let Some(conn) = left.next()
         {
             if let Some(connection) = self.exchange.connection(conn) {
@@ -306,6 +310,7 @@ impl Front {
             if self.net.pending_send_bytes(conn) <= UNREAD_ANSWER_BYTES_MAX {
                 self.resume(conn);
             }
+            taken += self.exchange.taken_by(conn);
         }
         // Whoever had a turn now stands behind those who had none.
         let had = std::mem::replace(&mut self.exchange.look_again, left.collect());

@@ -13,7 +13,7 @@ mod limited;
 
 pub use large::{LargeBatch, LargeBody};
 
-use super::connection::{Asked, Awaited, Connection, REQUEST_SHARE, Unfinished};
+use super::connection::{Asked, Awaited, Connection, REQUEST_SHARE, SHARE_OF_TURN, Unfinished};
 use super::gate::Gate;
 use super::intake::Intake;
 use super::rate_limit::{Portion, RateLimit, Verdict};
@@ -44,8 +44,8 @@ pub(super) const TURN_BYTES_MAX: usize = 256 * 1024;
 const TURN_ANSWERS_MAX: usize = 4096;
 /// Bytes held back on a connection that waits for an answer, before reading is paused. It is paused before that where
 /// there is no room for more; what has been received by then is kept all the same, for a refusal would overtake the
-/// answer. That is as much as the loop's receive buffers hold, on as many connections as may have a query or a large
-/// body out.
+/// answer. That is as much as the loop's receive buffers hold, on as many connections as have a query or a large body
+/// out, or pipeline more than their share of a turn.
 const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
 
 /// What the head of a body asks for.
@@ -286,9 +286,10 @@ impl Exchange {
         if connection.closing {
             return;
         }
-        let is_spent = connection.share_left(turn) == 0;
+        // Whoever stands in line has its turn there, and none by sending more.
+        let is_spent = connection.share_left(turn) == 0 || connection.looks_again;
         let waits = connection.waits() || !takes_answers || is_spent;
-        let is_owed_an_answer = connection.asked.is_some();
+        let is_owed_an_answer = connection.asked.is_some() || connection.looks_again;
         if let Some(unfinished) = &mut connection.unfinished {
             if !has_room && !is_owed_an_answer {
                 self.shared.shards[self.index].front.overload_refusals.add(1);
@@ -355,11 +356,18 @@ impl Exchange {
         }
     }
 
+    /// What the connection has taken of this turn.
+    pub fn taken_by(&mut self, id: ConnId) -> u32 {
+        let turn = self.turn;
+        self.connection(id).map_or(0, |connection| SHARE_OF_TURN - connection.share_left(turn))
+    }
+
     /// Whether a connection whose reading is paused may be read from: nothing holds back what came before, or there
-    /// is little of it left.
+    /// is little of it left and room for more.
     pub fn may_read_on(&mut self, id: ConnId) -> bool {
+        let has_room = self.unfinished_bytes < self.unfinished_bytes_max;
         self.connection(id).is_some_and(|connection| {
-            let has_much = connection.held_back_bytes() > HELD_BACK_BYTES_MAX / 2;
+            let has_much = !has_room || connection.held_back_bytes() > HELD_BACK_BYTES_MAX / 2;
             let is_held_up = connection.waits() || (connection.looks_again && has_much);
             !is_held_up
         })

@@ -64,3 +64,31 @@ fn a_pipeline_of_large_reads_takes_its_share_of_a_turn_and_no_more() {
     // And one of the other client's.
     assert!(most <= pages + 1, "a turn took {most} of at most {pages} pages");
 }
+
+/// Many of them together have one share of a turn among them, or each would make others wait for all.
+/// Method: their bytes are in the sockets before the first turn; late ones would only make more turns of it.
+#[test]
+fn many_long_pipelines_share_what_is_left_for_later() {
+    const GREEDY: usize = 8;
+    const REQUESTS: usize = 1_500;
+    let (rig, parts) = Rig::laid(None, None);
+    let mut front = Front::new(parts).unwrap();
+    let mut clients: Vec<Client> = (0..GREEDY).map(|_| Client::connect(rig.address)).collect();
+    for client in &mut clients {
+        client.send(get("/-/healthy").repeat(REQUESTS)).unwrap();
+    }
+    let taken = || rig.counters().requests.get();
+    let all = (GREEDY * REQUESTS) as u64;
+    let mut turns = 0;
+    while taken() < all {
+        let before = taken();
+        front.turn().unwrap();
+        turns += u64::from(taken() > before);
+    }
+    assert!(turns > all / SHARE_REQUESTS / 2, "{all} requests in {turns} turns");
+    rig.shared.stop();
+    while !front.turn().unwrap() {}
+    for mut client in clients {
+        assert_eq!(statuses(&mut client, REQUESTS), [200; REQUESTS]);
+    }
+}
