@@ -258,7 +258,10 @@ impl Front {
             Event::Drained { conn } => self.resume(conn),
             Event::EndOfStream { conn } if self.turned_away.is_waiting(conn) => self.tell_away(conn, false),
             Event::EndOfStream { conn } => self.half_closed(conn),
-            Event::Closed { conn, .. } => {
+            Event::Closed { conn, error } => {
+                if error.is_some_and(|error| error.kind() != io::ErrorKind::TimedOut) {
+                    self.shared.shards[self.index].front.connections_broken.add(1);
+                }
                 if !self.exchange.closed(conn) {
                     self.turned_away.closed(conn);
                 }
@@ -514,6 +517,7 @@ impl Front {
         for conn in self.idle.drain(..) {
             // A client that is still reading its answer is not idle; one that does not read is the net's to close.
             if self.net.pending_send_bytes(conn) == 0 {
+                counters.connections_idle.add(1);
                 self.net.close(conn);
             }
         }
@@ -525,6 +529,9 @@ impl Front {
         counters.receive_buffers_exhausted.set(stats.buffers_exhausted);
         counters.sends_delayed.set(stats.sends_delayed);
         counters.connections_accepted.set(stats.accepted);
+        counters.sends_timed_out.set(stats.sends_timed_out);
+        counters.accepts_held.set(stats.accepts_held);
+        counters.accepts_failed.set(stats.accepts_failed);
         self.tick.looked(now, expires_at);
     }
 }

@@ -41,6 +41,25 @@ const METRICS: &[Metric] = &[
     }),
     gauge("http_connections", "Open connections.", |s| &s.front.connections),
     counter("http_connections_total", "Connections accepted.", |s| &s.front.connections_accepted),
+    counter("http_connections_idle_total", "Connections closed because nothing came on them.", |s| {
+        &s.front.connections_idle
+    }),
+    counter("http_connections_broken_total", "Connections that their client reset, or that failed.", |s| {
+        &s.front.connections_broken
+    }),
+    counter(
+        "http_connections_unread_total",
+        "Connections closed because their client took no answer.",
+        |s| &s.front.sends_timed_out,
+    ),
+    counter(
+        "http_accepts_held_total",
+        "Times that connections had to wait in the backlog for a slot.",
+        |s| &s.front.accepts_held,
+    ),
+    counter("http_accepts_failed_total", "Accepts that found no descriptor or no memory.", |s| {
+        &s.front.accepts_failed
+    }),
     counter("loop_enters_total", "System calls of the I/O loop's ring.", |s| &s.front.enters),
     counter(
         "loop_receive_buffers_exhausted_total",

@@ -304,6 +304,12 @@ pub struct FrontCounters {
     /// Told that there are too many connections, or too many of its address.
     pub connections_refused: Counter,
     pub connections_refused_address: Counter,
+    /// Closed because nothing came on them; ended by a reset or another failure; never read from again.
+    pub connections_idle: Counter,
+    pub connections_broken: Counter,
+    pub sends_timed_out: Counter,
+    pub accepts_held: Counter,
+    pub accepts_failed: Counter,
     pub enters: Counter,
     pub receive_buffers_exhausted: Counter,
     pub sends_delayed: Counter,

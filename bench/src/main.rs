@@ -31,6 +31,7 @@ mod beside;
 mod compare;
 mod first_result;
 mod floor;
+mod hostile;
 mod idle;
 mod play;
 mod replay;
@@ -71,6 +72,8 @@ enum Command {
     Compare(compare::CompareArguments),
     /// Compare writing alone with writing beside a client that asks without rest
     Beside(beside::BesideArguments),
+    /// Compare writing alone with writing beside clients that behave badly
+    Hostile(hostile::HostileArguments),
     /// Hold many idle connections, read their cost in memory, then use each once
     Connections(idle::IdleArguments),
     /// Count system calls per request at saturation
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Command::Scenario(arguments) => play::run(&arguments, &live),
         Command::Compare(arguments) => compare::run(&arguments, &live),
         Command::Beside(arguments) => beside::run(&arguments, &live),
+        Command::Hostile(arguments) => hostile::run(&arguments, &live),
         Command::Connections(arguments) => idle::run(arguments, &live),
         Command::Syscalls(arguments) => syscalls::run(arguments, &live),
         Command::Replay(arguments) => replay::run(arguments, &live),

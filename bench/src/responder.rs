@@ -105,6 +105,9 @@ impl Responder {
         let (stored, posts) = (Mutex::new(BTreeMap::new()), AtomicU64::new(0));
         Responder::new(move |asked| {
             if !asked.is_post {
+                if asked.path == "/metrics" {
+                    return Reply::Answer(404, "", "it counts nothing of its own".to_owned());
+                }
                 assert_eq!(asked.path, "/percentile");
                 let found = parameters(asked.query).flatten().find(|(key, _)| key == "name");
                 let stored: &BTreeMap<String, u64> = &stored.lock().unwrap();
@@ -145,7 +148,9 @@ fn serve(mut stream: TcpStream, answering: &Answering, posting: &AtomicU64) {
     let mut piece = [0; 4096];
     let mut has_posted = false;
     loop {
-        let (reply, consumed) = match decoder.decode(&mut received, &Limits::default()).unwrap() {
+        // Who speaks no HTTP is hung up on.
+        let Ok(decoded) = decoder.decode(&mut received, &Limits::default()) else { return };
+        let (reply, consumed) = match decoded {
             Decoded::Request { request, consumed } => {
                 let asked = Asked {
                     is_post: request.method == Method::Post,

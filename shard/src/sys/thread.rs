@@ -11,7 +11,7 @@ const NICE_MAX: i32 = 19;
 ///
 /// # Errors
 /// If something like a sandbox forbids the call; then nothing has changed.
-pub(crate) fn be_nicer_by(steps: u8) -> io::Result<()> {
+pub fn be_nicer_by(steps: u8) -> io::Result<()> {
     let nice = (nice()? + i32::from(steps)).min(NICE_MAX);
     // SAFETY: no pointer goes in. PRIO_PROCESS with 0 means the calling thread on Linux.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } != 0 {

@@ -134,3 +134,24 @@ fn an_address_beyond_its_limit_is_told_so_and_others_come_in() {
         assert_eq!(refused(&mut served[0], "http.connections_max"), 0);
     }
 }
+
+/// Method: one client lets its answer lie and is gone, which resets the connection; another says nothing.
+#[test]
+fn connections_that_end_badly_are_counted_by_what_ended_them() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "http.idle_timeout=1s"]);
+    let mut resets = server.client();
+    resets.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    poll(|| resets.is_answered().then_some(()));
+    drop(resets);
+    let mut silent = server.client();
+    for name in ["broken", "idle"] {
+        let line = format!("ringwatch_http_connections_{name}_total{{shard=\"0\"}} ");
+        poll(|| {
+            let page = server.get("/metrics").body;
+            let count = page.lines().find_map(|of| of.strip_prefix(line.as_str())?.parse::<u64>().ok());
+            (count? > 0).then_some(())
+        });
+    }
+    assert_eq!(silent.rest(), b"");
+}
