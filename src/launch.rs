@@ -62,6 +62,9 @@ const EXECUTOR_IO_BYTES: usize = 1 << 20;
 /// up with a loop that is saturated with batches, or with a core that others use, too: writes are refused for that, and
 /// a query takes seconds. Where the loop wants all the time there is, `BATCHES_PENDING_MAX` makes it wait.
 const EXECUTOR_NICER_BY: u8 = 10;
+/// Connections that a turn takes in at most. Each costs some 20 µs with all that the kernel does for it, and requests of
+/// others wait for them.
+const ACCEPTS_PER_TURN: u16 = 16;
 /// Descriptors for journals, segments, rings and the rest, besides connections.
 const DESCRIPTORS_RESERVED: u64 = 1_000;
 const _: () = assert!((TURNED_AWAY_MAX as u64) < DESCRIPTORS_RESERVED / 2, "their slots count, too");
@@ -424,6 +427,7 @@ impl Server {
                 listen: self.address,
                 net: NetConfig {
                     connections_max,
+                    accepts_max: ACCEPTS_PER_TURN,
                     recv_buffers: 4096,
                     recv_buffer_bytes: 2048,
                     coalesce: self.shared.config.http_coalesce,
