@@ -84,6 +84,7 @@ pub struct Config {
     pub query_timeout: Duration,
     pub query_concurrency: usize,
     pub alert_stale_after: Duration,
+    pub executor_nicer_by: u8,
     pub access_log: bool,
     /// No line is printed when absent.
     pub stats_interval: Option<Duration>,
@@ -197,6 +198,7 @@ impl Config {
             query_timeout: Duration::ZERO,
             query_concurrency: 0,
             alert_stale_after: Duration::ZERO,
+            executor_nicer_by: 0,
             access_log: false,
             stats_interval: None,
         };

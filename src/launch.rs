@@ -57,11 +57,6 @@ const LOOP_RING_PLACES: usize = 2048;
 const PORTION_RING_PLACES: usize = 256;
 /// Bytes glommio may keep for file operations, per executor; they count as locked memory.
 const EXECUTOR_IO_BYTES: usize = 1 << 20;
-/// How much nicer an executor is than the loop on its core, which gets nine tenths of it when both want all: a write
-/// beside a busy query waits hardly longer than alone. At 19 it would be 98 of 100, and then the executor does not keep
-/// up with a loop that is saturated with batches, or with a core that others use, too: writes are refused for that, and
-/// a query takes seconds. Where the loop wants all the time there is, `BATCHES_PENDING_MAX` makes it wait.
-const EXECUTOR_NICER_BY: u8 = 10;
 /// Connections that a turn takes in at most. Each costs some 20 µs with all that the kernel does for it, and requests of
 /// others wait for them.
 const ACCEPTS_PER_TURN: u16 = 16;
@@ -403,7 +398,7 @@ impl Server {
                 name: format!("store-{index}"),
                 io_memory_bytes: EXECUTOR_IO_BYTES,
                 preempt: PREEMPT_DEFAULT,
-                nicer_by: EXECUTOR_NICER_BY,
+                nicer_by: self.shared.config.executor_nicer_by,
             };
             let failed_store = failed.clone();
             let executor = shard::executor::spawn(config, move || async move {

@@ -77,6 +77,16 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    // At 10 a write beside a busy query takes hardly longer than alone (`bench beside`); at 19 the executor does not
+    // keep up with a loop that is saturated with batches. Where others use the core, too, either starves it, and writes
+    // are refused for that: hence not by default.
+    Key {
+        name: "executor_nicer_by",
+        default: "0",
+        unit: "steps of nice, 0 to 19",
+        reason: "10 keeps writes as fast beside busy queries; only for cores that nobody else uses",
+        set: |c, t| count(t, 0, 19).map(|v| c.executor_nicer_by = v as u8),
+    },
     Key {
         name: "memory_bytes_max",
         default: "auto",

@@ -76,7 +76,7 @@ fn a_crowd_beyond_the_limit_is_told_one_by_one() {
     let dir = tempdir().unwrap();
     let server = Server::start(dir.path(), &["--set", "http.connections_max=1"]);
     let mut served = served_at_last(&server);
-    let mut crowd: Vec<Client> = (0..600).map(|_| server.client()).collect();
+    let mut crowd: Vec<Client> = (0..300).map(|_| server.client()).collect();
     for client in &mut crowd {
         client.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     }
