@@ -73,6 +73,15 @@ impl QueryMemory {
         QueryMemory { budget, bytes_max, setting, taken: AtomicUsize::new(0) }
     }
 
+    /// Bytes that a shard's search may hold ahead of what it needs: half of what is left of one quarter, so that the
+    /// other three are there for what this query and others need.
+    pub fn spare(&self) -> usize {
+        let left = |bytes_max: usize, taken: &AtomicUsize| {
+            (bytes_max / 4).saturating_sub(taken.load(Ordering::Relaxed)) / 2
+        };
+        left(self.bytes_max, &self.taken).min(left(self.budget.bytes_max, &self.budget.taken))
+    }
+
     fn take(&self, bytes: usize) -> Result<(), QueryError> {
         add_up_to(&self.taken, bytes, self.bytes_max).map_err(|before| {
             let (bytes_max, setting) = (self.bytes_max, self.setting);
@@ -130,10 +139,12 @@ mod tests {
         let budget = Arc::new(QueryBudget::of_process(64 << 20));
         let memory = QueryMemory::new(budget.clone(), 4 * MIB);
         let (mut partial, mut body) = (Holding::of(&memory), Holding::of(&memory));
+        assert_eq!(memory.spare(), MIB / 2);
         partial.cover(1).unwrap();
         assert_eq!(budget.taken(), PORTION_BYTES);
+        assert_eq!(memory.spare(), (MIB - PORTION_BYTES) / 2);
         partial.cover(3 * MIB).unwrap();
-        assert_eq!(budget.taken(), 3 * MIB);
+        assert_eq!((budget.taken(), memory.spare()), (3 * MIB, 0));
         body.cover(MIB).unwrap();
         let too_large = QueryError::TooLarge {
             bytes: 4 * MIB + PORTION_BYTES,

@@ -47,12 +47,14 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
     };
     // What the drain found may call for a flush, and no mail may come for a while.
     super::admission::settle(shard);
+    selection.hold_ahead(question.memory.spare());
     let mut partial = query.partial();
-    let filled = fill(&mut partial, &mut selection, question).await;
+    // It may have kept samples in memory that are on disk by now, and so closed the store.
+    let let_go = || super::admission::settle(shard);
+    let filled = fill(&mut partial, &mut selection, question, let_go).await;
     while selection.let_go() {
         executor::yield_if_needed().await;
     }
-    // It may have kept samples in memory that are on disk by now, and so closed the store.
     super::admission::settle(shard);
     if let Err(error) = filled {
         while partial.let_go() {
@@ -63,16 +65,21 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
     Ok(partial.finish())
 }
 
-/// Reads the selection to its end, or to the query's.
+/// Reads the selection to its end, or to the query's; tells when it does not keep the store's memory any more.
 async fn fill<D: Disk>(
     partial: &mut PartialBuilder<'_>,
     selection: &mut Selection<D>,
     question: &Question,
+    let_go: impl Fn(),
 ) -> Result<(), QueryError> {
     let mut holding = Holding::of(&question.memory);
     let mut piece = Piece::default();
     holding.cover(selection.bytes())?;
+    let mut keeps_memory = selection.keeps_memory();
     while selection.next_piece(&mut piece).await {
+        if std::mem::replace(&mut keeps_memory, selection.keeps_memory()) && !keeps_memory {
+            let_go();
+        }
         if let Some(series) = &piece.begins {
             partial.push_series((*series.labels).as_ref(), series.arrival);
         }
@@ -146,7 +153,7 @@ mod tests {
             let mut selection = store.select(name, &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
             let query = query(name);
             let mut partial = query.partial();
-            ready(fill(&mut partial, &mut selection, &question))
+            ready(fill(&mut partial, &mut selection, &question, || {}))
         };
         let refused = fill_from("cpu");
         let held = 300_000 * size_of::<u32>();

@@ -19,7 +19,7 @@ mod tests;
 pub use append::{Appended, UnknownSeries};
 pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
-pub use series::SeriesSlice;
+pub use series::{SeriesSlice, SliceExtent};
 
 use hashbrown::HashTable;
 use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SeriesHash};

@@ -5,7 +5,7 @@
 //! frozen, in the frozen part, which the view then holds. An id may stand for another series by then, one that was
 //! met after a clearing that the view did not see.
 
-use super::{Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice};
+use super::{Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice, SliceExtent};
 use model::{Arrival, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -76,9 +76,10 @@ impl View {
         self.frozen.get()
     }
 
-    /// Ends the view. If nobody else can ask for the samples that it kept, they are given, to be let go of.
-    pub fn end(self) -> Option<Frozen> {
-        let frozen = Rc::into_inner(self.frozen)?.into_inner()?;
+    /// Keeps nothing in memory any more, and finds no frozen part; what [`Self::holds`] stays. If nobody else can ask
+    /// for the samples that it kept, they are given, to be let go of.
+    pub fn let_go(&mut self) -> Option<Frozen> {
+        let frozen = Rc::into_inner(std::mem::take(&mut self.frozen))?.into_inner()?;
         Rc::into_inner(frozen)
     }
 }
@@ -88,6 +89,11 @@ impl SeriesRef<'_> {
     pub fn meets(&self, name: &str, matchers: &[Matcher]) -> bool {
         let labels = (**self.labels).as_ref();
         labels.name() == name && matchers.iter().all(|matcher| matcher.matches(labels))
+    }
+
+    /// What [`Self::slice`] would hold. It costs an addition for each chunk.
+    pub fn extent(&self, start: Timestamp, end: Timestamp) -> SliceExtent {
+        self.samples.extent(start, end)
     }
 
     /// What it has from `start` to `end`, both included, unmoved by whatever is appended later.

@@ -34,6 +34,15 @@ pub struct SeriesSlice {
     pub late: Vec<Sample>,
 }
 
+/// What taking a [`SeriesSlice`] would hold, in bytes. `own` is 0 exactly if it would be empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SliceExtent {
+    /// [`SeriesSlice::bytes`] at most.
+    pub own: usize,
+    /// In chunks that the slice shares with where it was taken from, and keeps when those are gone there.
+    pub shared: usize,
+}
+
 impl SeriesSlice {
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
@@ -127,20 +136,39 @@ impl SeriesSamples {
         found.filter(|sample| sample.timestamp == timestamp).map(|sample| sample.value)
     }
 
+    /// The closed chunks, and the open one, that may hold a sample from `start` to `end`, both included.
+    fn overlapping(&self, start: Timestamp, end: Timestamp) -> (&[Chunk], Option<&OpenChunk>) {
+        let from = self.closed.partition_point(|chunk| chunk.last() < start);
+        let until = from + self.closed[from..].partition_point(|chunk| chunk.first() <= end);
+        let open = self.open.as_ref();
+        (&self.closed[from..until], open.filter(|open| open.first() <= end && open.last().timestamp >= start))
+    }
+
+    /// What [`Self::slice`] would give and share, without taking it.
+    pub(super) fn extent(&self, start: Timestamp, end: Timestamp) -> SliceExtent {
+        if start > end {
+            return SliceExtent::default();
+        }
+        let (closed, open) = self.overlapping(start, end);
+        let late = if self.late.range(start..=end).next().is_some() { self.late.len() } else { 0 };
+        let chunks = closed.len() + usize::from(open.is_some());
+        SliceExtent {
+            own: chunks * size_of::<Chunk>()
+                + open.map_or(0, |open| open.heap_bytes() + size_of::<u64>())
+                + late * size_of::<Sample>(),
+            shared: closed.iter().map(|chunk| chunk.bytes().len()).sum(),
+        }
+    }
+
     /// What lies from `start` to `end`, both included: closed chunks are shared, the rest is copied.
     pub(super) fn slice(&self, start: Timestamp, end: Timestamp) -> SeriesSlice {
         if start > end {
             return SeriesSlice::default();
         }
-        let from = self.closed.partition_point(|chunk| chunk.last() < start);
-        let until = from + self.closed[from..].partition_point(|chunk| chunk.first() <= end);
-        let mut chunks = self.closed[from..until].to_vec();
-        if let Some(open) = &self.open
-            && open.first() <= end
-            && open.last().timestamp >= start
-        {
-            chunks.push(open.seal());
-        }
+        let (closed, open) = self.overlapping(start, end);
+        let mut chunks = Vec::with_capacity(closed.len() + usize::from(open.is_some()));
+        chunks.extend_from_slice(closed);
+        chunks.extend(open.map(OpenChunk::seal));
         let late = self.late.range(start..=end);
         SeriesSlice { chunks, late: late.map(|(&timestamp, &value)| Sample { timestamp, value }).collect() }
     }

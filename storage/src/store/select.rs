@@ -4,6 +4,7 @@
 //! select        the moment: ids of the series that may be meant, the segments, a mark in the memtable      no wait
 //! next_piece    segments say whether they may hold the name                                             until all have
 //!   if one may: series in memory are put by slot (directories are sorted by it), some hundred at a time  until all are
+//!     and what they hold is taken ahead, as much as may be held
 //!     for each slot: directory blocks that reach into it are read, the rows of the slot gathered
 //!   some hundred series in memory are looked at: matched, described, their samples taken     those of the slot, or all
 //!   some thousand samples of one series are read (`merge.rs`)                          until what was taken is read
@@ -17,8 +18,9 @@
 //!
 //! Whoever reads may do other work between two pieces: a piece takes a few tenths of a millisecond, however
 //! large the answer is. This room knows no executor; the caller yields. In memory are an id or two per series that
-//! may be meant, the series at hand, and the directory rows at hand: [`Selection::bytes`]. A part that was frozen
-//! stays in memory, on the store's account, until the views end that may still look at it.
+//! may be meant, the series at hand, what was taken ahead, and the directory rows at hand: [`Selection::bytes`].
+//! A part that was frozen stays in memory, on the store's account, until the views end that may still look at it. A
+//! view ends when all series in memory have been looked at; at the selection's end if it may not hold so much ahead.
 //!
 //! Read next: `select/memory.rs`, `select/directories.rs`, then `merge.rs`.
 
@@ -57,7 +59,9 @@ pub struct Selection<D: Disk> {
     /// Series to be read next.
     waiting: VecDeque<Source>,
     waiting_bytes: usize,
-    reading: Option<(Option<SelectedSeries>, SeriesMerge<D>)>,
+    reading: Option<Reading<D>>,
+    /// See [`Selection::hold_ahead`].
+    ahead_bytes_max: usize,
     warnings: Vec<SegmentError>,
 }
 
@@ -132,7 +136,18 @@ struct Source {
     in_segments: Vec<(usize, Vec<ChunkRow>)>,
     frozen: SeriesSlice,
     memtable: SeriesSlice,
+    /// Of `bytes`, what lies in shared chunks that perhaps nobody else holds.
+    shared_bytes: usize,
     bytes: usize,
+}
+
+/// The series at hand.
+struct Reading<D: Disk> {
+    /// Until it begins.
+    series: Option<SelectedSeries>,
+    merge: SeriesMerge<D>,
+    /// As its [`Source`] says.
+    shared_bytes: usize,
 }
 
 impl<D: Disk> Store<D> {
@@ -162,19 +177,34 @@ impl<D: Disk> Store<D> {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             reading: None,
+            ahead_bytes_max: 0,
             warnings: Vec::new(),
         }
     }
 }
 
 impl<D: Disk> Selection<D> {
+    /// About so many bytes may be held of samples in memory before they are read, so that the parts of memory where
+    /// they lie need not be kept meanwhile; nothing when it was not said. To be said before the first piece.
+    pub fn hold_ahead(&mut self, bytes_max: usize) {
+        self.ahead_bytes_max = bytes_max;
+    }
+
+    /// Whether it keeps parts of memory that would otherwise be free once they are on disk.
+    pub fn keeps_memory(&self) -> bool {
+        self.memory.keeps_parts()
+    }
+
     /// Does the next step and says what it gave; `false` when everything has been given.
     ///
     /// Each series with samples in the range begins once, its samples follow at once.
     pub async fn next_piece(&mut self, piece: &mut Piece) -> bool {
         piece.begins = None;
         piece.samples.clear();
-        if self.reading.is_some() || self.begin_series() {
+        if self.memory.free_some() {
+            return true;
+        }
+        if self.reading.is_some() || (!self.looks_ahead() && self.begin_series()) {
             self.read(piece).await;
             return true;
         }
@@ -183,7 +213,7 @@ impl<D: Disk> Selection<D> {
             Stage::Asking if self.directories.ask_some(&self.wanted) => Stage::Asking,
             Stage::Asking if self.directories.is_empty() => Stage::Looking,
             Stage::Asking => Stage::Sorting,
-            Stage::Sorting if self.memory.sort_some(&self.wanted) => Stage::Sorting,
+            Stage::Sorting if self.memory.sort_some(&self.wanted, self.ahead_bytes_max) => Stage::Sorting,
             Stage::Sorting => self.next_slot(),
             Stage::Searching(slot) => {
                 let more = self.directories.read_some(slot, &self.wanted, &mut self.warnings).await;
@@ -216,7 +246,7 @@ impl<D: Disk> Selection<D> {
             + self.in_segments_bytes
             + self.waiting.capacity() * size_of::<Source>()
             + self.waiting_bytes
-            + self.reading.as_ref().map_or(0, |(_, merge)| merge.bytes())
+            + self.reading.as_ref().map_or(0, |reading| reading.merge.bytes() + reading.shared_bytes)
     }
 
     /// Lets go of some of what is held; `false` when nothing is left. A selection that is dropped whole may take
@@ -224,8 +254,16 @@ impl<D: Disk> Selection<D> {
     pub fn let_go(&mut self) -> bool {
         self.stage = Stage::Done;
         self.reading = None;
+        let mut work = 0;
+        while work < WORK_PER_LOOK {
+            let Some(source) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= source.bytes;
+            work += WORK_PER_LOOK / SERIES_PER_STEP + source.frozen.len() + source.memtable.len();
+        }
+        if !self.waiting.is_empty() {
+            return true;
+        }
         self.waiting = VecDeque::new();
-        self.waiting_bytes = 0;
         for _ in 0..SERIES_PER_STEP {
             let Some((_, series)) = self.in_segments.pop_first() else {
                 return self.directories.let_go() || self.memory.let_go();
@@ -233,6 +271,17 @@ impl<D: Disk> Selection<D> {
             self.in_segments_bytes -= series.bytes;
         }
         true
+    }
+
+    /// Whether series in memory are looked at before those that wait are read.
+    fn looks_ahead(&self) -> bool {
+        matches!(self.stage, Stage::Looking) && self.memory.may_look_ahead() && self.ahead_room() > 0
+    }
+
+    /// Bytes that may still be held ahead.
+    fn ahead_room(&self) -> usize {
+        let waiting = self.waiting.len() * size_of::<Source>() + self.waiting_bytes;
+        self.ahead_bytes_max.saturating_sub(waiting)
     }
 
     fn next_slot(&mut self) -> Stage {
@@ -260,19 +309,21 @@ impl<D: Disk> Selection<D> {
 
     /// Takes what memory holds of some series; `false` when none is left to be looked at.
     fn look(&mut self) -> bool {
+        let room = self.ahead_room();
         let Selection { wanted, memory, in_segments, in_segments_bytes, waiting, waiting_bytes, .. } = self;
-        memory.look(wanted, |series| {
-            let MemorySeries { labels, kind, arrival, frozen, memtable } = series;
+        memory.look(wanted, room, |series| {
+            let mut bytes = series.bytes();
+            let MemorySeries { labels, kind, arrival, frozen, memtable, shared_bytes } = series;
             let known = in_segments.remove(&*labels);
             if known.is_none() && frozen.is_empty() && memtable.is_empty() {
                 return;
             }
-            let mut bytes = frozen.bytes() + memtable.bytes();
             let mut source = Source {
                 series: SelectedSeries { labels, kind, arrival },
                 in_segments: Vec::new(),
                 frozen,
                 memtable,
+                shared_bytes,
                 bytes: 0,
             };
             if let Some(known) = known {
@@ -301,6 +352,7 @@ impl<D: Disk> Selection<D> {
                 in_segments: chunks,
                 frozen: SeriesSlice::default(),
                 memtable: SeriesSlice::default(),
+                shared_bytes: 0,
                 bytes,
             });
         }
@@ -309,9 +361,8 @@ impl<D: Disk> Selection<D> {
 
     /// Lines up the sources of the next series; `false` when none waits.
     fn begin_series(&mut self) -> bool {
-        let Some(Source { series, in_segments, frozen, memtable, bytes }) = self.waiting.pop_front() else {
-            return false;
-        };
+        let Some(source) = self.waiting.pop_front() else { return false };
+        let Source { series, in_segments, frozen, memtable, shared_bytes, bytes } = source;
         self.waiting_bytes -= bytes;
         let mut merge = SeriesMerge::new(series.labels.clone(), self.wanted.start, self.wanted.end);
         for (segment, rows) in in_segments {
@@ -319,13 +370,13 @@ impl<D: Disk> Selection<D> {
         }
         merge.add_slice(frozen);
         merge.add_slice(memtable);
-        self.reading = Some((Some(series), merge));
+        self.reading = Some(Reading { series: Some(series), merge, shared_bytes });
         true
     }
 
     /// Reads some samples of the series at hand.
     async fn read(&mut self, piece: &mut Piece) {
-        let Some((series, merge)) = &mut self.reading else { return };
+        let Some(Reading { series, merge, .. }) = &mut self.reading else { return };
         let goes_on = merge.next_piece(&mut piece.samples, &mut self.warnings).await;
         if !piece.samples.is_empty() {
             piece.begins = series.take();

@@ -4,12 +4,18 @@
 //! at the moment of the selection     series lie in the memtable, perhaps also in the part on its way to disk
 //! later                              their samples are in the memtable, or where the next freeze has put them;
 //!                                    labels and kind in the table or, if the series was forgotten, with the samples
+//! once all have been looked at       in slices, on the query's account; both parts are let go of
 //! ```
 //!
 //! A series that was forgotten and that neither part holds had no sample in memory, so nothing is missing.
+//!
+//! The parts are kept no longer than that, for they hold samples of every name, and memory that is full of them
+//! closes the store. Kept until the selection ends they are only where the slices would be more than the selection
+//! may hold ahead: then these are taken slot by slot, and share what the parts hold.
+//! A series without a sample needs neither part: only its kind and its arrival are asked for.
 
 use super::{WORK_PER_LOOK, Wanted};
-use crate::memtable::{Frozen, Memtable, SeriesId, SeriesRef, SeriesSlice, View};
+use crate::memtable::{Frozen, Memtable, SeriesId, SeriesRef, SeriesSlice, SliceExtent, View};
 use model::{Arrival, LabelSet, MetricKind, SLOTS, Slot};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,15 +26,36 @@ pub(super) struct InMemory {
     view: View,
     /// The part that was on its way to disk.
     frozen: Option<Rc<Frozen>>,
+    /// Whether samples of the moment are still found, and so kept.
+    keeps_parts: bool,
+    /// Whether some are needed until the selection ends.
+    needs_parts: bool,
     /// Series to be looked at: all that may be meant, or those of one slot, which are known to be.
     ids: Vec<SeriesId>,
     looked_at: usize,
+    /// Those of one slot that were taken ahead.
+    taken: Vec<MemorySeries>,
     /// What is meant, by slot; empty where it is not asked for by slot.
-    by_slot: Vec<Vec<SeriesId>>,
+    by_slot: Vec<OfSlot>,
     by_slot_bytes: usize,
+    /// What the sorted series would hold if they were taken.
+    ahead_bytes: usize,
+    /// Once all are sorted: the slot whose series are taken next, none beyond the last.
+    taking: Option<usize>,
+    /// What all that were taken ahead hold.
+    taken_bytes: usize,
     next_slot: usize,
     /// Parts that nobody else holds, on their way out.
     garbage: Vec<Frozen>,
+}
+
+/// Series of one slot.
+#[derive(Default)]
+struct OfSlot {
+    /// To be looked at when the slot's turn comes.
+    ids: Vec<SeriesId>,
+    /// Looked at.
+    taken: Vec<MemorySeries>,
 }
 
 /// What memory holds of one series.
@@ -38,13 +65,15 @@ pub(super) struct MemorySeries {
     pub(super) arrival: Arrival,
     pub(super) frozen: SeriesSlice,
     pub(super) memtable: SeriesSlice,
+    /// Bytes that the slices share and that are on the selection's account, for nobody else may hold them any more.
+    pub(super) shared_bytes: usize,
 }
 
+/// Series looked at in one step at most.
+pub(super) const SERIES_PER_LOOK: usize = 256;
 /// Looking at a series costs as much as so many chunks that are taken of it: several places in memory that are not
 /// in the cache.
-const WORK_PER_SERIES: usize = 8;
-/// Series looked at in one step at most.
-pub(super) const SERIES_PER_LOOK: usize = WORK_PER_LOOK / WORK_PER_SERIES;
+const WORK_PER_SERIES: usize = WORK_PER_LOOK / SERIES_PER_LOOK;
 
 impl InMemory {
     /// This moment. What it copies is an id per series that may be meant.
@@ -58,39 +87,95 @@ impl InMemory {
             memtable: memtable.clone(),
             view: table.view(),
             frozen,
+            keeps_parts: true,
+            needs_parts: false,
             ids: table.candidates(&wanted.name, &wanted.matchers).to_vec(),
             looked_at: 0,
+            taken: Vec::new(),
             by_slot: Vec::new(),
             by_slot_bytes: 0,
+            ahead_bytes: 0,
+            taking: None,
+            taken_bytes: 0,
             next_slot: 0,
             garbage: Vec::new(),
         }
     }
 
-    /// Puts some of the series that are meant to their slots; `false` when all are there.
-    pub(super) fn sort_some(&mut self, wanted: &Wanted) -> bool {
+    /// Puts some of the series that are meant to their slots, then takes what they hold if all of it is no more than
+    /// `ahead_bytes_max`; `false` when that is done.
+    pub(super) fn sort_some(&mut self, wanted: &Wanted, ahead_bytes_max: usize) -> bool {
+        if self.taking.is_some() {
+            return self.take_some(wanted, ahead_bytes_max);
+        }
         if self.by_slot.is_empty() {
-            self.by_slot.resize(usize::from(SLOTS), Vec::new());
-            self.by_slot_bytes = self.by_slot.capacity() * size_of::<Vec<SeriesId>>();
+            self.by_slot.resize_with(usize::from(SLOTS), OfSlot::default);
+            self.by_slot_bytes = self.by_slot.capacity() * size_of::<OfSlot>();
         }
         let memtable = self.memtable.clone();
         let memtable = memtable.borrow();
         let until = self.ids.len().min(self.looked_at + SERIES_PER_LOOK);
         for at in self.looked_at..until {
             let id = self.ids[at];
-            let Some(Found { described, .. }) = self.find(&memtable, id) else { continue };
-            if described.meets(&wanted.name, &wanted.matchers) {
-                let slot = usize::from(described.hash.slot().number());
-                let slot = &mut self.by_slot[slot];
-                let before = slot.capacity();
-                slot.push(id);
-                self.by_slot_bytes += (slot.capacity() - before) * size_of::<SeriesId>();
+            let Some(found) = self.find(&memtable, id) else { continue };
+            if !found.described.meets(&wanted.name, &wanted.matchers) {
+                continue;
             }
+            let slot = usize::from(found.described.hash.slot().number());
+            self.ahead_bytes += found.ahead_bytes(wanted);
+            self.by_slot_bytes += push(&mut self.by_slot[slot].ids, id);
         }
         self.looked_at = until;
-        if until == self.ids.len() {
-            (self.ids, self.looked_at) = (Vec::new(), 0);
-            return false;
+        if until < self.ids.len() {
+            return true;
+        }
+        (self.ids, self.looked_at) = (Vec::new(), 0);
+        // Parts that are needed for some series are kept, and then nothing is won by taking the others.
+        self.needs_parts = self.ahead_bytes > ahead_bytes_max;
+        let takes = self.ahead_bytes > 0 && !self.needs_parts;
+        self.taking = Some(if takes { 0 } else { self.by_slot.len() });
+        true
+    }
+
+    /// Takes what some of the sorted series hold; `false` when all are taken or left.
+    fn take_some(&mut self, wanted: &Wanted, ahead_bytes_max: usize) -> bool {
+        let memtable = self.memtable.clone();
+        let memtable = memtable.borrow();
+        let mut work = 0;
+        while work < WORK_PER_LOOK {
+            let Some(slot) = self.taking.filter(|slot| *slot < self.by_slot.len()) else {
+                self.end_look();
+                return false;
+            };
+            work += 1;
+            let Some(id) = self.by_slot[slot].ids.pop() else {
+                let left = std::mem::take(&mut self.ids);
+                self.by_slot_bytes += left.capacity() * size_of::<SeriesId>();
+                self.by_slot_bytes -= self.by_slot[slot].ids.capacity() * size_of::<SeriesId>();
+                self.by_slot[slot].ids = left;
+                self.taking = Some(slot + 1);
+                continue;
+            };
+            work += WORK_PER_SERIES;
+            let Some(found) = self.find(&memtable, id) else { continue };
+            let bytes = found.ahead_bytes(wanted);
+            // What came since they were sorted may be too much.
+            if bytes == 0 || self.taken_bytes + bytes > ahead_bytes_max {
+                self.needs_parts |= bytes > 0;
+                self.ids.push(id);
+                continue;
+            }
+            let shared = found.extent(wanted).shared;
+            let series = found.take(wanted, shared);
+            work += series.frozen.len() + series.memtable.len();
+            self.taken_bytes += series.bytes();
+            let taken = &mut self.by_slot[slot].taken;
+            if taken.capacity() == 0 {
+                // Most slots have one or none, and a list that grows by itself begins with four.
+                taken.reserve_exact(1);
+                self.by_slot_bytes += taken.capacity() * size_of::<MemorySeries>();
+            }
+            self.by_slot_bytes += push(taken, series);
         }
         true
     }
@@ -98,68 +183,139 @@ impl InMemory {
     /// The lowest slot that holds something and was not begun, once all are sorted.
     pub(super) fn next_slot(&mut self) -> Option<Slot> {
         let ahead = self.by_slot.get(self.next_slot..)?;
-        self.next_slot += ahead.iter().position(|ids| !ids.is_empty())?;
+        self.next_slot += ahead.iter().position(|of| !(of.ids.is_empty() && of.taken.is_empty()))?;
         Slot::new(self.next_slot as u16)
     }
 
     /// The series of that slot are those to be looked at.
     pub(super) fn begin_slot(&mut self, slot: Slot) {
-        self.ids = std::mem::take(&mut self.by_slot[usize::from(slot.number())]);
+        let Some(of) = self.by_slot.get_mut(usize::from(slot.number())) else { return };
+        (self.ids, self.taken) = (std::mem::take(&mut of.ids), std::mem::take(&mut of.taken));
         self.by_slot_bytes -= self.ids.capacity() * size_of::<SeriesId>();
+        self.by_slot_bytes -= self.taken.capacity() * size_of::<MemorySeries>();
         self.looked_at = 0;
     }
 
-    /// Looks at some of the series and takes what they hold; `false` when none is left to be looked at.
-    pub(super) fn look(&mut self, wanted: &Wanted, mut take: impl FnMut(MemorySeries)) -> bool {
-        let memtable = self.memtable.borrow();
-        let is_sorted = !self.by_slot.is_empty();
+    /// Looks at some of the series and takes what they hold; `false` when none is left to be looked at. What they
+    /// share and is more than `room` bytes is left on the parts' account, and these are kept.
+    pub(super) fn look(
+        &mut self,
+        wanted: &Wanted,
+        mut room: usize,
+        mut take: impl FnMut(MemorySeries),
+    ) -> bool {
+        let memtable = self.memtable.clone();
+        let memtable = memtable.borrow();
+        let is_sorted = self.is_sorted();
         let mut work = 0;
         while work < WORK_PER_LOOK {
+            if let Some(series) = self.taken.pop() {
+                self.taken_bytes -= series.bytes();
+                work += WORK_PER_SERIES;
+                take(series);
+                continue;
+            }
             let Some(&id) = self.ids.get(self.looked_at) else {
-                self.ids = Vec::new();
+                (self.ids, self.taken) = (Vec::new(), Vec::new());
+                if !is_sorted {
+                    self.end_look();
+                }
                 return false;
             };
             self.looked_at += 1;
             work += WORK_PER_SERIES;
-            let Some(Found { described, frozen, newer }) = self.find(&memtable, id) else { continue };
-            if !is_sorted && !described.meets(&wanted.name, &wanted.matchers) {
+            let Some(found) = self.find(&memtable, id) else { continue };
+            if !is_sorted && !found.described.meets(&wanted.name, &wanted.matchers) {
                 continue;
             }
-            let slice = |part: Option<SeriesRef<'_>>| {
-                part.map(|part| part.slice(wanted.start, wanted.end)).unwrap_or_default()
-            };
-            let SeriesRef { labels, kind, arrival, .. } = described;
-            let (frozen, memtable) = (slice(frozen), slice(newer));
-            work += frozen.len() + memtable.len();
-            take(MemorySeries { labels: labels.clone(), kind, arrival, frozen, memtable });
+            let SliceExtent { own, shared } = found.extent(wanted);
+            // A slot's series are here because the parts are kept for them.
+            let is_ahead = !is_sorted && own + shared <= room;
+            let series = found.take(wanted, if is_ahead { shared } else { 0 });
+            self.needs_parts |= !is_ahead && shared > 0;
+            work += series.frozen.len() + series.memtable.len();
+            room = room.saturating_sub(series.bytes());
+            take(series);
         }
         true
     }
 
-    /// A series of the moment, wherever it lies by now.
+    /// Whether the parts will be let go of as soon as all series have been looked at.
+    pub(super) fn may_look_ahead(&self) -> bool {
+        !self.is_sorted() && !self.needs_parts
+    }
+
+    /// Whether series come slot by slot.
+    fn is_sorted(&self) -> bool {
+        !self.by_slot.is_empty()
+    }
+
+    /// A series of the moment, wherever it lies by now; once the parts are let go of, without samples.
     fn find<'a>(&'a self, memtable: &'a Memtable, id: SeriesId) -> Option<Found<'a>> {
         let is_ours = |series: &SeriesRef<'_>| self.view.holds(series);
         let find_in = |part: &'a Rc<Frozen>| part.find(id).filter(is_ours);
-        let frozen = self.frozen.as_ref().and_then(find_in);
         let in_table = memtable.find(id).filter(is_ours);
+        if !self.keeps_parts {
+            // There may have been a freeze, and what came after it is not shown without what it took.
+            return in_table.map(|described| Found { described, frozen: None, newer: None });
+        }
+        let frozen = self.frozen.as_ref().and_then(find_in);
         // What the memtable holds after a freeze came after the moment.
         let newer = self.view.frozen().map_or(in_table, find_in);
         let described = in_table.or(newer).or(frozen)?;
         Some(Found { described, frozen, newer })
     }
 
-    /// Bytes of memory held, without the parts that were frozen: those are the store's account.
+    /// All have been looked at.
+    fn end_look(&mut self) {
+        if !self.needs_parts {
+            self.let_parts_go();
+        }
+    }
+
+    fn let_parts_go(&mut self) {
+        self.keeps_parts = false;
+        self.garbage.extend(self.frozen.take().and_then(Rc::into_inner));
+        self.garbage.extend(self.view.let_go());
+    }
+
+    /// Whether parts of memory that are on disk by now, or will be, are kept there.
+    pub(super) fn keeps_parts(&self) -> bool {
+        self.keeps_parts
+    }
+
+    /// Bytes of memory held, without the parts that are kept: those are the store's account.
     pub(super) fn bytes(&self) -> usize {
-        self.ids.capacity() * size_of::<SeriesId>() + self.by_slot_bytes
+        self.ids.capacity() * size_of::<SeriesId>()
+            + self.taken.capacity() * size_of::<MemorySeries>()
+            + self.by_slot_bytes
+            + self.taken_bytes
+    }
+
+    /// Frees some of the parts that nobody else holds; `false` when none is left.
+    pub(super) fn free_some(&mut self) -> bool {
+        self.garbage.pop_if(|part| !part.let_go());
+        !self.garbage.is_empty()
     }
 
     /// Lets go of some of what is held; `false` when nothing is left. Nothing is found any more.
     pub(super) fn let_go(&mut self) -> bool {
-        (self.ids, self.by_slot, self.by_slot_bytes) = (Vec::new(), Vec::new(), 0);
-        self.garbage.extend(self.frozen.take().and_then(Rc::into_inner));
-        self.garbage.extend(std::mem::take(&mut self.view).end());
-        self.garbage.pop_if(|part| !part.let_go());
-        !self.garbage.is_empty()
+        self.ids = Vec::new();
+        self.let_parts_go();
+        let mut work = 0;
+        while work < WORK_PER_LOOK {
+            if let Some(series) = self.taken.pop() {
+                self.taken_bytes -= series.bytes();
+                work += WORK_PER_SERIES + series.frozen.len() + series.memtable.len();
+            } else if let Some(of) = self.by_slot.pop() {
+                self.taken = of.taken;
+                work += WORK_PER_SERIES;
+            } else {
+                (self.taken, self.by_slot, self.by_slot_bytes) = (Vec::new(), Vec::new(), 0);
+                return self.free_some();
+            }
+        }
+        true
     }
 }
 
@@ -171,4 +327,45 @@ struct Found<'a> {
     frozen: Option<SeriesRef<'a>>,
     /// In the memtable of that moment, which may be frozen by now.
     newer: Option<SeriesRef<'a>>,
+}
+
+impl Found<'_> {
+    /// What taking it would hold; nothing of its own exactly if it has no sample in the range.
+    fn extent(&self, wanted: &Wanted) -> SliceExtent {
+        let mut sum = SliceExtent::default();
+        for part in [self.frozen, self.newer].into_iter().flatten() {
+            let SliceExtent { own, shared } = part.extent(wanted.start, wanted.end);
+            sum = SliceExtent { own: sum.own + own, shared: sum.shared + shared };
+        }
+        sum
+    }
+
+    /// What a selection that takes it ahead holds; nothing if it has no sample in the range.
+    fn ahead_bytes(&self, wanted: &Wanted) -> usize {
+        let SliceExtent { own, shared } = self.extent(wanted);
+        if own == 0 { 0 } else { size_of::<MemorySeries>() + own + shared }
+    }
+
+    fn take(self, wanted: &Wanted, shared_bytes: usize) -> MemorySeries {
+        let slice = |part: Option<SeriesRef<'_>>| {
+            part.map(|part| part.slice(wanted.start, wanted.end)).unwrap_or_default()
+        };
+        let SeriesRef { labels, kind, arrival, .. } = self.described;
+        let (frozen, memtable) = (slice(self.frozen), slice(self.newer));
+        MemorySeries { labels: labels.clone(), kind, arrival, frozen, memtable, shared_bytes }
+    }
+}
+
+impl MemorySeries {
+    /// Bytes of memory on the selection's account.
+    pub(super) fn bytes(&self) -> usize {
+        self.frozen.bytes() + self.memtable.bytes() + self.shared_bytes
+    }
+}
+
+/// Appends, and says by how many bytes the list has grown.
+fn push<T>(list: &mut Vec<T>, item: T) -> usize {
+    let before = list.capacity();
+    list.push(item);
+    (list.capacity() - before) * size_of::<T>()
 }

@@ -37,6 +37,7 @@ enum Step {
     Select {
         start: i64,
         end: i64,
+        ahead: usize,
     },
     /// So many pieces of one of the selections.
     Read {
@@ -50,6 +51,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let millis = || 0i64..60;
+    let ahead = prop_oneof![Just(0), 1usize..300_000, Just(usize::MAX)];
     let step = prop_oneof![
         12 => (0..SERIES, 1..SERIES / 2, millis(), 0i64..3, 0u8..3).prop_map(
             |(from, count, ms, fine, value)| Step::Append { from, count, ticks: (ms << 20) + fine, value }
@@ -58,7 +60,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0u8..5).prop_map(|n| Step::EndFlush { fails: n == 0 }),
         3 => Just(Step::Forget),
         1 => millis().prop_map(|millis| Step::Retain { millis: millis / 2 }),
-        4 => (millis(), millis()).prop_map(|(a, b)| Step::Select { start: a / 2, end: a / 2 + b }),
+        4 => (millis(), millis(), ahead).prop_map(
+            |(a, b, ahead)| Step::Select { start: a / 2, end: a / 2 + b, ahead }
+        ),
         12 => (any::<usize>(), 1usize..700).prop_map(|(which, pieces)| Step::Read { which, pieces }),
         1 => any::<usize>().prop_map(|which| Step::Drop { which }),
     ];
@@ -122,9 +126,10 @@ proptest! {
                     oldest = oldest.max(Timestamp::first_of_milli(millis));
                     store.drop_segments_before(oldest.millis());
                 }
-                Step::Select { start, end } => {
+                Step::Select { start, end, ahead } => {
                     let (start, end) = (Timestamp::first_of_milli(start), Timestamp::first_of_milli(end));
-                    let selection = store.select("cpu", &[], start, end, oldest);
+                    let mut selection = store.select("cpu", &[], start, end, oldest);
+                    selection.hold_ahead(ahead);
                     let range = (start.max(oldest), end);
                     let (reader, mark) = (Reader::default(), history.mark());
                     running.push(Running { selection, reader, mark, range });
@@ -345,4 +350,98 @@ fn matchers_hold_wherever_a_series_lies() {
         let n: u32 = labels.as_ref().get("n").parse().unwrap();
         n % 10 == 7 && samples.len() == usize::from(n < 600) + usize::from(n >= 300)
     }));
+}
+
+/// A store of some series whose samples of two closed chunks and an open one each are on their way to disk, some of
+/// them in a segment as well.
+fn store_of_long_series(disk: &SimDisk, in_segment: u32, in_memory: u32) -> (Store<SimDisk>, FlushJob) {
+    let mut store = store_of(disk, 0..in_segment, 0..0);
+    (0..in_memory).for_each(|n| (2..700).for_each(|i| put(&mut store, n, at(i << 20, 1.0 / (i + 3) as f64))));
+    let job = store.begin_flush(2).unwrap();
+    (store, job)
+}
+
+/// A name that lies in segments alone keeps no part of memory while it is read, though its series are in the table.
+#[test]
+fn a_name_without_samples_in_memory_keeps_none() {
+    let disk = SimDisk::new(1);
+    let mut store = store_of(&disk, 0..2_000, 0..0);
+    let mut share = Share::default();
+    for n in 0..5_000u32 {
+        let other = LabelSet::new("other", &[("n", &n.to_string())]).unwrap();
+        share.define(SeriesNumber(10_000 + n), MetricKind::Counter, other.as_ref());
+        share.push(SeriesNumber(10_000 + n), at(3 << 20, 1.0));
+    }
+    store.apply(0, &share, &mut |_, _, _| {});
+    assert_eq!(store.series_count(), 7_000);
+    // Nothing may be held ahead, and nothing is to be held.
+    let (mut selection, mut reader) = (select(&store, EVER), Reader::default());
+    flush(&mut store, &disk, 2).unwrap();
+    assert!(selection.keeps_memory() && store.memory().samples > 0);
+    while reader.answer.is_empty() {
+        assert!(reader.step(&mut selection));
+    }
+    assert!(!selection.keeps_memory());
+    assert_eq!(store.memory().samples, 0);
+    while reader.step(&mut selection) {}
+    assert_eq!(reader.answer.len(), 2_000);
+}
+
+/// What may be held ahead is taken before anything is read: the first sample that comes finds the parts of memory
+/// let go of, whether a segment holds the name or not, and what is taken is on the selection's account. Where it may
+/// not be held, the parts are kept, and the answer is the same.
+#[test]
+fn a_view_ends_when_all_in_memory_has_been_looked_at() {
+    const SERIES: u32 = 600;
+    for in_segment in [0, SERIES / 2] {
+        for (ahead, is_kept) in [(16 << 20, false), (100_000, true), (0, true)] {
+            let disk = SimDisk::new(1);
+            let (mut store, job) = store_of_long_series(&disk, in_segment, SERIES);
+            put_each(&mut store, 0..SERIES, at(1_000 << 20, 1.0));
+            let (mut selection, mut reader) = (select(&store, EVER), Reader::default());
+            selection.hold_ahead(ahead);
+            let samples = store.memory().samples;
+            store.finish_flush(ready(job.run(&disk)).unwrap());
+            drop(job);
+            flush(&mut store, &disk, 3).unwrap();
+            assert!(store.memory().samples >= samples, "both parts are kept");
+            let before = selection.bytes();
+            while reader.answer.is_empty() {
+                assert!(reader.step(&mut selection));
+                let held = selection.bytes() - before;
+                assert!(is_kept || selection.keeps_memory() || held > samples / 2, "{held} of {samples}");
+            }
+            assert_eq!(selection.keeps_memory(), is_kept, "{in_segment} {ahead}");
+            assert_eq!(store.memory().samples > 0, is_kept);
+            assert!(!is_kept || selection.bytes() - before < 2 * ahead + 900_000, "{}", selection.bytes());
+            while reader.step(&mut selection) {}
+            assert_eq!(reader.answer.len(), SERIES as usize);
+            for (labels, samples) in &reader.answer {
+                let n: u32 = labels.as_ref().get("n").parse().unwrap();
+                assert_eq!(samples.len(), 699 + usize::from(n < in_segment), "{labels:?}");
+            }
+            while selection.let_go() {}
+            assert_eq!((store.memory().samples, selection.bytes() < SMALL), (0, true));
+        }
+    }
+}
+
+/// What was taken ahead and is not read goes in bounded steps, too.
+#[test]
+fn what_was_taken_ahead_goes_in_steps() {
+    for in_segment in [0, 1] {
+        let disk = SimDisk::new(1);
+        let (mut store, job) = store_of_long_series(&disk, in_segment, 2_000);
+        let mut selection = select(&store, EVER);
+        selection.hold_ahead(usize::MAX);
+        store.finish_flush(ready(job.run(&disk)).unwrap());
+        drop(job);
+        let (mut reader, before) = (Reader::default(), selection.bytes());
+        while selection.keeps_memory() {
+            reader.step(&mut selection);
+        }
+        assert!(selection.bytes() > before + 1_000_000);
+        let steps = std::iter::from_fn(|| selection.let_go().then_some(())).count();
+        assert!(steps >= 5 && selection.bytes() < SMALL, "{steps} steps, {}", selection.bytes());
+    }
 }
