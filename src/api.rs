@@ -334,6 +334,15 @@ impl From<QueryError> for Refusal {
                 retry_after: Some(1),
                 ..Refusal::new(503, "query memory in use")
             },
+            QueryError::BrokenOff => Refusal {
+                detail: Some(
+                    "it kept samples in memory that are on disk by now, and new ones needed the room: \
+                     ask again, or narrow the time range"
+                        .to_owned(),
+                ),
+                retry_after: Some(1),
+                ..Refusal::new(503, "query broken off")
+            },
             QueryError::TimedOut { seconds } => Refusal {
                 detail: Some(format!("no answer within query.timeout ({seconds} s)")),
                 retry_after: Some(1),

@@ -56,6 +56,8 @@ pub enum QueryError {
     TooLarge { bytes: usize, bytes_max: usize, setting: &'static str },
     /// It would fit, but other queries hold what it needs.
     MemoryInUse { bytes_max: usize },
+    /// It kept samples in memory that are on disk by now, and new ones needed the room.
+    BrokenOff,
     /// It took longer than `query.timeout`.
     TimedOut { seconds: u64 },
     /// As many as `query.concurrency` allows are running.

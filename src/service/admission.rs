@@ -164,6 +164,7 @@ impl Service {
         if self.store.wants_flush() || self.flush.is_wanted_at_once() {
             self.begin_flush();
         }
+        self.store.break_off_queries();
         let memory = self.store.memory();
         self.count_memory(&memory);
         let admitted = self.admitted(&memory);

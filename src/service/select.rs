@@ -52,10 +52,12 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
     // It may have kept samples in memory that are on disk by now, and so closed the store.
     let let_go = || super::admission::settle(shard);
     let filled = fill(&mut partial, &mut selection, question, let_go).await;
-    while selection.let_go() {
-        executor::yield_if_needed().await;
-    }
+    let mut is_left = selection.let_go();
     super::admission::settle(shard);
+    while is_left {
+        executor::yield_if_needed().await;
+        is_left = selection.let_go();
+    }
     if let Err(error) = filled {
         while partial.let_go() {
             executor::yield_if_needed().await;
@@ -88,6 +90,9 @@ async fn fill<D: Disk>(
         }
         holding.cover(selection.bytes() + partial.bytes())?;
         question.deadline.check()?;
+        if selection.is_broken_off() {
+            return Err(QueryError::BrokenOff);
+        }
         if let Some(damage) = selection.warnings().first() {
             return Err(QueryError::Storage(damage.to_string()));
         }

@@ -7,12 +7,13 @@
 //! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
 //! segments count and what is too old.
 //! Read next: `store/select.rs` for queries, `store/merge.rs` for how sources become one, `store/flush.rs` for
-//! the way to disk, `store/memory.rs` for what keeps both within their bound.
+//! the way to disk, `store/memory.rs` and `store/views.rs` for what keeps both within their bound.
 
 mod flush;
 mod memory;
 mod merge;
 mod select;
+mod views;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path};
 use model::{Arrival, Sample, SeriesNumber, Share};
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
+use views::Views;
 
 /// Numbers in one dictionary at most; a loop begins a new one long before. An [`Arrival`] has room for them.
 pub const SERIES_NUMBERS_MAX: u32 = 1 << 24;
@@ -51,13 +53,24 @@ pub struct Store<D: Disk> {
     frozen: Option<Rc<Frozen>>,
     /// Whether a flush of `frozen` is under way; when not, the last one failed.
     flushing: bool,
-    /// Frozen parts that are on disk and that somebody may still read, and their bytes.
-    read_on: Vec<(Weak<Frozen>, usize)>,
+    /// Freezes so far.
+    freezes: u64,
+    /// Frozen parts that are on disk and that somebody may still read, the oldest first.
+    read_on: Vec<ReadOn>,
+    views: Views,
     /// Ids rising: the newest last.
     segments: Vec<Rc<SegmentReader<D>>>,
     /// What the indexes of `segments` take.
     segment_index_bytes: usize,
     loops: Vec<Numbers>,
+}
+
+/// A part that only selections keep in memory.
+struct ReadOn {
+    part: Weak<Frozen>,
+    /// Freezes when it was frozen, that one included.
+    number: u64,
+    bytes: usize,
 }
 
 /// What the numbers of one loop mean here.
@@ -85,7 +98,9 @@ impl<D: Disk> Store<D> {
             memtable: Rc::new(RefCell::new(Memtable::new(watch_of))),
             frozen: None,
             flushing: false,
+            freezes: 0,
             read_on: Vec::new(),
+            views: Views::default(),
             segments: Vec::new(),
             segment_index_bytes: 0,
             loops: Vec::new(),

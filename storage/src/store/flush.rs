@@ -8,7 +8,7 @@
 //!   abort_flush   frozen stays                   and the next begin_flush writes it again
 //! ```
 
-use super::Store;
+use super::{ReadOn, Store};
 use crate::disk::Disk;
 use crate::memtable::{Frozen, SeriesId};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path, write_segment};
@@ -87,6 +87,7 @@ impl<D: Disk> Store<D> {
                 let named = self.named_series();
                 let is_named = |id: SeriesId| named.get(id.0 as usize) == Some(&true);
                 let frozen = self.memtable.borrow_mut().freeze(is_named);
+                self.freezes += 1;
                 self.frozen.insert(frozen).clone()
             }
         };
@@ -96,11 +97,13 @@ impl<D: Disk> Store<D> {
     }
 
     /// The manifest names the segment: queries that begin from now on read it, and the memory is free as soon as
-    /// those end that began before.
+    /// those let go of it that began before.
     pub fn finish_flush(&mut self, flushed: Flushed<D>) {
-        self.read_on.retain(|(frozen, _)| frozen.strong_count() > 0);
-        let frozen = self.frozen.take();
-        self.read_on.extend(frozen.map(|frozen| (Rc::downgrade(&frozen), frozen.bytes())));
+        self.read_on.retain(|kept| kept.part.strong_count() > 0);
+        let number = self.freezes;
+        let read_on =
+            |frozen: Rc<Frozen>| ReadOn { part: Rc::downgrade(&frozen), number, bytes: frozen.bytes() };
+        self.read_on.extend(self.frozen.take().map(read_on));
         self.flushing = false;
         self.segments.push(flushed.0);
         self.segments.sort_by_key(|reader| reader.entry().id);

@@ -3,12 +3,13 @@
 //! ```text
 //!   fixed    rows, labels, postings, numbers of the loops, indexes of segments     a flush leaves it
 //!   samples  of the memtable, and of the part on its way to disk                   a flush frees them
-//!            of parts that are on disk and that queries which began before read    the queries' end frees them
+//!            of parts that are on disk and that queries which began before keep    they are broken off, if need be
 //!
 //!   fixed ≥ 1/2 of the bound, and an eighth of it came since the last freeze: churn
 //!     most series have a sample  → flush, so that they become idle
 //!     a quarter of them is idle  → ask the loops for new dictionaries, then forget what these do not name
 //!   fixed ≥ 3/4               → known series go on, new ones are refused
+//!   fixed + samples ≥ 15/16, and less without what queries keep → those that keep the oldest part are broken off
 //!   fixed + samples ≥ bound   → everything is refused
 //! ```
 //!
@@ -16,7 +17,7 @@
 //! Idle ones are forgotten only under such pressure, or after two idle cycles: a series that comes again costs
 //! a definition and a place among the new ones, nothing else.
 
-use super::Store;
+use super::{ReadOn, Store};
 use crate::disk::Disk;
 use model::SeriesHash;
 
@@ -29,6 +30,8 @@ pub struct Memory {
     pub segment_indexes: usize,
     /// Samples, the part on its way to disk included, and what queries keep of the ones before.
     pub samples: usize,
+    /// Of the samples, those that only queries keep.
+    pub kept: usize,
     /// The bound of all together.
     pub max: usize,
 }
@@ -48,6 +51,12 @@ impl Memory {
         self.bytes() >= self.max
     }
 
+    /// Whether it is nearly full, and would not be without what queries keep.
+    fn is_filled_by_queries(&self) -> bool {
+        let nearly_full = self.max - self.max / 16;
+        self.bytes() >= nearly_full && self.bytes() - self.kept < nearly_full
+    }
+
     /// Whether new series are to be refused, so that the known ones keep a quarter for their samples.
     pub fn is_full_of_series(&self) -> bool {
         self.fixed() >= self.max / 4 * 3
@@ -62,15 +71,29 @@ impl<D: Disk> Store<D> {
     pub fn memory(&self) -> Memory {
         let numbers: usize = self.loops.iter().map(|numbers| numbers.series.capacity()).sum();
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
-        let read_on = self.read_on.iter().filter(|(part, _)| part.strong_count() > 0);
-        let read_on: usize = read_on.map(|(_, bytes)| bytes).sum();
+        let kept = self.kept_parts().map(|part| part.bytes).sum();
         let memtable = self.memtable.borrow();
         Memory {
             tables: memtable.table_bytes() + numbers * size_of_val(&super::NO_SERIES),
             segment_indexes: self.segment_index_bytes,
-            samples: memtable.sample_bytes() + frozen + read_on,
+            samples: memtable.sample_bytes() + frozen + kept,
+            kept,
             max: self.options.memory_bytes_max,
         }
+    }
+
+    /// Where queries are what fills the memory: breaks off those that keep the oldest of it. It is free once they are
+    /// dropped, or let go of: then this is to be asked again.
+    pub fn break_off_queries(&self) {
+        if self.memory().is_filled_by_queries()
+            && let Some(oldest) = self.kept_parts().next()
+        {
+            self.views.break_off(oldest.number);
+        }
+    }
+
+    fn kept_parts(&self) -> impl Iterator<Item = &ReadOn> {
+        self.read_on.iter().filter(|kept| kept.part.strong_count() > 0)
     }
 
     /// Whether so much is in memory that a flush should begin.

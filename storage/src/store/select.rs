@@ -166,9 +166,10 @@ impl<D: Disk> Store<D> {
         let start = start.max(oldest);
         let (shard, shards) = (self.shard, self.shards);
         let wanted = Wanted { name: name.to_owned(), matchers: matchers.to_vec(), start, end, shard, shards };
+        let hold = self.views.begin(self.freezes + u64::from(self.frozen.is_none()));
         let segments = self.segments.iter().filter(|reader| reader.overlaps(start, end));
         Selection {
-            memory: InMemory::new(&self.memtable, self.frozen.clone(), &wanted),
+            memory: InMemory::new(&self.memtable, self.frozen.clone(), hold, &wanted),
             directories: Directories::new(segments.cloned().collect()),
             wanted,
             stage: Stage::Asking,
@@ -193,6 +194,11 @@ impl<D: Disk> Selection<D> {
     /// Whether it keeps parts of memory that would otherwise be free once they are on disk.
     pub fn keeps_memory(&self) -> bool {
         self.memory.keeps_parts()
+    }
+
+    /// Whether the store needs back what this keeps: it is to be let go of.
+    pub fn is_broken_off(&self) -> bool {
+        self.memory.is_broken_off()
     }
 
     /// Does the next step and says what it gave; `false` when everything has been given.
@@ -249,11 +255,12 @@ impl<D: Disk> Selection<D> {
             + self.reading.as_ref().map_or(0, |reading| reading.merge.bytes() + reading.shared_bytes)
     }
 
-    /// Lets go of some of what is held; `false` when nothing is left. A selection that is dropped whole may take
+    /// Lets go of some of what is held, of the store's memory first; `false` when nothing is left. A selection that is dropped whole may take
     /// milliseconds, and tens of them where it is the last that kept what was frozen.
     pub fn let_go(&mut self) -> bool {
         self.stage = Stage::Done;
         self.reading = None;
+        self.memory.let_parts_go();
         let mut work = 0;
         while work < WORK_PER_LOOK {
             let Some(source) = self.waiting.pop_front() else { break };

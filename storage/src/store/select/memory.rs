@@ -14,6 +14,7 @@
 //! may hold ahead: then these are taken slot by slot, and share what the parts hold.
 //! A series without a sample needs neither part: only its kind and its arrival are asked for.
 
+use super::super::views::Hold;
 use super::{WORK_PER_LOOK, Wanted};
 use crate::memtable::{Frozen, Memtable, SeriesId, SeriesRef, SeriesSlice, SliceExtent, View};
 use model::{Arrival, LabelSet, MetricKind, SLOTS, Slot};
@@ -26,8 +27,8 @@ pub(super) struct InMemory {
     view: View,
     /// The part that was on its way to disk.
     frozen: Option<Rc<Frozen>>,
-    /// Whether samples of the moment are still found, and so kept.
-    keeps_parts: bool,
+    /// While samples of the moment are found, and so kept.
+    hold: Option<Rc<Hold>>,
     /// Whether some are needed until the selection ends.
     needs_parts: bool,
     /// Series to be looked at: all that may be meant, or those of one slot, which are known to be.
@@ -80,6 +81,7 @@ impl InMemory {
     pub(super) fn new(
         memtable: &Rc<RefCell<Memtable>>,
         frozen: Option<Rc<Frozen>>,
+        hold: Rc<Hold>,
         wanted: &Wanted,
     ) -> InMemory {
         let table = memtable.borrow();
@@ -87,7 +89,7 @@ impl InMemory {
             memtable: memtable.clone(),
             view: table.view(),
             frozen,
-            keeps_parts: true,
+            hold: Some(hold),
             needs_parts: false,
             ids: table.candidates(&wanted.name, &wanted.matchers).to_vec(),
             looked_at: 0,
@@ -255,7 +257,7 @@ impl InMemory {
         let is_ours = |series: &SeriesRef<'_>| self.view.holds(series);
         let find_in = |part: &'a Rc<Frozen>| part.find(id).filter(is_ours);
         let in_table = memtable.find(id).filter(is_ours);
-        if !self.keeps_parts {
+        if self.hold.is_none() {
             // There may have been a freeze, and what came after it is not shown without what it took.
             return in_table.map(|described| Found { described, frozen: None, newer: None });
         }
@@ -273,15 +275,21 @@ impl InMemory {
         }
     }
 
-    fn let_parts_go(&mut self) {
-        self.keeps_parts = false;
+    /// Nothing is found any more. What nobody else holds is on its way out, and on nobody's account.
+    pub(super) fn let_parts_go(&mut self) {
+        self.hold = None;
         self.garbage.extend(self.frozen.take().and_then(Rc::into_inner));
         self.garbage.extend(self.view.let_go());
     }
 
     /// Whether parts of memory that are on disk by now, or will be, are kept there.
     pub(super) fn keeps_parts(&self) -> bool {
-        self.keeps_parts
+        self.hold.is_some()
+    }
+
+    /// Whether the store needs them back.
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.is_broken_off())
     }
 
     /// Bytes of memory held, without the parts that are kept: those are the store's account.
@@ -301,7 +309,6 @@ impl InMemory {
     /// Lets go of some of what is held; `false` when nothing is left. Nothing is found any more.
     pub(super) fn let_go(&mut self) -> bool {
         self.ids = Vec::new();
-        self.let_parts_go();
         let mut work = 0;
         while work < WORK_PER_LOOK {
             if let Some(series) = self.taken.pop() {

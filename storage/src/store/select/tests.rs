@@ -445,3 +445,48 @@ fn what_was_taken_ahead_goes_in_steps() {
         assert!(steps >= 5 && selection.bytes() < SMALL, "{steps} steps, {}", selection.bytes());
     }
 }
+
+/// Where what queries keep fills the memory, those that keep the oldest of it are broken off, and no others; the
+/// memory is free with the first step in which they are let go of. What a flush has not written breaks off none.
+#[test]
+fn the_queries_that_keep_the_oldest_part_are_broken_off_when_it_is_needed() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    let mut ticks = 0;
+    let mut fill = |store: &mut Store<SimDisk>, bytes: usize| {
+        while store.memory().bytes() < bytes {
+            ticks += 1;
+            put(store, (ticks % 7) as u32, at(ticks << 20, 1.0 / (ticks + 3) as f64));
+        }
+    };
+    let max = store.memory().max;
+    fill(&mut store, max / 3);
+    let mut before = select(&store, EVER);
+    let job = store.begin_flush(1).unwrap();
+    let mut amid = select(&store, EVER);
+    store.finish_flush(ready(job.run(&disk)).unwrap());
+    drop(job);
+    let after = select(&store, EVER);
+    let is_broken = |of: [&Selection<SimDisk>; 3]| of.map(|selection| selection.is_broken_off());
+    fill(&mut store, max / 3 * 2);
+    store.break_off_queries();
+    assert_eq!(is_broken([&before, &amid, &after]), [false; 3], "there is room");
+    let job = store.begin_flush(2).unwrap();
+    fill(&mut store, max);
+    store.break_off_queries();
+    assert_eq!(is_broken([&before, &amid, &after]), [true, true, false]);
+    let held = store.memory().samples;
+    before.let_go();
+    assert_eq!(store.memory().samples, held, "the other keeps it as well");
+    amid.let_go();
+    assert!(!store.memory().is_full() && store.memory().kept == 0);
+    fill(&mut store, max);
+    store.break_off_queries();
+    assert!(!after.is_broken_off(), "what it keeps is not on disk, and would not be free");
+    store.finish_flush(ready(job.run(&disk)).unwrap());
+    drop(job);
+    store.break_off_queries();
+    assert!(after.is_broken_off());
+    drop(after);
+    assert_eq!(store.memory().kept, 0);
+}
