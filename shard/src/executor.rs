@@ -45,7 +45,7 @@ use std::{
 };
 
 /// How long a task runs before [`yield_if_needed`] yields, unless told otherwise; a batch behind a query waits as long.
-pub const PREEMPT_DEFAULT: Duration = Duration::from_micros(500);
+pub const PREEMPT_DEFAULT: Duration = Duration::from_micros(250);
 
 /// glommio's preempt timer; see the module's head.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -289,8 +289,11 @@ pub async fn sleep(duration: Duration) {
 
 /// Lets the executor look at its rings and timers, and other tasks run, if this one has had its time. Long work calls it
 /// at every step of some microseconds; it costs a look at the clock.
+///
+/// The core is offered to the I/O loop, too, which otherwise gets it when the kernel's slice of some milliseconds is over.
 pub async fn yield_if_needed() {
     if clock::monotonic_nanos() >= SLICE.get().1 {
+        thread::yield_now();
         yield_now().await;
         let (length, _) = SLICE.get();
         SLICE.set((length, clock::monotonic_nanos().saturating_add(length)));
