@@ -14,7 +14,6 @@ use crate::fetch::{self, FetchError};
 use crate::figures::{Figures, Quantiles, median};
 use crate::load::{Live, latencies};
 use crate::measure::Subjects;
-use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{
     BATCH_MAX, CONNECTIONS_MAX, Durability, INGEST_PATH, Offer, Plan, RATE_MAX, parse_duration,
 };
@@ -160,13 +159,11 @@ impl Error for AskError {}
 /// Runs all rounds, and fails when queries make the p99 of writing more than so many times longer.
 pub(crate) fn run(arguments: &BesideArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
     arguments.setup.cores_apart()?;
-    let ours = Ringwatch {
-        binary: arguments.setup.binary(),
-        core: Some(arguments.setup.server_core()),
-        durability: Some(Durability::Written),
-        data_parent: arguments.data_parent.clone(),
-        sets: arguments.sets.clone(),
-    };
+    let ours = arguments.setup.ours(
+        Some(Durability::Written),
+        arguments.data_parent.as_deref(),
+        arguments.sets.clone(),
+    );
     let peer = ours.start()?;
     let subjects = Subjects {
         pids: vec![peer.pid()],

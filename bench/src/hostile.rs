@@ -13,7 +13,6 @@ use crate::figures::{Figures, Quantiles, median};
 use crate::load::Live;
 use crate::measure::Subjects;
 use crate::metrics_page::MetricsPage;
-use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{CONNECTIONS_MAX, Durability, Offer, Plan, RATE_MAX, parse_duration};
 use crate::progress::Progress;
 use crate::setup::Setup;
@@ -122,13 +121,7 @@ pub(crate) fn run(arguments: &HostileArguments, live: &Live) -> Result<Verdict, 
     let attacks = chosen(&arguments.kinds)?;
     let mut sets: Vec<String> = LIMITS.map(str::to_owned).to_vec();
     sets.extend(arguments.sets.iter().cloned());
-    let ours = Ringwatch {
-        binary: arguments.setup.binary(),
-        core: Some(arguments.setup.server_core()),
-        durability: Some(Durability::Written),
-        data_parent: arguments.data_parent.clone(),
-        sets,
-    };
+    let ours = arguments.setup.ours(Some(Durability::Written), arguments.data_parent.as_deref(), sets);
     let peer = ours.start()?;
     let subjects = Subjects {
         pids: vec![peer.pid()],

@@ -4,7 +4,6 @@ use crate::check::Check;
 use crate::figures::Figures;
 use crate::load::Live;
 use crate::measure::Subjects;
-use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{CONNECTIONS_MAX, Durability, Offer, Plan, Target, parse_duration};
 use crate::progress::Progress;
 use crate::record::Round;
@@ -39,13 +38,7 @@ pub(crate) fn run(arguments: IdleArguments, live: &Live) -> Result<Verdict, Box<
     let (peer, target) = match &arguments.target {
         Some(text) => (None, Target::parse(text)?),
         None => {
-            let ours = Ringwatch {
-                binary: arguments.setup.binary(),
-                core: Some(arguments.setup.server_core()),
-                durability: Some(Durability::Written),
-                data_parent: None,
-                sets: Vec::new(),
-            };
+            let ours = arguments.setup.ours(Some(Durability::Written), None, Vec::new());
             let peer = ours.start()?;
             let target = Target { addr: peer.addr(), path: crate::plan::INGEST_PATH.to_owned() };
             (Some(peer), target)

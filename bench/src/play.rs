@@ -119,7 +119,7 @@ fn round_of(
     settings.extend(arguments.sets.iter().cloned());
     let peer = match &arguments.target {
         Some(_) => None,
-        None => Some(arguments.setup.ours(None, &arguments.data_parent, settings).start()?),
+        None => Some(arguments.setup.ours(None, Some(&arguments.data_parent), settings).start()?),
     };
     let addr = match (&peer, &arguments.target) {
         (Some(peer), _) => {

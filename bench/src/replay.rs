@@ -117,7 +117,7 @@ pub(crate) fn run(arguments: ReplayArguments, live: &Live) -> Result<Verdict, Bo
     let settings =
         ["storage.flush_interval=1d".to_owned(), format!("memory_bytes_max={}MiB", memory_bytes >> 20)];
     let sets = settings.into_iter().chain(arguments.sets.iter().cloned()).collect();
-    let ours = arguments.setup.ours(Some(Durability::Written), &arguments.data_parent, sets);
+    let ours = arguments.setup.ours(Some(Durability::Written), Some(&arguments.data_parent), sets);
     let mut peer = ours.start()?;
     let plan = plan(&arguments, &peer, core);
     let begin_ms = clock::unix_millis();

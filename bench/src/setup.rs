@@ -34,18 +34,18 @@ impl Setup {
         CoreId(self.server_core)
     }
 
-    /// A server on its core, with its data below that folder.
+    /// A server on its core, with its data below that folder, or below the temporary one.
     pub(crate) fn ours(
         &self,
         durability: Option<Durability>,
-        data_parent: &Path,
+        data_parent: Option<&Path>,
         sets: Vec<String>,
     ) -> Ringwatch {
         Ringwatch {
             binary: self.binary(),
             core: Some(self.server_core()),
             durability,
-            data_parent: Some(data_parent.to_owned()),
+            data_parent: data_parent.map(Path::to_owned),
             sets,
         }
     }

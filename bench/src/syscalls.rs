@@ -7,7 +7,6 @@ use crate::load::{self, Live, Outcome};
 use crate::measure::{Subjects, process};
 use crate::metrics_page::MetricsPage;
 use crate::peer::Peer;
-use crate::peer::ringwatch::Ringwatch;
 use crate::plan::{CONNECTIONS_MAX, Durability, Offer, Plan, RATE_MAX, parse_duration};
 use crate::progress::Progress;
 use crate::setup::Setup;
@@ -113,13 +112,7 @@ const ATTACH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Counts, and fails when a way finds more than allowed or none works.
 pub(crate) fn run(arguments: SyscallsArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
-    let peer = Ringwatch {
-        binary: arguments.setup.binary(),
-        core: Some(arguments.setup.server_core()),
-        durability: Some(arguments.durability),
-        data_parent: None,
-        sets: Vec::new(),
-    };
+    let peer = arguments.setup.ours(Some(arguments.durability), None, Vec::new());
     let peer = peer.start()?;
     let unit = if arguments.idle { "idle second" } else { "request" };
     let mut table = Table::new(&["counted by", &format!("calls/{unit}"), "core busy"]);
