@@ -3,7 +3,7 @@
 use super::exchange::Terms;
 use super::intake::ClientMemo;
 use super::rate_limit::Verdict;
-use super::reply::LogEntry;
+use super::reply::{LogEntry, Payload, Reply};
 use crate::shared::Place;
 use http::Decoder;
 use shard::net::ConnId;
@@ -42,7 +42,7 @@ pub struct Connection {
     pub share_left: u32,
     /// It stands among those that are looked at again in the next turn.
     pub looks_again: bool,
-    /// It stands in the line of those whose samples wait for the executors.
+    /// It stands in the line of those whose requests wait: for the executors, for the journal, or with their word.
     pub held: bool,
     /// The client has sent its last byte; the connection ends when nothing is owed.
     pub ended: bool,
@@ -77,6 +77,12 @@ pub enum Awaited {
 }
 
 impl Asked {
+    /// Its answer.
+    pub fn reply(self, conn: ConnId, payload: Payload, any_origin: bool) -> Reply {
+        let Asked { head_only, connection, arrived_nanos, log, .. } = self;
+        Reply { conn, head_only, connection, payload, any_origin, arrived_nanos, log }
+    }
+
     /// Bytes of its body that are kept here.
     pub fn body_bytes(&self) -> usize {
         match &self.awaited {
@@ -143,7 +149,7 @@ impl Connection {
         self.unfinished.as_ref().map_or(0, |unfinished| unfinished.bytes.len())
     }
 
-    /// Whether its next request has to wait, for the answer to an earlier one or for the executors.
+    /// Whether its next request has to wait, for the answer to an earlier one or for its turn in the line.
     pub fn waits(&self) -> bool {
         self.asked.is_some() || self.held || self.closing || self.withheld >= WITHHELD_ANSWERS_MAX
     }

@@ -681,14 +681,12 @@ impl Exchange {
     pub fn answered(&mut self, id: ConnId, answer: Result<QueryAnswer, QueryError>) {
         self.asked -= 1;
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
-        let Asked { head_only, connection, arrived_nanos, log, .. } = *asked;
         let payload = match answer {
             Ok(answer) => Payload::Body { status: 200, content_type: "application/json", bytes: answer.body },
             Err(error) => Payload::Refused(error.into()),
         };
         let any_origin = true;
-        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-        self.queue(reply, Durability::Memory);
+        self.queue(asked.reply(id, payload, any_origin), Durability::Memory);
     }
 
     fn reply(&mut self, id: ConnId, head_only: bool, connection: http::Connection, payload: Payload) {

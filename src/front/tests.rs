@@ -446,6 +446,18 @@ fn long_body() -> String {
     format!("[{}]", members.join(","))
 }
 
+/// Sends a body until it is not taken, with an executor that keeps up; the answer to that.
+fn first_not_taken(rig: &mut Rig, client: &mut Client, body: &str) -> Answer {
+    loop {
+        client.send(post("written", body)).unwrap();
+        let answer = client.answer();
+        rig.catch_up();
+        if answer.status != 202 {
+            return answer;
+        }
+    }
+}
+
 /// Method: no next file comes. The last of the file goes in after a pause; what does not fit any more is refused,
 /// other requests are not, and with the next file samples are taken again.
 #[test]
@@ -453,15 +465,7 @@ fn samples_wait_for_the_next_journal_file_and_are_refused_when_it_does_not_come(
     let mut rig = Rig::start(None);
     let mut client = rig.client();
     let body = long_body();
-    let refused = loop {
-        client.send(post("written", &body)).unwrap();
-        let answer = client.answer();
-        rig.catch_up();
-        if answer.status != 202 {
-            break answer;
-        }
-    };
-    assert_come_back(&refused, 503);
+    assert_come_back(&first_not_taken(&mut rig, &mut client, &body), 503);
     assert_eq!(rig.counters().pauses.get(), 1, "one pause for one file");
     assert!(rig.counters().paused_nanos.get() >= gate::PAUSE_NANOS_MAX);
     client.send(get("/health") + &post("written", &body)).unwrap();
@@ -486,15 +490,7 @@ fn a_refused_journal_file_refuses_samples_only_when_the_present_one_is_full() {
     assert!(rig.loops.send(0, full()).is_ok());
     client.send(get("/health")).unwrap();
     assert_eq!(client.answer().status, 200);
-    let refused = loop {
-        client.send(post("written", &body)).unwrap();
-        let answer = client.answer();
-        rig.catch_up();
-        if answer.status != 202 {
-            break answer;
-        }
-    };
-    assert_come_back(&refused, 507);
+    assert_come_back(&first_not_taken(&mut rig, &mut client, &body), 507);
     assert_eq!(rig.counters().pauses.get(), 0, "nobody waits for what was refused");
     client.send(get("/health")).unwrap();
     assert_eq!(client.answer().status, 503);

@@ -13,7 +13,6 @@ use crate::config::Durability;
 use crate::front::connection::{Asked, Awaited};
 use crate::front::gate::Gate;
 use crate::front::intake::{Client, check_times};
-use crate::front::reply::Reply;
 use http::ContentCoding;
 use model::Batch;
 use shard::net::ConnId;
@@ -175,11 +174,9 @@ impl Exchange {
     fn finish_large(&mut self, id: ConnId, accepted: Result<Option<usize>, IntakeError>) {
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
         let level = asked.batch_terms().map_or(Durability::Memory, |terms| terms.level);
-        let Asked { head_only, connection, arrived_nanos, log, .. } = *asked;
         let (payload, level) = self.payload_of(accepted, level);
         let any_origin = false;
-        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-        self.queue(reply, level);
+        self.queue(asked.reply(id, payload, any_origin), level);
     }
 
     /// Rows that were taken may be lost: the rest of such a batch must not be acknowledged for the whole.

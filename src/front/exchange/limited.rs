@@ -126,10 +126,8 @@ impl Exchange {
             let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { continue };
             self.unfinished_bytes -= asked.body_bytes();
             let (payload, level) = self.payload_of(Err(IntakeError::Stopping), Durability::Memory);
-            let Asked { head_only, connection, arrived_nanos, log, .. } = *asked;
             let any_origin = false;
-            let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
-            self.queue(reply, level);
+            self.queue(asked.reply(id, payload, any_origin), level);
         }
     }
 
