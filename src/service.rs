@@ -12,6 +12,7 @@ mod admission;
 mod decode;
 mod flush;
 mod keeper;
+mod renewal;
 mod rule_file;
 mod rules;
 mod select;

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   full                        → nothing goes in until a flush has ended, or idle series were forgotten
-//!   full of series              → known series go in, new ones do not
-//!   many idle series are named  → ask the loops for new dictionaries; when all have begun them, forget
+//!   full of series              → known series go in, new ones do not, until idle ones were forgotten
+//!   many idle series are named  → they are let go of (`renewal.rs`)
 //! ```
 //!
 //! Always: nothing here waits for what it has closed. A flush needs positions, not samples; a loop begins a new
 //! dictionary without accepting anything; a failed flush is tried again by the clock.
 //! Read next: `storage::store::Memory` for the bounds, `front/admission.rs` for what a loop does with it.
 
+use super::renewal::{Renewal, Urgency};
 use super::{Service, Shard, send_to_loop};
 use crate::front::Now;
 use crate::log;
@@ -21,9 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::store::Memory;
 
-/// How long a series that is not new must have been quiet before it makes room, when nothing is closed but to new
-/// ones.
-const QUIET: Duration = Duration::from_secs(60);
+/// Where new series are refused, samples are taken away from all this often at least: only then it shows which series
+/// have become idle, and few samples of many series would not fill the memory for hours.
+const FREEZE_INTERVAL: Duration = Duration::from_secs(600);
+/// How often it is looked again while something is refused.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// What an owner takes of its series' samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +58,7 @@ pub struct Gate {
     telling: bool,
     /// A task that looks again by the clock is under way.
     watching: bool,
-    /// The dictionaries for whose successors loops were asked.
-    renewing: Vec<Option<u64>>,
+    renewal: Renewal,
     /// Why the last flush failed, until one has not.
     flush_error: Option<Arc<str>>,
     froze_at_nanos: u64,
@@ -70,7 +72,7 @@ impl Gate {
             owed: vec![false; loops],
             telling: false,
             watching: false,
-            renewing: vec![None; loops],
+            renewal: Renewal::default(),
             flush_error: None,
             froze_at_nanos: Now::read().nanos,
         }
@@ -161,7 +163,7 @@ impl Service {
     /// Begins what the memory calls for, and notes what is to be told.
     fn settle(&mut self) {
         self.relieve();
-        if self.store.wants_flush() || self.flush.is_wanted_at_once() {
+        if self.store.wants_flush() || self.flush.is_wanted_at_once() || self.hides_idle_series() {
             self.begin_flush();
         }
         self.store.break_off_queries();
@@ -186,38 +188,52 @@ impl Service {
         self.gate.owed.fill(true);
     }
 
+    /// Whether new series are refused and none counts as idle, for long.
+    fn hides_idle_series(&self) -> bool {
+        let is_closed_to_new = matches!(self.gate.admission.admitted, Admitted::KnownSeries(_));
+        let is_due =
+            |nanos: u64| nanos.saturating_sub(self.gate.froze_at_nanos) >= FREEZE_INTERVAL.as_nanos() as u64;
+        is_closed_to_new && !self.store.has_idle_share() && is_due(Now::read().nanos)
+    }
+
+    /// How pressing it is that idle series which only dictionaries name make room.
+    fn urgency(&self) -> Urgency {
+        let has_idle_share = self.store.has_idle_share();
+        let presses = self.store.wants_new_dictionaries()
+            || match self.gate.admission.admitted {
+                Admitted::Everything => false,
+                Admitted::KnownSeries(_) => has_idle_share && self.store.has_churned(),
+                Admitted::Nothing(_) => has_idle_share && self.store.memory().is_full_of_series(),
+            };
+        match self.gate.admission.admitted {
+            _ if presses => Urgency::Pressing,
+            Admitted::KnownSeries(_) if has_idle_share => Urgency::Calm,
+            _ => Urgency::None,
+        }
+    }
+
     /// Lets go of idle series that only dictionaries name: asks for new ones, and once all loops have begun them
     /// forgets what these do not name.
     fn relieve(&mut self) {
-        let asked = self.gate.renewing.iter().any(Option::is_some);
-        let quiet = Now::read().nanos.saturating_sub(self.gate.froze_at_nanos) >= QUIET.as_nanos() as u64;
-        let has_reason = self.store.wants_new_dictionaries()
-            || match self.gate.admission.admitted {
-                Admitted::Everything => false,
-                Admitted::KnownSeries(_) => quiet && self.store.has_idle_share(),
-                Admitted::Nothing(_) => {
-                    self.store.memory().is_full_of_series() && self.store.has_idle_share()
-                }
-            };
-        if !asked && !has_reason {
+        let urgency = self.urgency();
+        if urgency == Urgency::None && !self.gate.renewal.is_pending() {
             return;
         }
-        if !asked {
-            for of in 0..self.gate.renewing.len() {
-                self.gate.renewing[of] = self.store.dictionary(of);
-            }
-            for of in 0..self.gate.renewing.len() {
-                let Some(dictionary) = self.gate.renewing[of] else { continue };
-                if self.loops.send(of, ToLoop::RenewDictionary { dictionary }).is_err() {
-                    // A loop so far behind has more pressing news; the next drain tries again.
-                    self.gate.renewing.fill(None);
+        let now_nanos = Now::read().nanos;
+        let dictionaries: Vec<Option<u64>> =
+            (0..self.shared.shard_count()).map(|of| self.store.dictionary(of)).collect();
+        if !self.gate.renewal.is_pending() {
+            for (of, dictionary) in dictionaries.iter().enumerate() {
+                let ask = dictionary.map(|dictionary| ToLoop::RenewDictionary { dictionary });
+                // A loop so far behind has more pressing news; the next drain tries again.
+                if ask.is_some_and(|ask| self.loops.send(of, ask).is_err()) {
                     return;
                 }
             }
+            self.gate.renewal.asked(dictionaries.clone(), now_nanos);
         }
-        let begun = |(of, old): (usize, &Option<u64>)| old.is_none() || self.store.dictionary(of) != *old;
-        if self.gate.renewing.iter().enumerate().all(begun) && !self.store.is_flushing() {
-            self.gate.renewing.fill(None);
+        if self.gate.renewal.is_due(urgency, &dictionaries, now_nanos) && !self.store.is_flushing() {
+            self.gate.renewal.forgot();
             let hashes = self.store.forget_idle();
             self.forgot(&hashes);
         }
@@ -261,7 +277,7 @@ async fn tell(shard: Shard) {
 /// While something is refused the rings may stay empty, and no drain would look again.
 async fn watch(shard: Shard) {
     loop {
-        executor::sleep(QUIET / 4).await;
+        executor::sleep(WATCH).await;
         if shard.borrow().gate.admission.admitted == Admitted::Everything {
             shard.borrow_mut().gate.watching = false;
             return;

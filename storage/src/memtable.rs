@@ -58,6 +58,7 @@ pub struct Memtable {
     series_bytes: usize,
     /// What the series took that were met since the last freeze.
     fresh_bytes: usize,
+    fresh_bytes_before: usize,
     sample_bytes: usize,
     sample_count: u64,
     /// Where the next freeze leaves its samples for whoever holds a view by then.
@@ -101,6 +102,7 @@ impl Memtable {
             active_count: 0,
             series_bytes: 0,
             fresh_bytes: 0,
+            fresh_bytes_before: 0,
             sample_bytes: 0,
             sample_count: 0,
             next_freeze: Rc::default(),
@@ -207,6 +209,11 @@ impl Memtable {
     /// Bytes of the table that series took which were met since the last freeze.
     pub fn fresh_bytes(&self) -> usize {
         self.fresh_bytes
+    }
+
+    /// The same of the time between the last freeze and the one before.
+    pub fn fresh_bytes_before(&self) -> usize {
+        self.fresh_bytes_before
     }
 
     /// Bytes of memory held.

@@ -66,7 +66,7 @@ impl Memtable {
             });
         }
         self.active_count = 0;
-        self.fresh_bytes = 0;
+        self.fresh_bytes_before = std::mem::take(&mut self.fresh_bytes);
         frozen.forgotten = self.forget(IDLE_CYCLES_MAX, keep);
         let frozen = Rc::new(frozen);
         let views = std::mem::take(&mut self.next_freeze);

@@ -8,7 +8,7 @@
 //!   fixed ≥ 1/2 of the bound, and an eighth of it came since the last freeze: churn
 //!     most series have a sample  → flush, so that they become idle
 //!     a quarter of them is idle  → ask the loops for new dictionaries, then forget what these do not name
-//!   fixed ≥ 3/4               → known series go on, new ones are refused
+//!   fixed ≥ 3/4               → known series go on, new ones are refused, until idle ones have made room
 //!   fixed + samples ≥ 15/16, and less without what queries keep → those that keep the oldest part are broken off
 //!   fixed + samples ≥ bound   → everything is refused
 //! ```
@@ -65,6 +65,11 @@ impl Memory {
 
 /// One of so many series must be idle before forgetting them is worth new dictionaries.
 const IDLE_SHARE: usize = 4;
+
+/// Whether so many bytes of new series, of so many in all, are a reason to let go of idle ones.
+fn is_crowd(fresh_bytes: usize, bytes_max: usize) -> bool {
+    fresh_bytes >= bytes_max / 8
+}
 
 impl<D: Disk> Store<D> {
     /// What is held now. It costs a few additions per loop.
@@ -124,7 +129,13 @@ impl<D: Disk> Store<D> {
 
     fn is_churning(&self) -> bool {
         let memory = self.memory();
-        memory.fixed() >= memory.max / 2 && self.memtable.borrow().fresh_bytes() >= memory.max / 8
+        memory.fixed() >= memory.max / 2 && is_crowd(self.memtable.borrow().fresh_bytes(), memory.max)
+    }
+
+    /// Whether a crowd of new series came before the last freeze: where so many come that the freeze is late, what
+    /// comes behind it may fill the tables before it is a crowd of its own.
+    pub fn has_churned(&self) -> bool {
+        is_crowd(self.memtable.borrow().fresh_bytes_before(), self.options.memory_bytes_max)
     }
 
     /// Whether a part of memory is on its way to disk, or waits there since a flush has failed.

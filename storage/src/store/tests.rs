@@ -513,6 +513,32 @@ fn tables_full_of_named_series_are_told() {
     assert!(store.memory().tables < OPTIONS.memory_bytes_max / 20, "{:?}", store.memory());
 }
 
+/// A flush that comes late in a crowd of new series leaves it idle, and too little room for a crowd behind it: the
+/// tables fill up, and what came before the freeze is told to have been a crowd.
+#[test]
+fn a_crowd_before_a_late_flush_is_told_once_the_tables_are_full() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    let mut n = 0;
+    let is_nearly_full = |store: &Store<SimDisk>| {
+        let memory = store.memory();
+        memory.tables + memory.segment_indexes >= memory.max / 4 * 3 - memory.max / 16
+    };
+    while !is_nearly_full(&store) {
+        put(&mut store, n, at(1, 1.0));
+        n += 1;
+    }
+    assert!(store.wants_flush() && !store.has_churned());
+    flush(&mut store, &disk, 1).unwrap();
+    while !store.memory().is_full_of_series() {
+        put(&mut store, n, at(1, 1.0));
+        n += 1;
+    }
+    assert!(!store.wants_new_dictionaries() && store.has_idle_share() && store.has_churned());
+    flush(&mut store, &disk, 2).unwrap();
+    assert!(!store.has_churned());
+}
+
 /// What is on its way to disk is found by the table: nothing is forgotten before it is there.
 #[test]
 fn nothing_is_forgotten_while_a_flush_is_under_way() {
