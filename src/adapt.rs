@@ -34,6 +34,10 @@ impl Disk for ShardDisk {
         self.0.create(path).await.map(ShardFile)
     }
 
+    async fn create_zeroed(&self, path: &str, bytes: u64) -> io::Result<()> {
+        self.0.create_zeroed(path, bytes).await
+    }
+
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.0.rename(from, to).await
     }

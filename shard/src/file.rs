@@ -3,14 +3,16 @@
 //! Owner: an [`ExecutorFile`] belongs to the executor that opened it, a [`LoopFile`] to one loop, the
 //! [`DirectoryLock`] to the main thread.
 //! Always: paths are relative to the directory and cannot leave it; an error keeps its kind and names the file.
-//! Not here: formats, caching, retries, direct I/O. Everything goes through the page cache.
-//! Read next: `file/loop_file.rs` for the journal's side, `file/lock.rs` for the lock.
+//! Not here: formats, caching, retries. Everything goes through the page cache but the zeros of a new file.
+//! Read next: `file/loop_file.rs` for the journal's side, `file/zeros.rs` for new files of a known size,
+//! `file/lock.rs` for the lock.
 //!
 //! Reads, writes and syncs are requests on the executor's own ring. What is rare and blocks (names, folders, lengths
 //! cut) gets a thread of its own; io_uring would hand it to a worker thread, too.
 
 mod lock;
 mod loop_file;
+mod zeros;
 
 pub use lock::{DirectoryLock, LOCK_FILE_NAME, LockError};
 pub use loop_file::LoopFile;
@@ -66,6 +68,17 @@ impl Directory {
     async fn open_with(&self, path: &str, options: &OpenOptions) -> io::Result<ExecutorFile> {
         let file = options.buffered_open(self.inside(path)?).await.map_err(io_error)?;
         Ok(ExecutorFile { file })
+    }
+
+    /// Makes a file of so many zeros in an existing folder, every one of them written and on the device; a file of
+    /// that name is emptied first. After an error a part of it may be there.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn create_zeroed(&self, path: &str, bytes: u64) -> io::Result<()> {
+        let file = self.create(path).await?;
+        zeros::fill(&self.inside(path)?, &file, bytes).await?;
+        file.sync().await
     }
 
     /// Gives a file another name, replacing a file that has it, whole or not at all. Durable after
@@ -258,6 +271,8 @@ mod tests {
             assert_eq!(disk.list("").await.unwrap(), ["a"]);
             let two = disk.open("a/b/two").await.unwrap();
             assert_eq!(two.read_at(0, 100).await.unwrap(), b"nowl\0\0");
+            disk.create_zeroed("a/b/two", 9).await.unwrap();
+            assert_eq!(two.read_at(0, 100).await.unwrap(), [0; 9]);
             assert_eq!(disk.create("a/b/two").await.unwrap().len().await.unwrap(), 0);
             disk.remove("a/b/two").await.unwrap();
             assert!(disk.list("a/b").await.unwrap().is_empty());

@@ -18,6 +18,9 @@ mod std_disk;
 pub use sim::{Call, SECTOR_BYTES, SimDisk, SimFile, Times};
 pub use std_disk::{StdDisk, StdFile};
 
+/// Of [`Disk::create_zeroed`], in one request.
+const ZEROS_STEP_BYTES: u64 = 1024 * 1024;
+
 /// A data directory.
 ///
 /// The futures are not `Send`: an executor is a thread's own.
@@ -29,6 +32,21 @@ pub trait Disk: Clone + 'static {
     fn open(&self, path: &str) -> impl Future<Output = io::Result<Self::File>>;
     /// Makes an empty file in an existing folder; a file of that name is emptied.
     fn create(&self, path: &str) -> impl Future<Output = io::Result<Self::File>>;
+    /// Makes a file of so many zeros, every one of them written and on the device, so that no later write grows it. A
+    /// file of that name is replaced; after an error a part of it may be there.
+    fn create_zeroed(&self, path: &str, bytes: u64) -> impl Future<Output = io::Result<()>> {
+        async move {
+            let file = self.create(path).await?;
+            let zeros = vec![0; ZEROS_STEP_BYTES.min(bytes) as usize];
+            let mut position = 0;
+            while position < bytes {
+                let step = ZEROS_STEP_BYTES.min(bytes - position) as usize;
+                file.write_at(position, &zeros[..step]).await?;
+                position += step as u64;
+            }
+            file.sync().await
+        }
+    }
     /// Gives a file another name, replacing a file that has it; whole or not at all.
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
     /// Takes a file's name away.
@@ -114,6 +132,12 @@ mod tests {
         assert_eq!(disk.list("a").await?, ["b"]);
         let two = disk.open("a/b/two").await?;
         assert_eq!(two.read_at(0, 100).await?, b"nowl\0\0");
+        disk.create_zeroed("a/b/two", 3 * 1024 * 1024 + 1).await?;
+        let two = disk.open("a/b/two").await?;
+        assert_eq!(
+            (two.len().await?, two.read_at(3 * 1024 * 1024, 9).await?),
+            (3 * 1024 * 1024 + 1, vec![0])
+        );
         disk.remove("a/b/two").await?;
         let gone = disk.open("a/b/two").await.err().map(|error| error.kind());
         assert_eq!(gone, Some(io::ErrorKind::NotFound));

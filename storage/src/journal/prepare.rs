@@ -1,7 +1,7 @@
 //! Making the files that a writer goes on in, and taking away those that nobody needs.
 
 use super::{JournalPosition, file_path, folder};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use std::io;
 
 /// A file that a writer asks for.
@@ -31,8 +31,6 @@ impl PreparedFile {
     }
 }
 
-const STEP_BYTES: u64 = 1024 * 1024;
-
 /// Creates a journal file and writes it full of zeros, so that no later write has to grow it: on a growing
 /// file a synced write costs 1.5 to 2 times as much, and a full disk would show in the middle of a frame.
 ///
@@ -42,18 +40,7 @@ pub async fn prepare<D: Disk>(disk: &D, loop_index: u16, file: NextFile) -> io::
     let folder = folder(loop_index);
     let path = file_path(loop_index, file.sequence);
     disk.create_dir(&folder).await?;
-    let written = async {
-        let zeros = vec![0; STEP_BYTES.min(file.bytes) as usize];
-        let created = disk.create(&path).await?;
-        let mut position = 0;
-        while position < file.bytes {
-            let step = STEP_BYTES.min(file.bytes - position) as usize;
-            created.write_at(position, &zeros[..step]).await?;
-            position += step as u64;
-        }
-        created.sync().await
-    };
-    if let Err(error) = written.await {
+    if let Err(error) = disk.create_zeroed(&path, file.bytes).await {
         // The first error is the one to tell; whether the remains could be removed does not change it, and
         // recovery takes them for a file never begun.
         let _ = disk.remove(&path).await;
