@@ -332,8 +332,9 @@ struct Ends {
 
 fn lay_meshes(shared: &Shared) -> Vec<Ends> {
     let shards = shared.shard_count();
-    // Both an ask and a partial of every query that may be out, and room for rules and switches.
-    let peer_places = 2 * shared.config.query_concurrency * shards + 64;
+    // An executor has out what its own loop asks: both an ask to another and a partial for that one's ask, of every
+    // query that may be out, and room for rules and switches.
+    let peer_places = 2 * shared.config.query_concurrency + 64;
     let store_ring_places = STORE_RING_PLACES + shared.config.query_concurrency;
     let (to_store, from_loops) = mesh(shards, &shared.store_bells, store_ring_places);
     let (to_loop, from_stores) = mesh(shards, &shared.loop_bells, LOOP_RING_PLACES);
