@@ -69,6 +69,8 @@ pub struct Config {
     /// No address is limited when absent.
     pub http_connections_per_address_max: Option<NonZeroUsize>,
     pub http_coalesce: Duration,
+    /// How long a loop polls the network card before it sleeps.
+    pub http_busy_poll: Duration,
     pub ingest_durability: Durability,
     pub ingest_future_max: Duration,
     /// No client is limited when absent.
@@ -186,6 +188,7 @@ impl Config {
             http_connections_max: 0,
             http_connections_per_address_max: None,
             http_coalesce: Duration::ZERO,
+            http_busy_poll: Duration::ZERO,
             ingest_durability: Durability::Synced,
             ingest_future_max: Duration::ZERO,
             ingest_rate_limit_per_client: None,

@@ -427,6 +427,7 @@ impl Server {
                     recv_buffers: 4096,
                     recv_buffer_bytes: 2048,
                     coalesce: self.shared.config.http_coalesce,
+                    busy_poll: self.shared.config.http_busy_poll,
                     ..NetConfig::default()
                 },
                 wal: Wal::new(writer),

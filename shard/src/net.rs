@@ -75,6 +75,9 @@ pub struct NetConfig {
     /// How long a turn may wait for further events once they come fast and from many connections; not at all when
     /// zero, or on kernels before 6.12. See `net/coalesce.rs`.
     pub coalesce: Duration,
+    /// How long a turn that would sleep polls the network card for packets before; not at all when zero. It spares an
+    /// interrupt and a wake and costs the core's rest; sockets over loopback have no card.
+    pub busy_poll: Duration,
 }
 
 impl Default for NetConfig {
@@ -90,6 +93,7 @@ impl Default for NetConfig {
             send_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
             coalesce: Duration::ZERO,
+            busy_poll: Duration::ZERO,
         }
     }
 }
@@ -237,6 +241,8 @@ pub enum NetError {
         /// Why.
         source: io::Error,
     },
+    /// The kernel's rings do not poll network cards.
+    BusyPoll(io::Error),
     /// The address cannot be listened on; for a taken port the source is `AddrInUse`.
     Listen {
         /// Which.
@@ -282,6 +288,11 @@ impl fmt::Display for NetError {
                 "no file table of {slots} slots: {source} (it may not exceed the descriptor limit: see `ulimit -n`)"
             ),
             NetError::Buffers { bytes, source } => write!(f, "no receive buffers of {bytes} bytes: {source}"),
+            NetError::BusyPoll(source) => write!(
+                f,
+                "this kernel's rings do not poll network cards: {source} (it takes Linux 6.9 with \
+                 CONFIG_NET_RX_BUSY_POLL)"
+            ),
             NetError::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             NetError::Wake(source) => write!(f, "cannot wait for the bell: {source}"),
             NetError::ConnectionsFull { connections_max } => {
@@ -299,6 +310,7 @@ impl std::error::Error for NetError {
             | NetError::FileTable { source, .. }
             | NetError::Buffers { source, .. }
             | NetError::Listen { source, .. }
+            | NetError::BusyPoll(source)
             | NetError::Wake(source) => Some(source),
         }
     }
@@ -351,7 +363,7 @@ impl Net {
             recv_buffer_bytes: config.recv_buffer_bytes,
             arena_bytes: config.send_arena_bytes,
         };
-        let ring = Ring::new(&size).map_err(|refused| match refused {
+        let mut ring = Ring::new(&size).map_err(|refused| match refused {
             Refused::Ring(source) => {
                 NetError::Ring { submissions: config.submissions, completions: config.completions, source }
             }
@@ -361,6 +373,9 @@ impl Net {
                 NetError::Buffers { bytes, source }
             }
         })?;
+        if !config.busy_poll.is_zero() {
+            ring.poll_card(config.busy_poll).map_err(NetError::BusyPoll)?;
+        }
         let now = Instant::now();
         let bound = if ring.waits_for_several() { config.coalesce } else { Duration::ZERO };
         Ok(Net {

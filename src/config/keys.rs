@@ -164,6 +164,13 @@ pub const KEYS: &[Key] = &[
         set: |c, t| count(t, 0, 10_000).map(|v| c.http_coalesce = Duration::from_micros(v as u64)),
     },
     Key {
+        name: "http.busy_poll_us",
+        default: "0",
+        unit: "microseconds, 0 is off",
+        reason: "how long a loop polls the network card before it sleeps: quicker at light load, for a busy core",
+        set: |c, t| count(t, 0, 10_000).map(|v| c.http_busy_poll = Duration::from_micros(v as u64)),
+    },
+    Key {
         name: "ingest.durability",
         default: "synced",
         unit: "memory, written, synced",

@@ -243,6 +243,30 @@ impl Ring {
         &mut self.lent.bufs
     }
 
+    /// Has each wait for completions poll the network card first, for at most so long (kernel 6.9 and newer).
+    pub(crate) fn poll_card(&mut self, bound: Duration) -> io::Result<()> {
+        /// `IORING_REGISTER_NAPI` of `linux/io_uring.h`; the io-uring crate has no call for it.
+        const REGISTER_NAPI: libc::c_uint = 27;
+        /// `struct io_uring_napi`: which cards is learnt from the sockets (operation 0, tracking 0).
+        #[repr(C)]
+        struct Napi {
+            busy_poll_us: u32,
+            prefers_busy_poll: u8,
+            operation: u8,
+            pad: [u8; 2],
+            tracking: u32,
+            reserved: u32,
+        }
+        let busy_poll_us = bound.as_micros().min(u32::MAX.into()) as u32;
+        let mut napi =
+            Napi { busy_poll_us, prefers_busy_poll: 0, operation: 0, pad: [0; 2], tracking: 0, reserved: 0 };
+        let ring = self.uring.as_raw_fd();
+        // SAFETY: the kernel reads the struct and writes the settings of before into it, within the call.
+        let result =
+            unsafe { libc::syscall(libc::SYS_io_uring_register, ring, REGISTER_NAPI, &raw mut napi, 1) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Whether the kernel (6.12 and newer) can wait for several completions, and for fewer after a moment.
     pub(crate) fn waits_for_several(&self) -> bool {
         self.uring.params().is_feature_min_timeout()

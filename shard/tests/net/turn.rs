@@ -37,6 +37,35 @@ fn a_lone_event_after_a_crowd_is_not_waited_with_for_ever() {
     peers.join().unwrap();
 }
 
+/// A loop that polls network cards serves sockets that have none (here over loopback), and a kernel that cannot poll is
+/// named.
+#[test]
+fn polling_the_card_leaves_sockets_without_one_as_they_are() {
+    let busy_poll = Duration::from_micros(50);
+    let mut net = match Net::new(NetConfig { busy_poll, ..config() }) {
+        Ok(net) => net,
+        Err(error) => return assert!(error.to_string().contains("CONFIG_NET_RX_BUSY_POLL"), "{error}"),
+    };
+    let addr = net.listen(LOOPBACK, 4).unwrap();
+    let peer = thread::spawn(move || {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        for _ in 0..3 {
+            stream.write_all(b"?").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+        }
+    });
+    let mut answered = 0;
+    drive(&mut net, |net, event| {
+        if let Event::Received { conn, buf } = event {
+            net.release(buf);
+            net.send(conn, b"!");
+            answered += 1;
+        }
+        answered == 3
+    });
+    peer.join().unwrap();
+}
+
 /// A waiting turn ends at the moment it was given, not early, with nothing to tell.
 #[test]
 fn a_wait_ends_at_its_moment() {

@@ -81,6 +81,7 @@ fn the_settings_are_all_shown_with_default_and_reason() {
         ("http.body_bytes_max", "16MiB"),
         ("http.backlog", "4096"),
         ("http.coalesce_us", "100"),
+        ("http.busy_poll_us", "0"),
         ("ingest.durability", "synced"),
         ("storage.retention", "15d"),
         ("query.timeout", "2m"),
