@@ -45,7 +45,7 @@ const TURN_ANSWERS_MAX: usize = 4096;
 /// Bytes held back on a connection that waits for an answer, before reading is paused. It is paused before that where
 /// there is no room for more; what has been received by then is kept all the same, for a refusal would overtake the
 /// answer. That is as much as the loop's receive buffers hold, on as many connections as have a query or a large body
-/// out, or pipeline more than their share of a turn.
+/// out, wait for a rate limit's word, or pipeline more than their share of a turn.
 const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
 
 /// What the head of a body asks for.
