@@ -64,7 +64,7 @@ pub(crate) enum Begins {
 }
 
 /// A place in a body.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reader<'b> {
     body: &'b str,
     at: usize,
@@ -207,6 +207,14 @@ impl<'b> Reader<'b> {
     #[inline]
     pub(crate) fn rest(&self) -> &'b [u8] {
         self.body.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// Passes these bytes if they lie here.
+    #[inline]
+    pub(crate) fn take_all(&mut self, bytes: &[u8]) -> bool {
+        let found = self.rest().starts_with(bytes);
+        self.at += if found { bytes.len() } else { 0 };
+        found
     }
 
     /// Passes a value whose bytes are known to lie here.

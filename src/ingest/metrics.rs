@@ -29,13 +29,15 @@
 //! The other two read into borrowed structs of just these keys, with no rule of ours checked.
 //!
 //! Not here: the clock, retention and future bounds (`bounds.rs`, asked by the server), HTTP statuses.
-//! Read next: `metrics/fields.rs` for the keys of a metric, `metrics/repeats.rs` for labels that were read before,
-//! `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
+//! Read next: `metrics/fields.rs` for the keys of a metric, `metrics/repeats.rs` for labels that were read before and
+//! `metrics/template.rs` for whole metrics, `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
 
 mod fields;
 
 mod repeats;
 pub use repeats::Repeat;
+
+mod template;
 
 mod steps;
 pub use steps::{Decoding, take_text};
@@ -49,6 +51,7 @@ use fields::{
 };
 use model::{Batch, LabelError, LabelSetBuilder};
 use repeats::Repeats;
+use template::Reading;
 
 /// Bytes of a client id at most.
 pub const CLIENT_ID_BYTES_MAX: usize = 255;
@@ -215,20 +218,24 @@ impl<'b> Pass<'_, 'b> {
 
     /// A body that begins with an object: a metric, a wrapped batch, or the first of many lines.
     fn objects(&mut self, reader: &mut Reader<'b>) -> Result<Shape, MetricsError> {
-        let mut fields = Fields::default();
-        match self.object::<false>(reader, Role::Outer, &mut fields)? {
-            Wrapped::Nothing => {}
-            Wrapped::Members(members) => {
-                end(reader)?;
-                return members.judge();
+        let first = if self.repeated(reader) {
+            Ok(())
+        } else {
+            let mut fields = Fields::default();
+            match self.object::<false>(reader, Role::Outer, &mut fields)? {
+                Wrapped::Nothing => {}
+                Wrapped::Members(members) => {
+                    end(reader)?;
+                    return members.judge();
+                }
+                Wrapped::NotAnArray { offset } => {
+                    end(reader)?;
+                    return Err(MetricsError::Shape { offset, expected: WRAPPED });
+                }
+                Wrapped::Ahead => unreachable!("only a reading in steps stops there"),
             }
-            Wrapped::NotAnArray { offset } => {
-                end(reader)?;
-                return Err(MetricsError::Shape { offset, expected: WRAPPED });
-            }
-            Wrapped::Ahead => unreachable!("only a reading in steps stops there"),
-        }
-        let first = self.push(reader.body(), &fields);
+            self.push(reader.body(), &fields)
+        };
         reader.skip_space();
         if reader.peek().is_none() {
             return match first {
@@ -243,9 +250,7 @@ impl<'b> Pass<'_, 'b> {
             if byte != b'{' {
                 return Err(reader.expected("another metric object or the end of the body").into());
             }
-            fields = Fields::default();
-            self.object::<false>(reader, Role::Member, &mut fields)?;
-            members.note(self.push(reader.body(), &fields));
+            members.note(self.metric(reader, Role::Member)?);
             reader.skip_space();
         }
         members.judge()
@@ -260,9 +265,7 @@ impl<'b> Pass<'_, 'b> {
         while reader.next_element(&mut is_first)? {
             let outcome = if reader.begins()? == Begins::Object {
                 let role = if members.seen == 0 { first } else { Role::Member };
-                let mut fields = Fields::default();
-                self.object::<false>(reader, role, &mut fields)?;
-                self.push(reader.body(), &fields)
+                self.metric(reader, role)?
             } else {
                 reader.skip_value(&mut self.decoder.unescaped)?;
                 Err(MetricError::NotAnObject)
@@ -270,6 +273,33 @@ impl<'b> Pass<'_, 'b> {
             members.note(outcome);
         }
         Ok(members)
+    }
+
+    /// The metric of a batch whose object begins here; what is wrong with it if it is not added.
+    #[inline]
+    fn metric(
+        &mut self,
+        reader: &mut Reader<'b>,
+        role: Role,
+    ) -> Result<Result<(), MetricError>, SyntaxError> {
+        if self.repeated(reader) {
+            return Ok(Ok(()));
+        }
+        let mut fields = Fields::default();
+        self.object::<false>(reader, role, &mut fields)?;
+        Ok(self.push(reader.body(), &fields))
+    }
+
+    /// Passes the object that begins here and adds its metric, if both were expected: the same in every role.
+    #[inline]
+    fn repeated(&mut self, reader: &mut Reader<'b>) -> bool {
+        let Some((reading, set)) = self.decoder.repeats.read(reader) else { return false };
+        let Reading { value, timestamp, kind } = reading;
+        let copy = |out: &mut Vec<u8>| {
+            out.extend_from_slice(set);
+            Ok::<(), MetricError>(())
+        };
+        self.batch.push(copy, kind, timestamp, value).is_ok()
     }
 
     /// The object that begins here, to its end; `fields` come empty and leave with what it says as a metric.
@@ -284,8 +314,11 @@ impl<'b> Pass<'_, 'b> {
         self.decoder.unescaped.clear();
         self.decoder.tags.clear();
         self.decoder.labels.clear();
+        let start = reader.offset();
         reader.enter();
-        self.keys::<STOPS>(reader, role, fields, true)
+        let wrapped = self.keys::<STOPS>(reader, role, fields, true);
+        fields.object = start..reader.offset();
+        wrapped
     }
 
     /// The keys that are left of an object.
@@ -376,7 +409,9 @@ impl<'b> Pass<'_, 'b> {
                 out.extend_from_slice(set);
                 Ok(())
             };
-            return self.batch.push(copy, kind, timestamp, value).map_err(MetricError::Label);
+            self.batch.push(copy, kind, timestamp, value).map_err(MetricError::Label)?;
+            repeats.learn(&body[fields.object.clone()], kind);
+            return Ok(());
         }
         self.push_read(body, fields, name, value)
     }

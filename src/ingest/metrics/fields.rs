@@ -5,7 +5,7 @@
 
 use super::MetricsDecoder;
 use super::error::{MetricError, TimestampError, ValueError};
-use crate::json::{Begins, Reader, SyntaxError, Text, WholeError};
+use crate::json::{Begins, Number, Reader, SyntaxError, Text, WholeError};
 use crate::{TimeUnit, rfc3339};
 use model::{LABELS_MAX, MILLIS_MAX, MetricKind, Timestamp};
 use std::ops::Range;
@@ -13,6 +13,8 @@ use std::ops::Range;
 /// The keys of one metric, each as the last one of its name left it.
 #[derive(Default)]
 pub(super) struct Fields {
+    /// Where the object stands in the body.
+    pub(super) object: Range<usize>,
     pub(super) name: Option<Result<Text, NotText>>,
     pub(super) value: Option<Result<f64, ValueError>>,
     pub(super) timestamp: Option<Result<Timestamp, TimestampError>>,
@@ -138,14 +140,7 @@ pub(super) fn timestamp(
     unescaped: &mut String,
 ) -> Result<Option<Result<Timestamp, TimestampError>>, SyntaxError> {
     let millis = match reader.begins()? {
-        Begins::Number => {
-            let number = reader.number()?;
-            number.to_whole().map_err(|error| match error {
-                WholeError::Fraction => TimestampError::Fraction,
-                WholeError::TooLarge if number.is_negative() => TimestampError::Negative,
-                WholeError::TooLarge => TimestampError::TooLarge { looks_like: None },
-            })
-        }
+        Begins::Number => return Ok(Some(timestamp_of(reader.number()?))),
         Begins::String => {
             let kept = unescaped.len();
             let time = reader.string(unescaped)?;
@@ -159,13 +154,26 @@ pub(super) fn timestamp(
             Err(TimestampError::NotATime)
         }
     };
-    Ok(Some(millis.and_then(|millis| {
-        if millis < 0 {
-            return Err(TimestampError::Negative);
-        }
-        Timestamp::from_millis(millis)
-            .map_err(|_| TimestampError::TooLarge { looks_like: out_of_range_unit(millis) })
-    })))
+    Ok(Some(millis.and_then(timestamp_of_millis)))
+}
+
+/// The time that a number says.
+#[inline]
+pub(super) fn timestamp_of(number: Number<'_>) -> Result<Timestamp, TimestampError> {
+    let millis = number.to_whole().map_err(|error| match error {
+        WholeError::Fraction => TimestampError::Fraction,
+        WholeError::TooLarge if number.is_negative() => TimestampError::Negative,
+        WholeError::TooLarge => TimestampError::TooLarge { looks_like: None },
+    });
+    millis.and_then(timestamp_of_millis)
+}
+
+fn timestamp_of_millis(millis: i64) -> Result<Timestamp, TimestampError> {
+    if millis < 0 {
+        return Err(TimestampError::Negative);
+    }
+    Timestamp::from_millis(millis)
+        .map_err(|_| TimestampError::TooLarge { looks_like: out_of_range_unit(millis) })
 }
 
 /// What a number beyond every millisecond may have been meant as.

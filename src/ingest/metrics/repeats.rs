@@ -1,27 +1,37 @@
 //! Labels that were read before: senders repeat themselves, so most need not be read twice.
 //!
 //! ```text
-//! a row's labels begin     do they read on as those that came behind the last row's the time before?
-//!   yes, and its name too  its label set is known: one comparison of bytes, one copy
+//! a row begins             is it, but for its numbers, what came behind the last row the time before?
+//!   yes                    its numbers are read, and nothing else (`template.rs`)
+//! its labels begin         do they read on as those that came behind the last row's the time before?
+//!   yes, and its name too  its label set is known: one comparison of bytes, one copy; next time the whole row is
 //!   no                     they are read, and remembered as what comes behind the last row's
 //! first row of a body      expected is what the connection's last body began with ([`Repeat`])
 //! ```
 //!
 //! Always: what is expected is only a guess; text that equals a JSON object byte by byte is that object, wherever it
 //! stands. Only labels that were taken are remembered, so no rule is left out.
-//! Bounds: [`SEEN_MAX`] label sets of [`TEXT_BYTES_MAX`] together, some 5 MiB a decoder. When there is no place all
-//! are forgotten; if they were too many to be of use, nothing is remembered for a while, twice as long each time.
+//! Bounds: [`SEEN_MAX`] label sets of [`TEXT_BYTES_MAX`] together and templates of [`TEMPLATE_BYTES_MAX`], some 10 MiB
+//! a decoder. When there is no place for a label set all are forgotten; if they were too many to be of use, nothing is
+//! remembered for a while, twice as long each time. When there is no place for a template it is not remembered.
 
+use super::template::{Reading, Template};
+use crate::json::Reader;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use model::MetricKind;
 use std::hash::BuildHasher;
 
 /// Label sets remembered.
 const SEEN_MAX: usize = 32 * 1024;
 /// Bytes of text and label sets remembered.
 const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of templates remembered, their label sets beside them.
+const TEMPLATE_BYTES_MAX: usize = 4 << 20;
 /// Labels of more text than this are read each time: such a sender is rare, and would crowd out many others.
 const ROW_BYTES_MAX: usize = 2048;
+/// How often in a row a row may be written otherwise than its template before it has none any more.
+const TEMPLATE_MISSES_MAX: u8 = 4;
 /// Rows that are read without remembering after it was of no use; doubled up to 64 times as many.
 const REST_ROWS: u32 = SEEN_MAX as u32;
 const REST_ROWS_MAX: u32 = 64 * REST_ROWS;
@@ -51,12 +61,25 @@ struct Seen {
     set_len: u16,
     /// What came behind it.
     next: Repeat,
+    written: Written,
+}
+
+/// How a row was written when its labels were known last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    template: Option<Template>,
+    /// Where its text begins, the label set behind it, and how many bytes there are for both.
+    start: u32,
+    room: u16,
+    /// Times in a row that it was written otherwise.
+    misses: u8,
 }
 
 /// What one decoder remembers.
 #[derive(Debug)]
 pub(super) struct Repeats {
     text: Vec<u8>,
+    templates: Vec<u8>,
     seen: Vec<Seen>,
     /// Places in `seen`, by the hash of name and labels.
     places: HashTable<u32>,
@@ -79,6 +102,7 @@ impl Repeats {
     pub(super) fn new(seed: u64) -> Repeats {
         Repeats {
             text: Vec::new(),
+            templates: Vec::new(),
             seen: Vec::new(),
             places: HashTable::new(),
             hasher: FixedState::with_seed(seed),
@@ -102,6 +126,52 @@ impl Repeats {
     /// What the body began with.
     pub(super) fn first(&self) -> Repeat {
         self.first
+    }
+
+    /// Passes the object that begins here if it is written as the expected row was, and gives what it says with its
+    /// label set.
+    #[inline]
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Option<(Reading, &[u8])> {
+        let place = self.expected;
+        let seen = self.seen.get_mut(place.0 as usize)?;
+        let template = seen.written.template?;
+        let text = self.templates.get(seen.written.start as usize..)?;
+        let reading = template.read(text, reader)?;
+        if seen.written.misses > 0 {
+            seen.written.misses = 0;
+        }
+        let (start, next) = (seen.written.start as usize + template.len(), seen.next);
+        let set = start..start + usize::from(seen.set_len);
+        self.repeated += 1;
+        self.step_to(place, next);
+        Some((reading, &self.templates[set]))
+    }
+
+    /// Remembers how the row is written whose label set was [taken](Self::take) last.
+    pub(super) fn learn(&mut self, object: &str, kind: MetricKind) {
+        let Some(seen) = self.seen.get_mut(self.last.0 as usize) else { return };
+        let written = &mut seen.written;
+        written.template = None;
+        written.misses = written.misses.saturating_add(1);
+        if written.misses > TEMPLATE_MISSES_MAX || object.len() > ROW_BYTES_MAX {
+            return;
+        }
+        let set = seen.start as usize + usize::from(seen.name_len) + usize::from(seen.json_len);
+        let set = &self.text[set..set + usize::from(seen.set_len)];
+        let end = self.templates.len();
+        let Some(template) = Template::cut(object, kind, &mut self.templates) else { return };
+        self.templates.extend_from_slice(set);
+        let room = self.templates.len() - end;
+        if room <= usize::from(written.room) {
+            self.templates.copy_within(end.., written.start as usize);
+            self.templates.truncate(end);
+        } else if self.templates.len() <= TEMPLATE_BYTES_MAX {
+            (written.start, written.room) = (end as u32, room as u16);
+        } else {
+            self.templates.truncate(end);
+            return;
+        }
+        written.template = Some(template);
     }
 
     /// How many bytes of `rest` are the labels that are expected here.
@@ -163,6 +233,7 @@ impl Repeats {
             json_len: json.len() as u16,
             set_len: set.len() as u16,
             next: Repeat::NONE,
+            written: Written::default(),
         });
         for part in [name.as_bytes(), json.as_bytes(), set] {
             self.text.extend_from_slice(part);
@@ -180,6 +251,7 @@ impl Repeats {
         self.resting = self.rest;
         self.repeated = 0;
         self.text.clear();
+        self.templates.clear();
         self.seen.clear();
         self.places.clear();
         (self.last, self.expected, self.first) = (Repeat::NONE, Repeat::NONE, Repeat::NONE);
@@ -203,7 +275,8 @@ impl Repeats {
     }
 }
 
-const _: () = assert!(ROW_BYTES_MAX <= u16::MAX as usize && TEXT_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(2 * ROW_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(TEXT_BYTES_MAX <= u32::MAX as usize && TEMPLATE_BYTES_MAX <= u32::MAX as usize);
 
 #[cfg(test)]
 mod tests {

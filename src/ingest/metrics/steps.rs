@@ -183,9 +183,7 @@ impl<'a> Decoding<'a> {
                 }
                 None => return Ok(Stage::Done(members.judge())),
             }
-            let mut fields = Fields::default();
-            pass.object::<false>(reader, Role::Member, &mut fields)?;
-            members.note(pass.push(reader.body(), &fields));
+            members.note(pass.metric(reader, Role::Member)?);
             reader.skip_space();
         }
         Ok(Stage::Lines(members))
@@ -224,9 +222,7 @@ impl<'a> Decoding<'a> {
             }
             let outcome = if reader.begins()? == Begins::Object {
                 let role = if is_bare && members.seen == 0 { Role::First } else { Role::Member };
-                let mut fields = Fields::default();
-                pass.object::<false>(reader, role, &mut fields)?;
-                pass.push(reader.body(), &fields)
+                pass.metric(reader, role)?
             } else {
                 reader.skip_value(&mut pass.decoder.unescaped)?;
                 Err(MetricError::NotAnObject)

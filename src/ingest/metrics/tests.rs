@@ -5,6 +5,8 @@ use crate::NESTING_MAX;
 use model::{LABELS_MAX, LabelSet, MILLIS_MAX, MetricKind, Timestamp};
 use proptest::prelude::*;
 
+mod again;
+
 /// A row as the tables write it: canonical labels as text, kind, milliseconds, value.
 type Row = (String, MetricKind, Option<i64>, f64);
 
@@ -568,42 +570,6 @@ proptest! {
         prop_assert_eq!(shape == Shape::Single, metrics.len() == 1);
         prop_assert_eq!(rows, rows_meant(&metrics), "{}", body);
         agrees_in_steps(body.as_bytes(), 1)?;
-    }
-
-    /// One decoder over the bodies of two senders, who repeat themselves more or less, against a new decoder for
-    /// each body: nothing that was seen before changes what a body is.
-    #[test]
-    fn what_came_before_changes_nothing(bodies in proptest::collection::vec(
-        (0usize..2, proptest::collection::vec((
-            proptest::sample::select(vec!["", r#""tags":"#, r#""labels":"#, r#""tags":{"h":"3"},"labels":"#, r#""tags":null,"labels":"#]),
-            proptest::sample::select(vec![
-                r#"{"h":"1"}"#, r#"{"h":"1","g":"x"}"#, r#"{"h": "1"}"#, r#"{"\u0068":"2"}"#, "{}", r#"{"h":""}"#,
-                r#"{"h":"3"}"#, r#"{"h":"3","h":"4"}"#, r#"{"h":1}"#, r#"{"h":"1""#, "7", "null",
-            ]),
-            proptest::sample::select(vec![r#""a""#, r#""b""#, r#""\u0061""#, r#""""#, "1"]),
-            any::<bool>(),
-        ), 1..5), any::<bool>()), 1..12,
-    )) {
-        let (mut decoder, mut batch) = (MetricsDecoder::new(0), Batch::default());
-        let mut repeats = [Repeat::NONE; 2];
-        for (sender, metrics, is_lines) in bodies {
-            let metrics = metrics.iter().map(|(key, labels, name, is_first)| {
-                let labels = if key.is_empty() { String::new() } else { format!("{key}{labels},") };
-                match is_first {
-                    true => format!(r#"{{{labels}"name":{name},"value":1}}"#),
-                    false => format!(r#"{{"name":{name},{labels}"value":2}}"#),
-                }
-            });
-            let body = match is_lines {
-                true => metrics.collect::<Vec<_>>().join("\n"),
-                false => format!("[{}]", metrics.collect::<Vec<_>>().join(",")),
-            };
-            let decoded = decoder
-                .decode(body.as_bytes(), &mut batch, &mut repeats[sender])
-                .map(|decoded| (decoded.shape, decoded.client_id.map(str::to_owned)))
-                .map(|(shape, client_id)| (shape, client_id, rows(&batch)));
-            prop_assert_eq!(decoded, decode(&body), "{}", body);
-        }
     }
 
     /// Bytes changed, doubled and cut in a good body: JSON or not, serde_json says the same.
