@@ -216,8 +216,7 @@ impl Service {
             taken += 1;
             self.take_from_peer(message, now, jobs);
         }
-        self.peers.publish_all();
-        self.ring_peers();
+        self.peers.publish_and_wake();
         taken > 0
     }
 
@@ -306,14 +305,6 @@ impl Service {
                 self.count_segments();
             }
             ToPeer::Finished => self.finished_peers += 1,
-        }
-    }
-
-    fn ring_peers(&self) {
-        for executor in 0..self.shared.shard_count() {
-            if executor != self.index {
-                self.peers.ring_bell(executor);
-            }
         }
     }
 

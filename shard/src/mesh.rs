@@ -71,6 +71,16 @@ impl<T> Outbox<T> {
         self.producers.iter_mut().map(Producer::publish).sum()
     }
 
+    /// Publishes what is staged to any receiver, and wakes those of them that sleep. Whoever gets nothing is left alone:
+    /// a receiver that is woken for nothing and does the same wakes its waker, and so on without end.
+    pub fn publish_and_wake(&mut self) {
+        for (producer, bell) in self.producers.iter_mut().zip(&self.bells) {
+            if producer.publish() > 0 {
+                bell.ring();
+            }
+        }
+    }
+
     /// Wakes `receiver` if it sleeps; call it after publishing. Returns whether it cost a system call.
     ///
     /// # Panics
@@ -201,6 +211,21 @@ mod tests {
         bells[0].prepare_sleep();
         assert_eq!(outbox.send(0, 9), Err(9));
         assert!(inboxes[0].is_empty() && outbox.ring_bell(0), "nothing was published, nobody woken");
+    }
+
+    /// Of three sleepers the one with mail is woken.
+    #[test]
+    fn who_gets_nothing_sleeps_on() {
+        let bells = bells(3);
+        let (mut outboxes, mut inboxes) = mesh(1, &bells, 4);
+        let outbox = &mut outboxes[0];
+        bells.iter().for_each(Bell::prepare_sleep);
+        outbox.to(1).push(7).unwrap();
+        outbox.publish_and_wake();
+        outbox.publish_and_wake();
+        assert_eq!(inboxes[1].pop(), Some((0, 7)));
+        let sleeps: Vec<bool> = (0..3).map(|receiver| outbox.ring_bell(receiver)).collect();
+        assert_eq!(sleeps, [true, false, true], "ringing wakes whoever still sleeps");
     }
 
     #[test]

@@ -37,5 +37,7 @@ mod http_wire;
 mod memory;
 #[path = "e2e/rate_limit.rs"]
 mod rate_limit;
+#[path = "e2e/wakes.rs"]
+mod wakes;
 #[path = "e2e/watching.rs"]
 mod watching;
