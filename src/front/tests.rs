@@ -9,6 +9,7 @@ mod client;
 mod limited;
 
 mod fairness;
+mod handover;
 
 use super::*;
 use crate::config::{Config, Sources};
