@@ -51,8 +51,9 @@ use storage::segment::{SEGMENTS_FOLDER, segment_path};
 const STORE_RING_PLACES: usize = 192;
 const _: () =
     assert!(BATCHES_PENDING_MAX + RING_PLACES_KEPT < STORE_RING_PLACES, "a turn needs more than one");
-/// Answers, spent shares and requests that may wait for one loop.
-const LOOP_RING_PLACES: usize = 2048;
+/// Answers, spent shares and requests that may wait for one loop: all shares that its ring to the executor holds, and as
+/// much again for the rest.
+const LOOP_RING_PLACES: usize = 512;
 /// Words about clients' rate limits that may wait for one loop from another; a full ring is tried again.
 const PORTION_RING_PLACES: usize = 256;
 /// Bytes glommio may keep for file operations, per executor; they count as locked memory.

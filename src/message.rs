@@ -15,6 +15,9 @@ use std::io;
 use std::sync::Arc;
 use storage::journal::{JournalPosition, NextFile, PreparedFile};
 
+// Rings hold places for the square of the shards (`bench/SCALING.md` says how many): what is larger goes into a box.
+const _: () = assert!(size_of::<ToStore>() <= 72 && size_of::<ToLoop>() <= 64 && size_of::<ToPeer>() <= 120);
+
 /// From a loop to an executor.
 pub enum ToStore {
     /// One turn's samples of series that the executor owns.
