@@ -135,6 +135,11 @@ impl Clock {
         self.next - before
     }
 
+    /// Takes all whose moment came before that; how many.
+    pub(crate) fn take_all_before(&mut self, moment_ns: u64) -> u64 {
+        moment_ns.checked_sub(1).map_or(0, |last| self.take_all(last))
+    }
+
     fn moment(&mut self) -> u64 {
         if self.schedule.shape != Shape::Poisson {
             return self.schedule.at(self.next);

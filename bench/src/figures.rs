@@ -47,6 +47,8 @@ pub(crate) struct Figures {
     pub samples_per_s: f64,
     /// From the intended moment to the answer.
     pub latency_us: Option<Quantiles>,
+    /// Of an open loop, from the moment when it was sent: without the wait for a free connection.
+    pub from_sending_us: Option<Quantiles>,
     /// How late an open loop's generator itself sent.
     pub lateness_us: Option<Quantiles>,
     /// Answers of the whole run.
@@ -57,6 +59,8 @@ pub(crate) struct Figures {
     pub unanswered_samples: u64,
     /// Due and never sent.
     pub arrivals_unsent: u64,
+    /// Due and given up, because no connection was free for longer than their patience.
+    pub arrivals_given_up: u64,
     /// Taken because the server asked.
     pub pauses: u64,
     /// Ended without our wish.
@@ -100,11 +104,13 @@ impl Figures {
             requests_per_s: outcome.answered as f64 / usage.seconds,
             samples_per_s: (outcome.accepted * u64::from(plan.batch)) as f64 / usage.seconds,
             latency_us: Quantiles::of(&outcome.latency),
+            from_sending_us: Quantiles::of(&outcome.from_sending),
             lateness_us: Quantiles::of(&outcome.lateness),
             statuses: outcome.statuses.clone(),
             acknowledged_samples: outcome.acknowledged_samples,
             unanswered_samples: outcome.unanswered_samples,
             arrivals_unsent: outcome.arrivals_unsent,
+            arrivals_given_up: outcome.arrivals_given_up,
             pauses: outcome.pauses,
             connections_lost: outcome.connections_lost,
             connects_failed: outcome.connects_failed,
@@ -120,6 +126,11 @@ impl Figures {
             generator_busy: usage.generator_busy,
             generator_was_the_limit: is_saturated(usage.generator_busy) && !is_saturated(usage.server_busy),
         }
+    }
+
+    /// What the server itself took: from sending to the answer, in either kind of loop.
+    pub(crate) fn server_latency_us(&self) -> Option<Quantiles> {
+        self.from_sending_us.or(self.latency_us)
     }
 
     /// Samples of each request.

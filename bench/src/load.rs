@@ -99,6 +99,9 @@ pub(crate) struct Outcome {
     pub accepted: u64,
     /// Of requests that were meant to leave in the window and were accepted, from the intended moment on.
     pub latency: Latencies,
+    /// Of requests that were sent in the window and accepted, from then on: the server's part, without the wait for a
+    /// free connection. Of an open loop.
+    pub from_sending: Latencies,
     /// How late the generator itself was, in an open loop: from the moment when it should and could have sent.
     pub lateness: Latencies,
     /// Answers of the whole run by status.
@@ -109,6 +112,8 @@ pub(crate) struct Outcome {
     pub unanswered_samples: u64,
     /// Arrivals that were due and found no connection until the end.
     pub arrivals_unsent: u64,
+    /// Arrivals that found no connection within the plan's patience.
+    pub arrivals_given_up: u64,
     /// Pauses taken because the server asked for them.
     pub pauses: u64,
     /// Connections that ended without the run's wish, malformed answers included.
@@ -229,6 +234,7 @@ struct Load<'p> {
     arrivals_sent: u64,
     /// Arrivals that were due at the end and had no client.
     arrivals_left: u64,
+    arrivals_given_up: u64,
     sends_per_turn_max: usize,
     /// Clients that were told to connect at least once.
     clients_started: u32,
@@ -245,6 +251,7 @@ struct Load<'p> {
     answered: u64,
     accepted: u64,
     latency: Latencies,
+    from_sending: Latencies,
     lateness: Latencies,
     statuses: Vec<u64>,
     acknowledged_requests: u64,
@@ -303,6 +310,7 @@ impl<'p> Load<'p> {
             arrivals_given: 0,
             arrivals_sent: 0,
             arrivals_left: 0,
+            arrivals_given_up: 0,
             sends_per_turn_max,
             clients_started: 0,
             connecting: 0,
@@ -316,6 +324,7 @@ impl<'p> Load<'p> {
             answered: 0,
             accepted: 0,
             latency: latencies(),
+            from_sending: latencies(),
             lateness: latencies(),
             statuses: vec![0; 1000],
             acknowledged_requests: 0,
@@ -365,7 +374,12 @@ impl<'p> Load<'p> {
 
     fn end(&mut self) {
         if let (Sending::Since(since), Some(clock)) = (self.sending, &mut self.arrivals) {
-            self.arrivals_left = clock.take_all(nanos(self.offered_until.saturating_duration_since(since)));
+            let left = clock.take_all(nanos(self.offered_until.saturating_duration_since(since)));
+            // Nothing is sent any more, so nobody's patience is long enough.
+            match self.plan.patience {
+                None => self.arrivals_left = left,
+                Some(_) => self.arrivals_given_up += left,
+            }
         }
         self.window = None;
         self.sending = Sending::No;
@@ -434,10 +448,12 @@ impl<'p> Load<'p> {
             answered: self.answered,
             accepted: self.accepted,
             latency: self.latency,
+            from_sending: self.from_sending,
             lateness: self.lateness,
             statuses: statuses.map(|(count, status)| (status, *count)).collect(),
             acknowledged_samples: self.acknowledged_requests * batch,
             unanswered_samples: (self.unanswered_requests + u64::from(self.in_flight)) * batch,
+            arrivals_given_up: self.arrivals_given_up,
             arrivals_unsent: self.arrivals_left + self.arrivals_given - self.arrivals_sent,
             pauses: self.pauses,
             connections_lost: self.connections_lost,

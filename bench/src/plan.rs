@@ -116,6 +116,8 @@ pub(crate) struct Offered {
     connections: u32,
     lifetime: Lifetime,
     refusals: Refusals,
+    /// Of arrivals that find no free connection.
+    patience_ms: Option<u64>,
     form: Form,
     /// Samples of each request.
     pub batch: u32,
@@ -153,6 +155,7 @@ impl Plan {
             connections: self.connections,
             lifetime: self.lifetime,
             refusals: self.refusals,
+            patience_ms: self.patience.map(|patience| patience.as_millis() as u64),
             form: self.form,
             batch: self.batch,
             series: self.series,
@@ -174,6 +177,8 @@ pub(crate) struct Plan {
     pub lifetime: Lifetime,
     /// What a refusal changes.
     pub refusals: Refusals,
+    /// How long an arrival waits for a free connection before its client gives it up; for ever when absent.
+    pub patience: Option<Duration>,
     /// Of everything that is drawn.
     pub seed: u64,
     /// Load before the window that is measured.

@@ -10,8 +10,11 @@ pub(crate) fn text(plan: &Plan, figures: &Figures) -> String {
     let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
     row("requests/s", thousands(figures.requests_per_s));
     row("samples/s", thousands(figures.samples_per_s));
-    for (name, quantiles) in [("latency", figures.latency_us), ("generator's lateness", figures.lateness_us)]
-    {
+    for (name, quantiles) in [
+        ("latency", figures.latency_us),
+        ("latency from sending", figures.from_sending_us),
+        ("generator's lateness", figures.lateness_us),
+    ] {
         if let Some(Quantiles { p50, p99, p99_9, max }) = quantiles {
             row(&format!("{name} p50, µs"), figure(Some(p50), 0));
             row(&format!("{name} p99, µs"), figure(Some(p99), 0));
@@ -21,6 +24,10 @@ pub(crate) fn text(plan: &Plan, figures: &Figures) -> String {
     }
     for (status, count) in &figures.statuses {
         row(&format!("answers {status}"), thousands(*count as f64));
+    }
+    if let Some(patience) = plan.patience {
+        let what = format!("arrivals given up after {} ms", patience.as_millis());
+        row(&what, thousands(figures.arrivals_given_up as f64));
     }
     row("durability", figures.durability.unwrap_or("-").to_owned());
     row("server CPU, µs/request", figure(figures.server_cpu_us_per_request, 3));

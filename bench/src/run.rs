@@ -144,6 +144,7 @@ pub(crate) fn run(arguments: RunArguments, live: &Live) -> Result<Verdict, Box<d
         connections: arguments.connections,
         lifetime: arguments.lifetime,
         refusals: arguments.refusals,
+        patience: None,
         seed: arguments.seed,
         warmup: arguments.warmup,
         duration: arguments.duration,

@@ -136,6 +136,8 @@ pub(crate) struct Scenario {
     /// What a refusal changes.
     #[serde(default)]
     pub refusals: Refusals,
+    /// Of an open loop: how long an arrival waits for a free connection before its client gives it up.
+    pub patience_ms: Option<u64>,
     /// How a request carries samples.
     #[serde(default)]
     pub form: Form,
@@ -242,6 +244,7 @@ impl Scenario {
             idle_s: 0.0,
             lifetime: Lifetime::default(),
             refusals: Refusals::default(),
+            patience_ms: None,
             form: Form::default(),
             batch: one_sample(),
             series: one_sample(),
@@ -305,8 +308,18 @@ impl Scenario {
             ),
             (self.share_of_maximum.is_none_or(is_positive), "share_of_maximum", "is to be above 0"),
             (
+                self.patience_ms.is_none_or(|ms| self.is_open() && (1..=60_000).contains(&ms)),
+                "patience_ms",
+                "is for arrivals on a clock, and up to a minute",
+            ),
+            (
                 self.expect.goodput_of_maximum_min.is_none() || self.share_of_maximum.is_some(),
                 "expect.goodput_of_maximum_min",
+                "needs share_of_maximum",
+            ),
+            (
+                self.expect.p99_of_maximum_max.is_none() || self.share_of_maximum.is_some(),
+                "expect.p99_of_maximum_max",
                 "needs share_of_maximum",
             ),
         ];
@@ -344,6 +357,7 @@ impl Scenario {
             connections: self.connections,
             lifetime: self.lifetime,
             refusals: self.refusals,
+            patience: self.patience_ms.map(Duration::from_millis),
             seed: self.seed,
             warmup: Duration::from_secs_f64(self.warmup_s),
             duration: Duration::from_secs_f64(self.duration_s),
@@ -365,6 +379,7 @@ impl Scenario {
             requests_per_s: None,
             share_of_maximum: None,
             refusals: Refusals::Obeyed,
+            patience_ms: None,
             duration_s: if self.requests.is_some() { SHORT_PATIENCE_S } else { self.duration_s },
             expect: Expect::default(),
             ..self.clone()

@@ -55,6 +55,7 @@ pub(crate) fn closed_loop(addr: SocketAddr, connections: u32, subjects: Subjects
         connections,
         lifetime: Lifetime::Kept,
         refusals: Refusals::Obeyed,
+        patience: None,
         seed: 1,
         warmup: Duration::from_millis(500),
         duration: Duration::from_secs(2),

@@ -29,6 +29,8 @@ pub(super) struct Client {
     pub(super) state: State,
     /// When the request in flight, or that a connection is made for, was meant to leave.
     pub(super) intended: Instant,
+    /// When its first byte was handed to the kernel.
+    pub(super) sent: Instant,
     /// Whether a connection is made for a request.
     pub(super) carries: bool,
     /// Since when it could have sent.
@@ -45,6 +47,7 @@ impl Client {
             conn: None,
             state: State::Apart,
             intended: now,
+            sent: now,
             carries: false,
             idle_since: now,
             sequence: 0,

@@ -92,6 +92,10 @@ impl Load<'_> {
             if answer.accepts() && entry.intended >= window {
                 self.latency.saturating_record(nanos(now.saturating_duration_since(entry.intended)));
             }
+            // Elsewhere a request is meant for the moment when it is sent.
+            if answer.accepts() && entry.sent >= window && self.arrivals.is_some() {
+                self.from_sending.saturating_record(nanos(now.saturating_duration_since(entry.sent)));
+            }
         }
         let mut pause = Duration::ZERO;
         if answer.accepts() {

@@ -93,6 +93,11 @@ impl Load<'_> {
             return (self.wants_more() && !self.idle.is_empty()).then_some(now);
         }
         let elapsed_ns = nanos(now.saturating_duration_since(since));
+        if let Some(patience) = self.plan.patience {
+            let given_up =
+                self.arrivals.as_mut()?.take_all_before(elapsed_ns.saturating_sub(nanos(patience)));
+            self.arrivals_given_up += given_up;
+        }
         loop {
             let next_at = self.arrivals.as_ref()?.next_at();
             if next_at > elapsed_ns {
@@ -101,7 +106,7 @@ impl Load<'_> {
             if room == 0 {
                 return Some(now);
             }
-            // Nobody is free: the arrival waits, and its latency counts on.
+            // Nobody is free: the arrival waits, and its latency counts on, or it loses its patience.
             let client = self.next_idle()?;
             let moment = self.arrivals.as_mut()?.take(elapsed_ns)?;
             self.arrivals_given += 1;
@@ -156,6 +161,7 @@ impl Load<'_> {
         }
         self.carried -= u32::from(std::mem::take(&mut entry.carries));
         entry.state = State::InFlight;
+        entry.sent = now;
         let (template, sequence) = (&self.template, entry.sequence);
         entry.sequence += 1;
         self.in_flight += 1;

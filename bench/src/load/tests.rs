@@ -168,6 +168,20 @@ fn refusals_may_be_ignored_and_are_still_not_acknowledged() {
     stored(&server, &outcome).unwrap();
 }
 
+/// Arrivals that wait for longer than their clients do are counted apart, and none of them is left at the end.
+/// Method: the one connection is lost again and again, and each time it rests for a tenth of a second.
+#[test]
+fn arrivals_that_find_no_connection_in_time_are_given_up() {
+    let server = Responder::counting(|_| Some(Reply::HangUp));
+    let plan = plan(&server, 1, Offer::evenly(1_000));
+    let plan = Plan { patience: Some(Duration::from_millis(5)), ..plan };
+    let outcome = run(&plan, &Live::default()).unwrap();
+    let lost = outcome.unanswered_samples;
+    assert!(outcome.arrivals_given_up > 0, "{outcome:?}");
+    assert_eq!(outcome.arrivals_unsent, 0);
+    assert!(outcome.arrivals_given_up + lost >= 165, "{} and {lost}", outcome.arrivals_given_up);
+}
+
 /// Whatever the shape, each arrival is answered or counted as unsent.
 #[test]
 fn every_shape_is_offered_whole() {

@@ -16,8 +16,10 @@ pub(crate) struct Expect {
     pub samples_stored: Option<u64>,
     /// Answers a second at least.
     pub requests_per_s_min: Option<f64>,
-    /// Microseconds.
+    /// Microseconds from the intended moment on.
     pub p99_us_max: Option<f64>,
+    /// The p99 from the sending on, over that of the closed loop before: the server's part alone.
+    pub p99_of_maximum_max: Option<f64>,
     /// Resident bytes of the server per idle connection.
     pub bytes_per_connection_max: Option<f64>,
     /// Resident memory after the load above that with idle connections.
@@ -39,31 +41,41 @@ impl Expect {
         }
     }
 
-    /// What is not as expected. `maximum` are the accepted requests a second of the closed loop, if there was one.
-    pub(crate) fn faults(&self, figures: &Figures, connections: u32, maximum: Option<f64>) -> Vec<String> {
+    /// What is not as expected. `closed` is what the closed loop before it came to, if there was one.
+    pub(crate) fn faults(
+        &self,
+        figures: &Figures,
+        connections: u32,
+        closed: Option<&Figures>,
+    ) -> Vec<String> {
         let mut faults = Vec::new();
         let is_allowed = |status: u16| (200..300).contains(&status) || self.statuses.contains(&status);
         let others = figures.statuses.iter().filter(|(status, _)| !is_allowed(**status));
         let unexpected: u64 = others.map(|(_, count)| count).sum();
         // A batch is lost as a whole.
         let unanswered = figures.unanswered_samples.div_ceil(figures.batch());
-        let failed = unexpected + unanswered + figures.arrivals_unsent + figures.connects_failed;
+        let unsent = figures.arrivals_unsent + figures.arrivals_given_up;
+        let failed = unexpected + unanswered + unsent + figures.connects_failed;
         if self.failed.is_some_and(|most| failed > most) {
             faults.push(format!(
-                "{failed} requests failed: {unexpected} had an unexpected status, {unanswered} no answer, {} were \
-                 never sent, {} had no connection",
-                figures.arrivals_unsent, figures.connects_failed
+                "{failed} requests failed: {unexpected} had an unexpected status, {unanswered} no answer, \
+                 {unsent} were never sent, {} had no connection",
+                figures.connects_failed
             ));
         }
         if self.samples_stored.is_some_and(|exactly| figures.acknowledged_samples != exactly) {
             let wanted = self.samples_stored.unwrap_or(0);
             faults.push(format!("{} samples are stored, not {wanted}", figures.acknowledged_samples));
         }
-        let goodput = maximum.map(|maximum| figures.accepted_per_s() / maximum);
+        let goodput = closed.map(|closed| figures.accepted_per_s() / closed.accepted_per_s());
         let per_cpu = figures.samples_per_cpu_s().map(|samples| samples / 1e6);
         let p99 = figures.latency_us.map(|latency| latency.p99);
+        let server_p99 = |figures: &Figures| figures.server_latency_us().map(|latency| latency.p99);
+        let p99_of_maximum =
+            closed.and_then(server_p99).zip(server_p99(figures)).map(|(closed, found)| found / closed);
         for (what, found, most) in [
             ("p99, µs", p99, self.p99_us_max),
+            ("p99 from sending over the closed loop's", p99_of_maximum, self.p99_of_maximum_max),
             (
                 "bytes per idle connection",
                 figures.bytes_per_connection(connections),
