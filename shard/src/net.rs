@@ -506,7 +506,7 @@ impl Net {
             Completion::ArenaShort { conn, result } => self.on_arena_short(conn, result),
             Completion::Sent { conn, bytes, result } => self.on_sent(conn, bytes, result),
             Completion::Connected { conn, result } => self.on_connected(conn, result),
-            Completion::ShutdownFailed { conn } => self.on_shutdown_failed(conn),
+            Completion::Shutdown { conn, is_done } => self.on_shutdown(conn, is_done),
             Completion::Woken(result) => self.on_woken(result),
             Completion::Synced { token, result } => {
                 self.syncs -= 1;

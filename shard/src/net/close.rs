@@ -9,6 +9,8 @@
 //! ```
 //!
 //! The cancellation goes before the close: an armed receive holds a reference, and the socket would live on.
+//! The end of our direction is told, and waited for before the slot is free: a worker thread carries it out, later than
+//! a close that was submitted after it, and would end the direction of whoever has the slot by then.
 
 use std::io;
 
@@ -59,15 +61,20 @@ impl Net {
         }
         slot.stage = Stage::Lingering;
         slot.paused = false;
+        slot.shutting = true;
         slot.slow = Some(Box::new(Slow::until(self.now + self.config.linger_timeout)));
         self.ring.shutdown_send(conn);
         self.list_slow(conn);
         self.arm_receive(conn);
     }
 
-    pub(super) fn on_shutdown_failed(&mut self, conn: ConnId) {
-        if self.slots.peek(conn).is_some_and(|slot| slot.stage == Stage::Lingering) {
-            self.end(conn, None);
+    pub(super) fn on_shutdown(&mut self, conn: ConnId, is_done: bool) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        slot.shutting = false;
+        match slot.stage {
+            Stage::Lingering if !is_done => self.end(conn, None),
+            Stage::Dead => self.free_if_over(conn),
+            _ => {}
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Slot {
     pub(super) connecting: bool,
     /// Closing is to linger.
     pub(super) linger: bool,
+    /// The end of our direction is in flight.
+    pub(super) shutting: bool,
     /// In `Net::slow`.
     pub(super) listed: bool,
     /// What only a connection that waits needs.
@@ -89,6 +91,7 @@ impl Slot {
             sending: false,
             connecting: false,
             linger: false,
+            shutting: false,
             listed: false,
             slow: None,
         }
@@ -96,7 +99,7 @@ impl Slot {
 
     /// Whether an operation in flight still names this slot.
     pub(super) fn busy(&self) -> bool {
-        self.receiving || self.sending || self.connecting
+        self.receiving || self.sending || self.connecting || self.shutting
     }
 }
 

@@ -133,8 +133,9 @@ pub(crate) enum Completion {
         bytes: Vec<u8>,
         result: io::Result<usize>,
     },
-    ShutdownFailed {
+    Shutdown {
         conn: ConnId,
+        is_done: bool,
     },
     /// How many bytes were read.
     Woken(io::Result<usize>),
@@ -344,7 +345,7 @@ impl Ring {
                     Some(completion) => return Some(completion),
                     None => continue,
                 },
-                SHUTDOWN => return Some(Completion::ShutdownFailed { conn }),
+                SHUTDOWN => return Some(Completion::Shutdown { conn, is_done: result >= 0 }),
                 WAKE => {
                     self.in_flight -= 1;
                     return Some(Completion::Woken(count(result)));
@@ -560,10 +561,11 @@ impl Ring {
         key
     }
 
-    /// Ends the sending direction. Rare: the kernel does it on a worker thread.
+    /// Ends the sending direction, and tells when that is done. Rare: the kernel does it on a worker thread, which looks
+    /// into the slot no earlier than it gets to run; until it has told, the slot must not become another connection's.
     pub(crate) fn shutdown_send(&mut self, conn: ConnId) {
         let entry = opcode::Shutdown::new(Fixed(conn.index), libc::SHUT_WR).build();
-        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(of_conn(SHUTDOWN, conn)));
+        self.push(entry.user_data(of_conn(SHUTDOWN, conn)));
     }
 
     /// Cancels a send or a connect whose completion was not read yet; it still reports its end. By its own name, as

@@ -61,6 +61,41 @@ fn lingering_ends_with_its_time() {
     drop(stream);
 }
 
+/// A connection is not ended by the late end of the one that had its slot before: the kernel ends our direction of a
+/// lingering one on a thread of its own, which may run when that one is closed already.
+/// Method: few slots; crowds of peers are gone as soon as they have their answers, and further ones want theirs.
+#[test]
+fn a_reused_slot_is_not_ended_with_its_predecessor() {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 10;
+    const CROWD: usize = 100;
+    let mut net = Net::new(NetConfig { connections_max: 100, ..config() }).unwrap();
+    let addr = net.listen(LOOPBACK, 1024).unwrap();
+    let crowds = || {
+        for _ in 0..ROUNDS {
+            let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| TcpStream::connect(addr).unwrap()).collect();
+            crowd.iter_mut().for_each(|stream| stream.write_all(b"?").unwrap());
+            crowd.into_iter().for_each(|mut stream| stream.read_exact(&mut [0]).unwrap());
+        }
+    };
+    thread::scope(|scope| {
+        (0..THREADS).for_each(|_| drop(scope.spawn(crowds)));
+        let mut closed = 0;
+        drive(&mut net, |net, event| {
+            match event {
+                Event::Received { conn, buf } => {
+                    net.release(buf);
+                    net.send(conn, b"!");
+                    net.close_lingering(conn);
+                }
+                Event::Closed { .. } => closed += 1,
+                _ => {}
+            }
+            closed == THREADS * ROUNDS * CROWD
+        });
+    });
+}
+
 /// A slot that is used again takes none of its predecessor's bytes. Method: one slot; each peer writes its own
 /// number many times over and is closed upon the first bytes, with more of them in flight and in the event queue.
 #[test]
