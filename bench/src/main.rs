@@ -36,6 +36,7 @@ mod idle;
 mod play;
 mod replay;
 mod run;
+mod scaling;
 mod syscalls;
 
 mod plot;
@@ -82,6 +83,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Answer every request with the same bytes, at the least cost that this kernel allows
     Floor(floor::FloorArguments),
+    /// Measure what grows with the number of shards: rings, syncs, memory
+    Scaling(scaling::ScalingArguments),
     /// Draw records as plots in one page
     Report(plot::ReportArguments),
     /// Time a first start until a sample was accepted and queried
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Command::Syscalls(arguments) => syscalls::run(arguments, &live),
         Command::Replay(arguments) => replay::run(arguments, &live),
         Command::Floor(arguments) => floor::run(&arguments, &live),
+        Command::Scaling(arguments) => scaling::run(&arguments),
         Command::Report(arguments) => plot::run(&arguments),
         Command::FirstResult(arguments) => first_result::run(arguments, &live),
     };
