@@ -36,6 +36,7 @@ use shard::signal::{Signal, Signals};
 use shard::topology::{CoreId, choose_cores, discover, pin};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -58,9 +59,9 @@ const LOOP_RING_PLACES: usize = 512;
 const PORTION_RING_PLACES: usize = 256;
 /// Bytes glommio may keep for file operations, per executor; they count as locked memory.
 const EXECUTOR_IO_BYTES: usize = 1 << 20;
-/// Connections that a turn takes in at most. Each costs some 20 µs with all that the kernel does for it, and requests of
-/// others wait for them.
-const ACCEPTS_PER_TURN: u16 = 16;
+/// Connections that a turn takes in, in a short turn and at most. Each costs some 20 µs with all that the kernel does for
+/// it, and requests of others wait for them.
+const ACCEPTS_PER_TURN: RangeInclusive<u16> = 4..=64;
 /// Descriptors for journals, segments, rings and the rest, besides connections.
 const DESCRIPTORS_RESERVED: u64 = 1_000;
 const _: () = assert!((TURNED_AWAY_MAX as u64) < DESCRIPTORS_RESERVED / 2, "their slots count, too");
@@ -424,7 +425,8 @@ impl Server {
                 listen: self.address,
                 net: NetConfig {
                     connections_max,
-                    accepts_max: ACCEPTS_PER_TURN,
+                    accepts_min: *ACCEPTS_PER_TURN.start(),
+                    accepts_max: *ACCEPTS_PER_TURN.end(),
                     recv_buffers: 4096,
                     recv_buffer_bytes: 2048,
                     coalesce: self.shared.config.http_coalesce,

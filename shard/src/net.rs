@@ -62,6 +62,9 @@ pub struct NetConfig {
     pub completions: u32,
     /// Accepts in flight at once, which is also how many connections one turn can take in.
     pub accepts_max: u16,
+    /// How many of them are in flight after a turn that received little: whoever is connected waits for no more. After
+    /// one that received much there are a quarter as many as it received. Never more than the maximum.
+    pub accepts_min: u16,
     /// Receive buffers, a power of two up to 32,768.
     pub recv_buffers: u16,
     /// Bytes of one receive buffer.
@@ -87,6 +90,7 @@ impl Default for NetConfig {
             submissions: 1024,
             completions: 8192,
             accepts_max: 64,
+            accepts_min: 64,
             recv_buffers: 1024,
             recv_buffer_bytes: 4096,
             send_arena_bytes: 1 << 20,
@@ -333,6 +337,8 @@ pub struct Net {
     slow: Vec<ConnId>,
     sweep_at: Option<Instant>,
     accepts_idle: Vec<u16>,
+    /// What the last turn received, in pieces.
+    received: u32,
     accept_again_at: Option<Instant>,
     /// Whether the bound on connections is what keeps accepts from being armed.
     accepts_held: bool,
@@ -390,6 +396,7 @@ impl Net {
             slow: Vec::new(),
             sweep_at: None,
             accepts_idle: (0..config.accepts_max).rev().collect(),
+            received: 0,
             accept_again_at: None,
             accepts_held: false,
             listening: false,
@@ -413,6 +420,7 @@ impl Net {
     /// The ring itself or the bell is broken; nothing further can be expected of this `Net`.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
         self.arm_accepts();
+        self.received = 0;
         self.arm_starved();
         self.queue_sends();
         if self.after_sends {
@@ -566,6 +574,9 @@ fn check(config: &NetConfig) -> Result<(), NetError> {
     }
     if config.accepts_max == 0 {
         return Err(NetError::Config("accepts_max is 0"));
+    }
+    if config.accepts_min == 0 {
+        return Err(NetError::Config("accepts_min is 0"));
     }
     if !config.recv_buffers.is_power_of_two() || config.recv_buffers > RECV_BUFFERS_MAX {
         return Err(NetError::Config("recv_buffers is not a power of two up to 32768"));

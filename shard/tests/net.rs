@@ -4,6 +4,8 @@
 //! than hangs. Peers are plain std sockets on other threads, which the loop cannot favour.
 //! Here is what all of them need; they lie by act in `net/`.
 
+#[path = "net/accept.rs"]
+mod accept;
 #[path = "net/close.rs"]
 mod close;
 #[path = "net/connect.rs"]

@@ -82,6 +82,7 @@ impl Net {
         let stage = slot.stage;
         match outcome {
             Received::Bytes(buf) if stage == Stage::Open => {
+                self.received += 1;
                 self.coalesce.hear(conn.index());
                 self.events.push_back(Event::Received { conn, buf })
             }

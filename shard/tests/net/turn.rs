@@ -142,6 +142,7 @@ fn impossible_sizes_are_refused() {
         NetConfig { recv_buffers: 3, ..config() },
         NetConfig { connections_max: 0, ..config() },
         NetConfig { accepts_max: 0, ..config() },
+        NetConfig { accepts_min: 0, ..config() },
         NetConfig { completions: 1, ..config() },
     ] {
         assert!(matches!(Net::new(bad), Err(NetError::Config(_))));
