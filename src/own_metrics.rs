@@ -35,7 +35,6 @@ const METRICS: &[Metric] = &[
     counter("ingest_rate_limited_total", "Requests refused for their client's rate limit.", |s| {
         &s.front.rate_limited
     }),
-    counter("http_timeouts_total", "Requests that came too slowly.", |s| &s.front.timeouts),
     counter("loop_pauses_total", "Times that samples waited for an executor to catch up.", |s| {
         &s.front.pauses
     }),
@@ -46,6 +45,9 @@ const METRICS: &[Metric] = &[
     }),
     counter("http_connections_broken_total", "Connections that their client reset, or that failed.", |s| {
         &s.front.connections_broken
+    }),
+    counter("http_connections_unused_total", "Connections that ended before anything came on them.", |s| {
+        &s.front.connections_unused
     }),
     counter(
         "http_connections_unread_total",
@@ -133,6 +135,7 @@ pub fn text(shared: &Shared) -> String {
         line(&mut page, paused, format_args!("{{shard=\"{shard}\"}} {seconds}"));
     }
     refused_of(&shared.shards, &mut page);
+    bad_messages_of(&shared.shards, &mut page);
     let latency = "http_request_duration_seconds";
     head(
         &mut page,
@@ -175,6 +178,26 @@ fn refused_of(shards: &[ShardCounters], page: &mut String) {
         ] {
             let value = counter.get();
             line(page, refused, format_args!("{{shard=\"{shard}\",setting=\"{setting}\"}} {value}"));
+        }
+    }
+}
+
+/// What came instead of requests, and ended its connection.
+fn bad_messages_of(shards: &[ShardCounters], page: &mut String) {
+    let refused = "http_messages_refused_total";
+    head(page, refused, "counter", "Messages that are no acceptable request, by cause.");
+    for (shard, ShardCounters { front, .. }) in shards.iter().enumerate() {
+        for (cause, counter) in front.bad_messages.refused() {
+            let value = counter.get();
+            line(page, refused, format_args!("{{shard=\"{shard}\",cause=\"{cause}\"}} {value}"));
+        }
+    }
+    let timeouts = "http_timeouts_total";
+    head(page, timeouts, "counter", "Requests that came too slowly, by the part that did.");
+    for (shard, ShardCounters { front, .. }) in shards.iter().enumerate() {
+        for (part, counter) in front.bad_messages.timed_out() {
+            let value = counter.get();
+            line(page, timeouts, format_args!("{{shard=\"{shard}\",part=\"{part}\"}} {value}"));
         }
     }
 }

@@ -4,12 +4,14 @@
 //! shard's counters, which lie on cache lines of their own.
 
 mod addresses;
+mod bad_messages;
 mod known_series;
 pub mod memory_parts;
 mod series_limit;
 mod stamping;
 
 pub use addresses::{Addresses, CONNECTIONS_PER_ADDRESS_MAX, Place};
+pub use bad_messages::BadMessages;
 pub use known_series::{KNOWN_SERIES_BYTES_MAX, KnownSeries};
 pub use series_limit::SeriesLimit;
 pub use stamping::Stamping;
@@ -296,7 +298,7 @@ pub struct FrontCounters {
     pub memory_refusals: Counter,
     pub series_refusals: Counter,
     pub rate_limited: Counter,
-    pub timeouts: Counter,
+    pub bad_messages: BadMessages,
     pub pauses: Counter,
     pub paused_nanos: Counter,
     pub connections: Counter,
@@ -307,6 +309,8 @@ pub struct FrontCounters {
     /// Closed because nothing came on them; ended by a reset or another failure; never read from again.
     pub connections_idle: Counter,
     pub connections_broken: Counter,
+    /// Ended, however that came, without a byte from their client.
+    pub connections_unused: Counter,
     pub sends_timed_out: Counter,
     pub accepts_held: Counter,
     pub accepts_failed: Counter,

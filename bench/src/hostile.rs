@@ -75,15 +75,17 @@ pub(crate) struct HostileArguments {
 /// So that a round reaches them.
 const LIMITS: [&str; 3] = ["http.head_timeout=1s", "http.body_timeout=1s", "http.idle_timeout=2s"];
 /// What tells of bad clients in the server's own metrics.
-const COUNTERS: [&str; 12] = [
+const COUNTERS: [&str; 14] = [
     "http_connections_total",
     "http_connections_refused_total",
     "http_connections_idle_total",
     "http_connections_broken_total",
+    "http_connections_unused_total",
     "http_connections_unread_total",
     "http_accepts_held_total",
     "http_accepts_failed_total",
     "http_timeouts_total",
+    "http_messages_refused_total",
     "ingest_validation_errors_total",
     "ingest_overload_refusals_total",
     "loop_sends_delayed_total",

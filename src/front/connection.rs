@@ -37,7 +37,7 @@ pub struct Connection {
     pub withheld: u16,
     /// A request is out; what follows on the connection waits for its answer.
     pub asked: Option<Box<Asked>>,
-    /// The turn in which it was last served, and what is left of its share of that.
+    /// The turn in which it was last served, 0 before anything came, and what is left of its share of that.
     pub served_in: u32,
     pub share_left: u32,
     /// It stands among those that are looked at again in the next turn.
@@ -142,6 +142,11 @@ impl Connection {
     /// What it may take of that turn yet.
     pub fn share_left(&self, turn: u32) -> u32 {
         if self.served_in == turn { self.share_left } else { SHARE_OF_TURN }
+    }
+
+    /// Whether anything came on it yet.
+    pub fn was_heard(&self) -> bool {
+        self.served_in > 0
     }
 
     /// Bytes that it has sent and that are not taken yet.

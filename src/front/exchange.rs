@@ -24,7 +24,7 @@ use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
-use crate::shared::{Place, Shared};
+use crate::shared::{BadMessages, Place, Shared};
 use held::{journal_bytes_max, may_carry_samples};
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, NotAtOnce, Request};
 use ingest::TimeBounds;
@@ -153,6 +153,9 @@ impl Now {
     }
 }
 
+/// What a client that is too slow is told, and where that is counted.
+type TooSlow = (fn() -> Refusal, fn(&BadMessages));
+
 /// Whether the next request of a connection may be looked at.
 enum Flow {
     Next,
@@ -209,7 +212,8 @@ impl Exchange {
     /// Sets the moment of the turn, and with it which times of samples are taken.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
-        self.turn = self.turn.wrapping_add(1);
+        // 0 is no turn's number.
+        self.turn = self.turn.wrapping_add(1).max(1);
         self.intake.begin_turn();
         self.decoded_bytes = 0;
         self.is_ready = self.shared.is_ready();
@@ -235,9 +239,13 @@ impl Exchange {
     pub fn closed(&mut self, id: ConnId) -> bool {
         let Some(connection) = self.connection(id) else { return false };
         let waiting_bytes = connection.asked.as_ref().map_or(0, |asked| asked.body_bytes());
+        let was_heard = connection.was_heard();
         let place = connection.place.take();
         if let (Some(addresses), Some(place)) = (&self.shared.addresses, place) {
             addresses.leave(place);
+        }
+        if !was_heard {
+            self.shared.shards[self.index].front.connections_unused.add(1);
         }
         self.unfinished_bytes -= waiting_bytes;
         self.take_unfinished(id);
@@ -421,9 +429,10 @@ impl Exchange {
                     break;
                 }
                 Err(refusal) => {
-                    let refusal = Refusal::from(&refusal);
-                    self.shared.shards[self.index].front.validation_errors.add(1);
-                    self.refuse_for_good(id, refusal);
+                    let counters = &self.shared.shards[self.index].front;
+                    counters.validation_errors.add(1);
+                    counters.bad_messages.note(&refusal);
+                    self.refuse_for_good(id, Refusal::from(&refusal));
                     used = bytes.len();
                 }
             }
@@ -733,24 +742,28 @@ impl Exchange {
             if connection.closing || connection.asked.is_some() || connection.withheld > 0 {
                 continue;
             }
-            let (since_s, bound, refusal): (_, _, Option<fn() -> Refusal>) = match &connection.unfinished {
+            let (since_s, bound, refusal): (_, _, Option<TooSlow>) = match &connection.unfinished {
                 None => (connection.active_s, config.http_idle_timeout, None),
                 Some(body) if body.head_complete => {
-                    (body.since_s, config.http_body_timeout, Some(Refusal::body_timeout))
+                    let too_slow: TooSlow = (Refusal::body_timeout, BadMessages::note_slow_body);
+                    (body.since_s, config.http_body_timeout, Some(too_slow))
                 }
-                Some(head) => (head.since_s, config.http_head_timeout, Some(Refusal::head_timeout)),
+                Some(head) => {
+                    let too_slow: TooSlow = (Refusal::head_timeout, BadMessages::note_slow_head);
+                    (head.since_s, config.http_head_timeout, Some(too_slow))
+                }
             };
             let from_s = late_from(since_s, bound);
             if u64::from(now_s) < from_s {
                 next_s = Some(next_s.map_or(from_s, |next: u64| next.min(from_s)));
-            } else if let Some(refusal) = refusal {
+            } else if let Some((refusal, note)) = refusal {
+                note(&self.shared.shards[self.index].front.bad_messages);
                 late.push((connection.id, refusal()));
             } else {
                 idle.push(connection.id);
             }
         }
         for (id, refusal) in late {
-            self.shared.shards[self.index].front.timeouts.add(1);
             self.refuse_for_good(id, refusal);
         }
         next_s.map(|second| second * 1_000_000_000)

@@ -324,6 +324,9 @@ fn a_slow_sender_is_told_and_an_idle_one_is_let_go() {
     assert_eq!((answer.status, answer.json()["error"].as_str()), (408, Some("request timeout")));
     assert_eq!(slow_body.rest(), b"");
     assert_eq!(count(&server, "a"), 0);
+    for part in ["part=\"head\"", "part=\"body\""] {
+        assert_eq!(server.counted("http_timeouts_total", part), 1, "{part}");
+    }
 
     let server = Server::start(idle_dir.path(), &["--set", "http.idle_timeout=1s"]);
     let mut idle = server.client();
@@ -337,6 +340,33 @@ fn a_slow_sender_is_told_and_an_idle_one_is_let_go() {
     });
     assert_eq!(idle.rest(), b"", "closed without a word");
     assert_eq!(idle_later.rest(), b"");
+}
+
+/// Whoever comes with something else than HTTP, or with too much, is counted by what is wrong; so is who says nothing.
+#[test]
+fn bad_messages_and_silent_connections_are_counted_by_cause() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let head = "POST /metrics HTTP/1.1\r\nHost: a\r\n";
+    let cases = [
+        ("cause=\"tls\"", 400, "\x16\x03\x01".to_owned()),
+        ("cause=\"head_too_large\"", 431, format!("{head}X: {}\r\n\r\n", "a".repeat(20_000))),
+        ("cause=\"body_too_large\"", 413, format!("{head}Content-Length: 99000000\r\n\r\n")),
+        ("cause=\"malformed\"", 400, "hello\r\n\r\n".to_owned()),
+    ];
+    for (_, status, bytes) in &cases {
+        assert_eq!(refused_for_good(&server, bytes.as_bytes()).status, *status);
+    }
+    for (cause, ..) in cases {
+        assert_eq!(server.counted("http_messages_refused_total", cause), 1, "{cause}");
+    }
+    assert_eq!(server.counted("ingest_validation_errors_total", ""), 4);
+
+    let unused = server.counted("http_connections_unused_total", "");
+    let mut used = server.client();
+    assert_eq!(used.get("/health").status, 200);
+    drop((used, server.client()));
+    poll(|| (server.counted("http_connections_unused_total", "") == unused + 1).then_some(()));
 }
 
 /// A sender that trickles does not get more time by each byte.

@@ -200,6 +200,16 @@ pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_millis() as i64
 }
 
+impl Server {
+    /// The sum of one of its own metrics over all shards, of the series with that label alone where one is named.
+    pub fn counted(&self, name: &str, label: &str) -> u64 {
+        let page = self.get("/metrics").body;
+        let series = format!("ringwatch_{name}{{");
+        let lines = page.lines().filter(|line| line.starts_with(&series) && line.contains(label));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    }
+}
+
 /// Asks again until there is an answer.
 pub fn poll<T>(ask: impl FnMut() -> Option<T>) -> T {
     poll_until(Instant::now() + PATIENCE, ask)
