@@ -280,10 +280,7 @@ impl Front {
     }
 
     fn resume(&mut self, conn: ConnId) {
-        let now_s = self.exchange.now.seconds();
-        if let Some(connection) = self.exchange.connection(conn) {
-            connection.active_s = now_s;
-        }
+        self.exchange.restart_clock(conn);
         self.exchange.resume(conn);
         let may_read_on = self.exchange.may_read_on(conn);
         if let Some(connection) = self.exchange.connection(conn) {
@@ -517,13 +514,12 @@ impl Front {
         if !self.tick.is_due(now) {
             return;
         }
-        let expires_at = self.exchange.expire(&mut self.idle);
+        // One that does not read is the net's to close.
+        let is_reading = |conn| self.net.pending_send_bytes(conn) > 0;
+        let expires_at = self.exchange.expire(&mut self.idle, is_reading);
         for conn in self.idle.drain(..) {
-            // A client that is still reading its answer is not idle; one that does not read is the net's to close.
-            if self.net.pending_send_bytes(conn) == 0 {
-                counters.connections_idle.add(1);
-                self.net.close(conn);
-            }
+            counters.connections_idle.add(1);
+            self.net.close(conn);
         }
         for (counter, quantile) in counters.latency.iter().zip(LATENCY_QUANTILES) {
             counter.set(self.latency.value_at_quantile(quantile));

@@ -335,6 +335,17 @@ impl Exchange {
         }
     }
 
+    /// What held its bytes back does so no longer: the time for what is not whole begins now.
+    pub fn restart_clock(&mut self, id: ConnId) {
+        let now_s = self.now.seconds();
+        if let Some(connection) = self.connection(id) {
+            connection.active_s = now_s;
+            if let Some(unfinished) = &mut connection.unfinished {
+                unfinished.since_s = now_s;
+            }
+        }
+    }
+
     /// Goes on with the bytes that were held back, if nothing else stands before them.
     pub fn resume(&mut self, id: ConnId) {
         let now_s = self.now.seconds();
@@ -730,8 +741,9 @@ impl Exchange {
     }
 
     /// Refuses messages that come too slowly, and says which idle connections to close. Gives the moment, in
-    /// monotonic nanoseconds, from which on there is the next such connection if nothing comes.
-    pub fn expire(&mut self, idle: &mut Vec<ConnId>) -> Option<u64> {
+    /// monotonic nanoseconds, from which on there is the next such connection if nothing comes. Whoever is waited for
+    /// elsewhere, or stands in a line, is not late: its bytes are not looked at. Nor is one that is still reading.
+    pub fn expire(&mut self, idle: &mut Vec<ConnId>, is_reading: impl Fn(ConnId) -> bool) -> Option<u64> {
         let now_s = self.now.seconds();
         let config = &self.shared.config;
         // Begun in the middle of a second: only the second after is surely late.
@@ -739,7 +751,9 @@ impl Exchange {
         let mut late = Vec::new();
         let mut next_s = None;
         for connection in self.connections.iter().flatten() {
-            if connection.closing || connection.asked.is_some() || connection.withheld > 0 {
+            let is_owed_an_answer = connection.asked.is_some() || connection.withheld > 0;
+            let is_in_line = connection.held || connection.looks_again;
+            if connection.closing || is_owed_an_answer || is_in_line || is_reading(connection.id) {
                 continue;
             }
             let (since_s, bound, refusal): (_, _, Option<TooSlow>) = match &connection.unfinished {

@@ -351,12 +351,51 @@ fn a_connection_does_not_idle_while_its_answer_is_made() {
     };
     let mut idle = Vec::new();
     front.exchange.connection(conn).unwrap().active_s = 0;
-    assert_eq!(front.exchange.expire(&mut idle), None, "nothing runs while it is out");
+    assert_eq!(front.exchange.expire(&mut idle, |_| false), None, "nothing runs while it is out");
     front.exchange.answered(conn, Ok(QueryAnswer { body: b"[]".to_vec() }));
     front.send_replies();
-    let expires_at = front.exchange.expire(&mut idle);
+    let expires_at = front.exchange.expire(&mut idle, |_| false);
     assert_eq!(idle, []);
     assert!(expires_at.is_some_and(|at| at > front.exchange.now.nanos));
+    rig.shared.stop();
+    while !front.turn().unwrap() {}
+}
+
+/// Half a message is late by its client's fault alone: not while its answers are on their way to a slow reader, nor
+/// while it stands in line; afterwards it has its whole time. Method: the loop is turned by hand, and the half is told
+/// to have come when the machine started.
+#[test]
+fn a_message_is_not_late_while_nobody_looks_at_it() {
+    let (rig, parts) = Rig::laid(None, None);
+    let mut front = Front::new(parts).unwrap();
+    let mut client = Client::connect(rig.address);
+    client.send("GET /-/healthy HTTP/1.1\r\nHo").unwrap();
+    let conn = loop {
+        front.turn().unwrap();
+        let mut open = front.exchange.open_connections();
+        if let Some(half) = open.find(|connection| connection.unfinished.is_some()) {
+            break half.id;
+        }
+    };
+    let mut idle = Vec::new();
+    let came_at_start = |front: &mut Front| {
+        front.exchange.connection(conn).unwrap().unfinished.as_mut().unwrap().since_s = 0;
+    };
+    came_at_start(&mut front);
+    assert_eq!(front.exchange.expire(&mut idle, |_| true), None, "it is reading");
+    front.exchange.connection(conn).unwrap().looks_again = true;
+    assert_eq!(front.exchange.expire(&mut idle, |_| false), None, "it stands in line");
+    front.exchange.connection(conn).unwrap().looks_again = false;
+    front.resume(conn);
+    let expires_at = front.exchange.expire(&mut idle, |_| false);
+    assert!(expires_at.is_some_and(|at| at > front.exchange.now.nanos), "its time begins again");
+    assert_eq!((front.exchange.replies.len(), idle.len()), (0, 0));
+
+    came_at_start(&mut front);
+    front.exchange.expire(&mut idle, |_| false);
+    assert_eq!(front.exchange.replies.len(), 1, "nobody but the client holds it up");
+    front.send_replies();
+    drop(client);
     rig.shared.stop();
     while !front.turn().unwrap() {}
 }
