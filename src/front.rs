@@ -13,6 +13,7 @@ mod connection;
 mod exchange;
 mod gate;
 mod intake;
+mod numbers;
 mod rate_limit;
 mod tick;
 mod wal;

@@ -9,12 +9,13 @@
 use super::address::{ADDRESS_TEXT_BYTES_MAX, AddressText};
 use super::admission::Admissions;
 use super::exchange::Now;
+use super::numbers::Numbers;
 use super::wal::Wal;
 use crate::api::IntakeError;
 use crate::message::ToStore;
 use crate::shared::{FrontCounters, Shared};
 use ingest::{MetricsDecoder, Repeat, Shape, TimeBounds};
-use model::{Batch, Sample, SeriesNumber, Share, Stamp, StampClock, Timestamp};
+use model::{Batch, Sample, Share, Stamp, StampClock, Timestamp};
 use shard::mesh::Outbox;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -54,12 +55,10 @@ pub enum Client<'a> {
 
 /// Whether every time that came with a sample may be taken.
 pub fn check_times(batch: &Batch, is_batch: bool, bounds: &TimeBounds) -> Result<(), IntakeError> {
-    for (index, row) in batch.rows().enumerate() {
-        if let Some(timestamp) = row.timestamp {
-            bounds
-                .check(timestamp.millis())
-                .map_err(|refusal| IntakeError::Time { index: is_batch.then_some(index), refusal })?;
-        }
+    for (index, timestamp) in batch.times() {
+        bounds
+            .check(timestamp.millis())
+            .map_err(|refusal| IntakeError::Time { index: is_batch.then_some(index), refusal })?;
     }
     Ok(())
 }
@@ -91,7 +90,8 @@ pub struct Intake {
     decoder: MetricsDecoder,
     batch: Batch,
     named: Vec<u8>,
-    numbered: Vec<(SeriesNumber, u16)>,
+    /// By what `decoder` calls label sets.
+    numbers: Numbers,
     stamps: StampClock,
     /// Where this turn's stamps begin, once it has stamped.
     stamps_from: Option<Timestamp>,
@@ -122,10 +122,10 @@ impl Intake {
             published_bytes: vec![0; loops],
             rings_full: false,
             told: vec![Told::default(); loops],
-            decoder: MetricsDecoder::new(shared.client_seed),
+            decoder: MetricsDecoder::naming_repeats(shared.client_seed),
             batch: Batch::default(),
             named: Vec::new(),
-            numbered: Vec::new(),
+            numbers: Numbers::default(),
             stamps: StampClock::new(loop_index, loops),
             stamps_from: None,
             last_stamp: Stamp { run: shared.run, nanos: 0, loop_index: loop_index as u16 },
@@ -173,7 +173,8 @@ impl Intake {
         accepted
     }
 
-    /// Journals some rows of a batch and puts them into their owners' shares, all of them or none.
+    /// Journals some rows of a batch and puts them into their owners' shares, all of them or none. Where the
+    /// batch names repeats they are those of this loop's decoder.
     pub fn take_rows(
         &mut self,
         batch: &Batch,
@@ -223,28 +224,34 @@ impl Intake {
                 }
             },
         };
-        self.numbered.clear();
-        for row in batch.rows_in(rows.clone()) {
-            let numbered = writer.number(row.labels, row.kind, |hash| ingest::owner(hash, shards) as u16);
-            let owner = usize::from(numbered.owner);
-            let share = self.open[owner].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-            if numbered.first {
-                share.define(numbered.number, row.kind, row.labels);
-                share.new_series += self.admissions.take_new(owner);
-            }
-            self.numbered.push((numbered.number, numbered.owner));
-        }
+        self.numbers.begin(writer.dictionary());
         writer.begin_batch(client);
-        for (row, (number, owner)) in batch.rows_in(rows).zip(&self.numbered) {
+        for row in batch.rows_in(rows) {
+            let known =
+                self.numbers.get(row.repeat).filter(|(number, _)| writer.is_of_kind(*number, row.kind));
+            let (number, owner) = known.unwrap_or_else(|| {
+                let numbered = writer.number(row.labels, row.kind, |hash| ingest::owner(hash, shards) as u16);
+                if let Some(repeat) = row.repeat {
+                    self.numbers.note(repeat, numbered.number, numbered.owner);
+                }
+                if numbered.first {
+                    let owner = usize::from(numbered.owner);
+                    let share = self.open[owner].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+                    share.define(numbered.number, row.kind, row.labels);
+                    share.new_series += self.admissions.take_new(owner);
+                }
+                (numbered.number, numbered.owner)
+            });
             let timestamp = row.timestamp.unwrap_or_else(|| {
                 let begin = || self.shared.stamping.begin(self.loop_index, now.unix_ms, now.micros);
                 let from = *self.stamps_from.get_or_insert_with(begin);
                 self.stamps.stamp(from)
             });
             let sample = Sample { timestamp, value: row.value };
-            writer.push(*number, sample);
-            let share = self.open[usize::from(*owner)].as_mut();
-            share.expect("opened above, when the series was numbered").push(*number, sample);
+            writer.push(number, sample);
+            let share =
+                self.open[usize::from(owner)].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+            share.push(number, sample);
         }
         Ok(())
     }

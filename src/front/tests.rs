@@ -8,6 +8,7 @@
 mod client;
 mod limited;
 
+mod again;
 mod fairness;
 mod handover;
 

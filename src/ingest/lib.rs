@@ -10,8 +10,8 @@
 
 mod metrics;
 pub use metrics::{
-    CLIENT_ID_BYTES_MAX, ClientIdError, Decoded, Decoding, MetricError, MetricsDecoder, MetricsError, Repeat,
-    Shape, TimestampError, ValueError, take_text,
+    CLIENT_ID_BYTES_MAX, ClientIdError, Decoded, Decoding, MetricError, MetricsDecoder, MetricsError,
+    REPEATS_MAX, Repeat, Shape, TimestampError, ValueError, take_text,
 };
 
 mod json;

@@ -35,7 +35,7 @@
 mod fields;
 
 mod repeats;
-pub use repeats::Repeat;
+pub use repeats::{Repeat, SEEN_MAX as REPEATS_MAX};
 
 mod template;
 
@@ -68,6 +68,7 @@ pub struct MetricsDecoder {
     /// A client id that had escapes.
     client_id: String,
     repeats: Repeats,
+    names_repeats: bool,
 }
 
 /// What a body was, besides the samples that are in the batch now.
@@ -137,7 +138,14 @@ impl MetricsDecoder {
             builder: LabelSetBuilder::default(),
             client_id: String::new(),
             repeats: Repeats::new(seed),
+            names_repeats: false,
         }
+    }
+
+    /// The same, for who reads the batches of this decoder and no other: they say by which [`model::RepeatId`] it
+    /// remembers a label set.
+    pub fn naming_repeats(seed: u64) -> MetricsDecoder {
+        MetricsDecoder { names_repeats: true, ..MetricsDecoder::new(seed) }
     }
 
     /// Decodes a whole body into `batch`, which it empties first and leaves empty on any refusal.
@@ -293,13 +301,11 @@ impl<'b> Pass<'_, 'b> {
     /// Passes the object that begins here and adds its metric, if both were expected: the same in every role.
     #[inline]
     fn repeated(&mut self, reader: &mut Reader<'b>) -> bool {
-        let Some((reading, set)) = self.decoder.repeats.read(reader) else { return false };
+        let Some((reading, known)) = self.decoder.repeats.read(reader) else { return false };
         let Reading { value, timestamp, kind } = reading;
-        let copy = |out: &mut Vec<u8>| {
-            out.extend_from_slice(set);
-            Ok::<(), MetricError>(())
-        };
-        self.batch.push(copy, kind, timestamp, value).is_ok()
+        let repeat = self.decoder.names_repeats.then_some(known.repeat);
+        self.batch.push_repeat(known.labels, repeat, kind, timestamp, value);
+        true
     }
 
     /// The object that begins here, to its end; `fields` come empty and leave with what it says as a metric.
@@ -396,20 +402,17 @@ impl<'b> Pass<'_, 'b> {
     /// Adds the metric to the batch, or says what is wrong with it.
     #[inline]
     fn push(&mut self, body: &str, fields: &Fields) -> Result<(), MetricError> {
-        let MetricsDecoder { unescaped, repeats, .. } = &mut *self.decoder;
+        let MetricsDecoder { unescaped, repeats, names_repeats, .. } = &mut *self.decoder;
         let name = fields.name.ok_or(MetricError::Missing { key: "name" })?;
         let value = fields.value.ok_or(MetricError::Missing { key: "value" })?;
         let name = name.map_err(|NotText| MetricError::NameNotText)?;
         if let (LabelsField::Repeated(_), LabelsField::Absent)
         | (LabelsField::Absent, LabelsField::Repeated(_)) = (&fields.tags, &fields.labels)
-            && let Some(set) = repeats.take(name.get(body, unescaped))
+            && let Some(known) = repeats.take(name.get(body, unescaped))
         {
             let (value, timestamp, kind) = fields.rest(value)?;
-            let copy = |out: &mut Vec<u8>| {
-                out.extend_from_slice(set);
-                Ok(())
-            };
-            self.batch.push(copy, kind, timestamp, value).map_err(MetricError::Label)?;
+            let repeat = names_repeats.then_some(known.repeat);
+            self.batch.push_repeat(known.labels, repeat, kind, timestamp, value);
             repeats.learn(&body[fields.object.clone()], kind);
             return Ok(());
         }

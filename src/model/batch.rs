@@ -1,25 +1,45 @@
-//! What a decoder makes of one request body: samples with their label sets, as columns.
+//! What a decoder makes of one request body: samples with their label sets.
 //!
 //! A batch is kept and cleared, never dropped, so a loop in its stride allocates nothing.
 
 use crate::{LabelSetRef, MetricKind, Timestamp};
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 /// The samples of one body in the order in which they stood there.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Of all rows, back to back.
     labels: Vec<u8>,
-    label_ends: Vec<u32>,
-    kinds: Vec<MetricKind>,
-    timestamps: Vec<Option<Timestamp>>,
-    values: Vec<f64>,
+    rows: Vec<Row>,
 }
+
+/// A row as it is kept: half a cache line, written in one go.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    value: f64,
+    /// Of no meaning where there is no time.
+    timestamp: Timestamp,
+    repeat: Option<RepeatId>,
+    labels_end: u32,
+    kind: MetricKind,
+    has_time: bool,
+}
+
+const _: () = assert!(size_of::<Row>() == 32);
+
+/// Under which number the decoder of a batch remembers a label set: as long as that decoder lives, equal numbers are
+/// equal label sets. Those of two decoders have nothing to do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepeatId(pub NonZeroU64);
 
 /// One sample of a [`Batch`].
 #[derive(Clone, Copy, Debug)]
 pub struct BatchRow<'a> {
     /// The series it belongs to.
     pub labels: LabelSetRef<'a>,
+    /// The same for who knows the decoder; absent for a series that it does not remember, and where it names none.
+    pub repeat: Option<RepeatId>,
     /// What the client called it.
     pub kind: MetricKind,
     /// Absent when the server's clock is to say.
@@ -32,20 +52,17 @@ impl Batch {
     /// Forgets the samples, keeps the memory.
     pub fn clear(&mut self) {
         self.labels.clear();
-        self.label_ends.clear();
-        self.kinds.clear();
-        self.timestamps.clear();
-        self.values.clear();
+        self.rows.clear();
     }
 
     /// Samples in the batch.
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.rows.len()
     }
 
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.rows.is_empty()
     }
 
     /// Bytes of the label sets of some of the rows.
@@ -59,13 +76,13 @@ impl Batch {
     /// Where a piece of the batch ends that begins at `row`: after `rows_max` rows, or before the row with which it
     /// would have more than `label_bytes_max` bytes of labels; one row it always has.
     pub fn piece_end(&self, row: usize, rows_max: usize, label_bytes_max: usize) -> usize {
-        let ends = &self.label_ends[row..self.len().min(row + rows_max.max(1))];
+        let rows = &self.rows[row..self.len().min(row + rows_max.max(1))];
         let limit = self.labels_start(row).saturating_add(label_bytes_max);
-        row + ends.partition_point(|end| *end as usize <= limit).max(1).min(ends.len())
+        row + rows.partition_point(|row| row.labels_end as usize <= limit).max(1).min(rows.len())
     }
 
     fn labels_start(&self, row: usize) -> usize {
-        if row == 0 { 0 } else { self.label_ends[row - 1] as usize }
+        if row == 0 { 0 } else { self.rows[row - 1].labels_end as usize }
     }
 
     /// Adds one sample whose canonical label bytes `write_labels` appends to the buffer it is given.
@@ -82,11 +99,35 @@ impl Batch {
             self.labels.truncate(start);
             return Err(error);
         }
-        self.label_ends.push(u32::try_from(self.labels.len()).expect("a body is far below 4 GiB"));
-        self.kinds.push(kind);
-        self.timestamps.push(timestamp);
-        self.values.push(value);
+        self.push_row(None, kind, timestamp, value);
         Ok(())
+    }
+
+    /// Adds one sample of a label set that came before, by its canonical bytes.
+    #[inline]
+    pub fn push_repeat(
+        &mut self,
+        labels: LabelSetRef<'_>,
+        repeat: Option<RepeatId>,
+        kind: MetricKind,
+        timestamp: Option<Timestamp>,
+        value: f64,
+    ) {
+        self.labels.extend_from_slice(labels.bytes());
+        self.push_row(repeat, kind, timestamp, value);
+    }
+
+    #[inline]
+    fn push_row(
+        &mut self,
+        repeat: Option<RepeatId>,
+        kind: MetricKind,
+        timestamp: Option<Timestamp>,
+        value: f64,
+    ) {
+        let labels_end = u32::try_from(self.labels.len()).expect("a body is far below 4 GiB");
+        let (has_time, timestamp) = (timestamp.is_some(), timestamp.unwrap_or(Timestamp::MIN));
+        self.rows.push(Row { value, timestamp, repeat, labels_end, kind, has_time });
     }
 
     /// The canonical label bytes of the sample added last; none when there is none.
@@ -103,13 +144,21 @@ impl Batch {
     ///
     /// # Panics
     /// If there are no such rows.
+    #[inline]
     pub fn rows_in(&self, rows: Range<usize>) -> impl ExactSizeIterator<Item = BatchRow<'_>> {
-        rows.map(|i| BatchRow {
-            labels: LabelSetRef::from_canonical(&self.labels[self.labels_start(i)..self.labels_start(i + 1)]),
-            kind: self.kinds[i],
-            timestamp: self.timestamps[i],
-            value: self.values[i],
+        let mut start = self.labels_start(rows.start);
+        self.rows[rows].iter().map(move |row| {
+            let end = row.labels_end as usize;
+            let labels = LabelSetRef::from_canonical(&self.labels[start..end]);
+            start = end;
+            let timestamp = row.has_time.then_some(row.timestamp);
+            BatchRow { labels, repeat: row.repeat, kind: row.kind, timestamp, value: row.value }
         })
+    }
+
+    /// The rows that came with a time, by their places, in order.
+    pub fn times(&self) -> impl Iterator<Item = (usize, Timestamp)> {
+        self.rows.iter().enumerate().filter(|(_, row)| row.has_time).map(|(at, row)| (at, row.timestamp))
     }
 }
 
@@ -132,7 +181,10 @@ mod tests {
             Err(LabelError::NameEmpty)
         };
         assert_eq!(batch.push(half, MetricKind::Gauge, None, 2.0), Err(LabelError::NameEmpty));
-        batch.push(write, MetricKind::Gauge, Some(Timestamp::from_ticks(7)), 3.0).unwrap();
+        let repeat = Some(RepeatId(NonZeroU64::MIN));
+        batch.push_repeat(set.as_ref(), repeat, MetricKind::Gauge, Some(Timestamp::from_ticks(7)), 3.0);
+        assert_eq!(batch.times().collect::<Vec<_>>(), [(1, Timestamp::from_ticks(7))]);
+        assert_eq!(batch.rows().map(|r| r.repeat).collect::<Vec<_>>(), [None, repeat]);
         let rows: Vec<_> =
             batch.rows().map(|r| (r.labels.to_owned(), r.kind, r.timestamp, r.value)).collect();
         assert_eq!(batch.rows_in(1..2).map(|r| r.value).collect::<Vec<_>>(), [3.0]);

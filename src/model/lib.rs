@@ -22,7 +22,7 @@ mod sample;
 pub use sample::Sample;
 
 mod batch;
-pub use batch::{Batch, BatchRow};
+pub use batch::{Batch, BatchRow, RepeatId};
 
 mod share;
 pub use share::{SeriesNumber, Share, Stamp};

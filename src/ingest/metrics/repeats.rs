@@ -19,11 +19,12 @@ use super::template::{Reading, Template};
 use crate::json::Reader;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use model::MetricKind;
+use model::{LabelSetRef, MetricKind, RepeatId};
 use std::hash::BuildHasher;
+use std::num::NonZeroU64;
 
-/// Label sets remembered.
-const SEEN_MAX: usize = 32 * 1024;
+/// Label sets remembered: so many [`RepeatId`]s in a row may be in use at a time.
+pub const SEEN_MAX: usize = 32 * 1024;
 /// Bytes of text and label sets remembered.
 const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of templates remembered, their label sets beside them.
@@ -75,6 +76,12 @@ struct Written {
     misses: u8,
 }
 
+/// The label set of a row that came before.
+pub(super) struct Known<'r> {
+    pub(super) labels: LabelSetRef<'r>,
+    pub(super) repeat: RepeatId,
+}
+
 /// What one decoder remembers.
 #[derive(Debug)]
 pub(super) struct Repeats {
@@ -90,6 +97,8 @@ pub(super) struct Repeats {
     expected: Repeat,
     /// The first row of the body that has labels.
     first: Repeat,
+    /// Rows that were remembered once and are not any more.
+    forgotten: u64,
     /// Rows that came as expected since all was forgotten.
     repeated: usize,
     /// Rows to come that are not remembered, and how many it were to be.
@@ -109,6 +118,7 @@ impl Repeats {
             last: Repeat::NONE,
             expected: Repeat::NONE,
             first: Repeat::NONE,
+            forgotten: 0,
             repeated: 0,
             resting: 0,
             rest: 0,
@@ -131,7 +141,7 @@ impl Repeats {
     /// Passes the object that begins here if it is written as the expected row was, and gives what it says with its
     /// label set.
     #[inline]
-    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Option<(Reading, &[u8])> {
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Option<(Reading, Known<'_>)> {
         let place = self.expected;
         let seen = self.seen.get_mut(place.0 as usize)?;
         let template = seen.written.template?;
@@ -144,7 +154,8 @@ impl Repeats {
         let set = start..start + usize::from(seen.set_len);
         self.repeated += 1;
         self.step_to(place, next);
-        Some((reading, &self.templates[set]))
+        let labels = LabelSetRef::from_canonical(&self.templates[set]);
+        Some((reading, Known { labels, repeat: self.id(place) }))
     }
 
     /// Remembers how the row is written whose label set was [taken](Self::take) last.
@@ -184,7 +195,7 @@ impl Repeats {
 
     /// The label set of the row whose labels were as expected, if its name is so too.
     #[inline]
-    pub(super) fn take(&mut self, name: &str) -> Option<&[u8]> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Known<'_>> {
         let place = self.expected;
         let seen = *self.seen.get(place.0 as usize)?;
         if self.parts(&seen).0 != name.as_bytes() {
@@ -192,7 +203,14 @@ impl Repeats {
         }
         self.repeated += 1;
         self.step_to(place, seen.next);
-        Some(self.parts(&seen).2)
+        let labels = LabelSetRef::from_canonical(self.parts(&seen).2);
+        Some(Known { labels, repeat: self.id(place) })
+    }
+
+    /// No other row ever has the same.
+    #[inline]
+    fn id(&self, place: Repeat) -> RepeatId {
+        RepeatId(NonZeroU64::MIN.saturating_add(self.forgotten + u64::from(place.0)))
     }
 
     /// Remembers what was read as what comes behind the row before.
@@ -250,6 +268,7 @@ impl Repeats {
         self.rest = if was_of_use { 0 } else { (2 * self.rest).clamp(REST_ROWS, REST_ROWS_MAX) };
         self.resting = self.rest;
         self.repeated = 0;
+        self.forgotten += self.seen.len() as u64;
         self.text.clear();
         self.templates.clear();
         self.seen.clear();
@@ -281,21 +300,24 @@ const _: () = assert!(TEXT_BYTES_MAX <= u32::MAX as usize && TEMPLATE_BYTES_MAX 
 #[cfg(test)]
 mod tests {
     use super::{REST_ROWS, Repeat, Repeats, SEEN_MAX};
+    use model::{LabelSet, RepeatId};
+    use std::collections::HashMap;
 
-    fn set_of(number: usize) -> (String, String) {
-        (format!("{{\"host\":\"{number}\"}}"), format!("set {number}"))
+    fn set_of(name: &str, number: usize) -> (String, LabelSet) {
+        let host = number.to_string();
+        (format!("{{\"host\":\"{host}\"}}"), LabelSet::new(name, &[("host", &host)]).unwrap())
     }
 
     /// A row as the decoder handles it; whether it was taken as a repeat.
     fn row(repeats: &mut Repeats, name: &str, number: usize) -> bool {
-        let (json, set) = set_of(number);
+        let (json, set) = set_of(name, number);
         if repeats.follows(json.as_bytes()).is_some()
             && let Some(known) = repeats.take(name)
         {
-            assert_eq!(known, set.as_bytes(), "the set of another row");
+            assert_eq!(known.labels, set.as_ref(), "the set of another row");
             return true;
         }
-        repeats.remember(name, &json, set.as_bytes());
+        repeats.remember(name, &json, set.as_ref().bytes());
         false
     }
 
@@ -342,5 +364,24 @@ mod tests {
         assert!(repeats.seen.len() <= SEEN_MAX && repeats.seen.capacity() <= 2 * SEEN_MAX);
         assert!(remembered <= rows / 3, "{remembered} of {rows}");
         assert!(repeats.rest > REST_ROWS);
+    }
+
+    /// What goes by the number of a label set never meets another set under it. Method: so many series that all are
+    /// forgotten again and again, each seen three times in a row.
+    #[test]
+    fn a_number_means_one_label_set_however_much_is_forgotten() {
+        let (mut repeats, mut sets) = (Repeats::new(7), HashMap::<u64, String>::new());
+        for number in 0..4 * SEEN_MAX {
+            let (json, set) = set_of("cpu", number);
+            repeats.remember("cpu", &json, set.as_ref().bytes());
+            for _ in 0..2 {
+                repeats.begin(repeats.last);
+                let Some(known) = repeats.take("cpu") else { continue };
+                let RepeatId(id) = known.repeat;
+                let set = format!("{:?}", known.labels);
+                assert_eq!(sets.entry(id.get()).or_insert_with(|| set.clone()), &set);
+            }
+        }
+        assert!(sets.len() > SEEN_MAX, "{}", sets.len());
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Dictionary {
     hasher: FixedState,
     arena: Vec<u8>,
     series: HashTable<Series>,
+    /// By number: as which kind each series was defined last.
+    kinds: Vec<MetricKind>,
     clients: HashTable<Client>,
 }
 
@@ -35,7 +37,6 @@ struct Series {
     start: u32,
     len: u32,
     owner: u16,
-    kind: MetricKind,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,7 @@ impl Dictionary {
             hasher: FixedState::with_seed(seed),
             arena: Vec::new(),
             series: HashTable::new(),
+            kinds: Vec::new(),
             clients: HashTable::new(),
         }
     }
@@ -60,6 +62,7 @@ impl Dictionary {
     pub(super) fn clear(&mut self) {
         self.arena.clear();
         self.series.clear();
+        self.kinds.clear();
         self.clients.clear();
     }
 
@@ -75,8 +78,8 @@ impl Dictionary {
 
     /// Bytes of memory at most: each table doubles when it is full.
     pub(super) fn memory_bytes(&self) -> usize {
-        let entries =
-            self.series.len() * (size_of::<Series>() + 1) + self.clients.len() * (size_of::<Client>() + 1);
+        let entries = self.series.len() * (size_of::<Series>() + 1 + size_of::<MetricKind>())
+            + self.clients.len() * (size_of::<Client>() + 1);
         2 * (self.arena.len() + entries)
     }
 
@@ -88,6 +91,12 @@ impl Dictionary {
             series.hash == (hash >> 32) as u32 && spans(&self.arena, series.start, series.len) == bytes
         };
         self.series.find(hash, same).map(|series| series.owner)
+    }
+
+    /// Whether the series of that number was defined last as of this kind.
+    #[inline]
+    pub(super) fn is_of_kind(&self, number: SeriesNumber, kind: MetricKind) -> bool {
+        self.kinds.get(number.0 as usize) == Some(&kind)
     }
 
     /// The number of a series; a new one, or one that changed its kind, is defined in `definitions`.
@@ -105,11 +114,11 @@ impl Dictionary {
         let same = |series: &Series| {
             series.hash == (hash >> 32) as u32 && spans(arena, series.start, series.len) == bytes
         };
-        if let Some(series) = self.series.find_mut(hash, same) {
-            let first = series.kind != kind;
+        if let Some(series) = self.series.find(hash, same) {
             let number = SeriesNumber(series.number);
+            let first = !self.is_of_kind(number, kind);
             if first {
-                series.kind = kind;
+                self.kinds[number.0 as usize] = kind;
                 frame::define_series(definitions, number, kind, bytes);
             }
             return Numbered { number, owner: series.owner, first };
@@ -118,7 +127,8 @@ impl Dictionary {
         let owner = owner_of(labels.hash());
         frame::define_series(definitions, number, kind, bytes);
         let (start, len) = keep(&mut self.arena, bytes);
-        let series = Series { hash: (hash >> 32) as u32, number: number.0, start, len, owner, kind };
+        self.kinds.push(kind);
+        let series = Series { hash: (hash >> 32) as u32, number: number.0, start, len, owner };
         let (hasher, arena) = (&self.hasher, &self.arena);
         self.series
             .insert_unique(hash, series, |series| hasher.hash_one(spans(arena, series.start, series.len)));
@@ -176,6 +186,9 @@ mod tests {
         let asked = |_: SeriesHash| unreachable!("the owner of a known series is known");
         let changed = dictionary.number(set(7).as_ref(), MetricKind::Counter, asked, &mut definitions);
         assert_eq!((changed.number, changed.first), (SeriesNumber(7), true));
+        assert!(dictionary.is_of_kind(SeriesNumber(7), MetricKind::Counter));
+        assert!(!dictionary.is_of_kind(SeriesNumber(7), MetricKind::Gauge));
+        assert!(!dictionary.is_of_kind(SeriesNumber(2_000), MetricKind::Gauge));
         let (one, two) =
             (dictionary.client(b"1", &mut definitions), dictionary.client(b"2", &mut definitions));
         assert_eq!(

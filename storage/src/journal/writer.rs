@@ -8,7 +8,7 @@
 //! A turn of the loop, and what answers wait for:
 //!
 //! ```text
-//!   reserve → client, number…, begin_batch, push…      per batch, into the open frame
+//!   reserve → client, begin_batch, (number, push)…     per batch, into the open frame
 //!   seal(stamp)            → end                        `memory`: answer now
 //!   next_write, wrote(ok)  → written() ≥ end            `written`: answer now
 //!   next_sync, synced(ok)  → synced_through() ≥ end     `synced`: answer now
@@ -338,6 +338,13 @@ impl Writer {
     /// Which dictionary the numbers of the open frame belong to: the current file's sequence number.
     pub fn dictionary(&self) -> u64 {
         self.current.map_or(0, |current| current.sequence)
+    }
+
+    /// Whether a number that [`Self::number`] gave in the present dictionary is still of a series of that kind, so
+    /// that it need not be asked for again.
+    #[inline]
+    pub fn is_of_kind(&self, number: SeriesNumber, kind: MetricKind) -> bool {
+        self.dictionary.is_of_kind(number, kind)
     }
 
     /// The number of a series in the current file. When it is new there, or comes with another kind than
