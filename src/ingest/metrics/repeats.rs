@@ -37,7 +37,7 @@ const TEMPLATE_MISSES_MAX: u8 = 4;
 const REST_ROWS: u32 = SEEN_MAX as u32;
 const REST_ROWS_MAX: u32 = 64 * REST_ROWS;
 
-/// What the first labels of a body were, for the next body of the same sender. A guess, never wrong to use.
+/// What the first row of a body was, for the next body of the same sender. A guess, never wrong to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeat(u32);
 
@@ -95,7 +95,7 @@ pub(super) struct Repeats {
     last: Repeat,
     /// What is expected next.
     expected: Repeat,
-    /// The first row of the body that has labels.
+    /// The first row of the body.
     first: Repeat,
     /// Rows that were remembered once and are not any more.
     forgotten: u64,
@@ -190,7 +190,13 @@ impl Repeats {
     pub(super) fn follows(&self, rest: &[u8]) -> Option<usize> {
         let seen = self.seen.get(self.expected.0 as usize)?;
         let json = self.parts(seen).1;
-        rest.starts_with(json).then_some(json.len())
+        (!json.is_empty() && rest.starts_with(json)).then_some(json.len())
+    }
+
+    /// Whether the row that is expected here has no labels.
+    #[inline]
+    pub(super) fn expects_none(&self) -> bool {
+        self.seen.get(self.expected.0 as usize).is_some_and(|seen| seen.json_len == 0)
     }
 
     /// The label set of the row whose labels were as expected, if its name is so too.
@@ -213,7 +219,7 @@ impl Repeats {
         RepeatId(NonZeroU64::MIN.saturating_add(self.forgotten + u64::from(place.0)))
     }
 
-    /// Remembers what was read as what comes behind the row before.
+    /// Remembers what was read as what comes behind the row before; `json` is empty where there were no labels.
     pub(super) fn remember(&mut self, name: &str, json: &str, set: &[u8]) {
         if self.resting > 0 {
             self.resting -= 1;

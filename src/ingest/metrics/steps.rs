@@ -14,7 +14,7 @@ use super::{
     ClientId, Decoded, Members, MetricError, MetricsDecoder, MetricsError, Pass, Repeat, Role, Shape,
     WRAPPED, Wrapped, end,
 };
-use crate::json::{Begins, Reader};
+use crate::json::Reader;
 use model::Batch;
 
 /// Bytes that [`take_text`] looks at in one step, some 50 µs.
@@ -220,13 +220,8 @@ impl<'a> Decoding<'a> {
                 let wrapped = pass.keys::<true>(reader, Role::Outer, &mut fields, false)?;
                 return self.after_keys(wrapped, Some(members), &fields);
             }
-            let outcome = if reader.begins()? == Begins::Object {
-                let role = if is_bare && members.seen == 0 { Role::First } else { Role::Member };
-                pass.metric(reader, role)?
-            } else {
-                reader.skip_value(&mut pass.decoder.unescaped)?;
-                Err(MetricError::NotAnObject)
-            };
+            let role = if is_bare && members.seen == 0 { Role::First } else { Role::Member };
+            let outcome = pass.metric(reader, role)?;
             members.note(outcome);
         }
         Ok(Stage::Array { members, is_first, is_bare })

@@ -73,6 +73,30 @@ fn a_body_that_comes_the_third_time_is_read_by_templates() {
     }
 }
 
+/// Rows without labels are known by their names, alone and among others.
+#[test]
+fn a_name_without_labels_that_comes_again_is_read_by_its_template() {
+    for before in ["", r#"{"name":"b","value":2,"tags":{"h":"1"}},"#] {
+        let (mut decoder, mut batch, mut repeat) = (MetricsDecoder::new(0), Batch::default(), Repeat::NONE);
+        let body = |value: u32| format!(r#"[{before}{{"name":"a","value":{value}}}]"#);
+        for round in 0..4 {
+            decoder.decode(body(round).as_bytes(), &mut batch, &mut repeat).unwrap();
+            assert_eq!(batch.rows().last().map(|row| row.value), Some(f64::from(round)));
+        }
+        decoder.repeats.begin(repeat);
+        let text = body(7);
+        let mut reader = Reader::new(&text);
+        reader.enter();
+        if !before.is_empty() {
+            assert!(decoder.repeats.read(&mut reader).is_some());
+            reader.enter();
+        }
+        let (reading, known) = decoder.repeats.read(&mut reader).expect("it came more than twice");
+        assert_eq!((reading.value, known.labels.name(), known.labels.labels().count()), (7.0, "a", 0));
+        assert_eq!(reader.rest(), b"]");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
