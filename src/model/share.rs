@@ -1,6 +1,6 @@
 //! What crosses a ring from a loop to an executor: one owner's share of what a loop accepted in a turn.
 
-use crate::{LabelSetRef, MetricKind, Sample, Timestamp};
+use crate::{LabelSetRef, MetricKind, Sample};
 
 /// The number under which a loop knows a series, in its journal and in its rings alike.
 ///
@@ -21,7 +21,7 @@ pub struct Stamp {
 
 /// One owner's samples of one turn, in order of arrival, with the series met for the first time.
 ///
-/// Plain columns in one box that goes round: loop → executor → back to the loop, emptied.
+/// Plain rows in one box that goes round: loop → executor → back to the loop, emptied.
 #[derive(Debug, Default)]
 pub struct Share {
     /// When the turn was journaled.
@@ -34,9 +34,7 @@ pub struct Share {
     pub new_series: u32,
     defined_labels: Vec<u8>,
     defined: Vec<Definition>,
-    numbers: Vec<SeriesNumber>,
-    timestamps: Vec<Timestamp>,
-    values: Vec<f64>,
+    samples: Vec<(SeriesNumber, Sample)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,26 +50,24 @@ impl Share {
         self.new_series = 0;
         self.defined_labels.clear();
         self.defined.clear();
-        self.numbers.clear();
-        self.timestamps.clear();
-        self.values.clear();
+        self.samples.clear();
     }
 
     /// Samples in the share.
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.samples.len()
     }
 
     /// Bytes that it keeps waiting in a ring.
     pub fn bytes(&self) -> usize {
         self.defined_labels.len()
             + self.defined.len() * size_of::<Definition>()
-            + self.len() * (size_of::<SeriesNumber>() + size_of::<Sample>())
+            + self.samples.len() * size_of::<(SeriesNumber, Sample)>()
     }
 
     /// Whether there is neither sample nor definition.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.defined.is_empty()
+        self.samples.is_empty() && self.defined.is_empty()
     }
 
     /// Tells the owner which series a number means, before the first sample under that number.
@@ -82,10 +78,9 @@ impl Share {
     }
 
     /// Adds a sample.
+    #[inline]
     pub fn push(&mut self, number: SeriesNumber, sample: Sample) {
-        self.numbers.push(number);
-        self.timestamps.push(sample.timestamp);
-        self.values.push(sample.value);
+        self.samples.push((number, sample));
     }
 
     /// The series met for the first time, in order.
@@ -101,15 +96,14 @@ impl Share {
 
     /// The samples, in order of arrival.
     pub fn samples(&self) -> impl ExactSizeIterator<Item = (SeriesNumber, Sample)> {
-        (0..self.values.len())
-            .map(|i| (self.numbers[i], Sample { timestamp: self.timestamps[i], value: self.values[i] }))
+        self.samples.iter().copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LabelSet;
+    use crate::{LabelSet, Timestamp};
 
     #[test]
     fn a_cleared_share_carries_nothing_into_its_next_turn() {

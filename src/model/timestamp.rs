@@ -97,7 +97,19 @@ impl StampClock {
 
     /// The next stamp, at or after `now`: the first tick of the present millisecond, or a later one where stamps of
     /// other loops in that millisecond are to stay behind.
+    #[inline]
     pub fn stamp(&mut self, now: Timestamp) -> Timestamp {
+        // One sample of many in a turn: this loop's next tick, without the division that finds the first.
+        let next = self.last.saturating_add(self.loops);
+        let is_near = Timestamp(self.last).millis() - now.millis() <= Self::STEP_BACK_FOLLOWED_MS;
+        if now.0 <= self.last && is_near && Timestamp(next).millis() == Timestamp(self.last).millis() {
+            self.last = next;
+            return Timestamp(next);
+        }
+        self.stamp_anew(now)
+    }
+
+    fn stamp_anew(&mut self, now: Timestamp) -> Timestamp {
         let follows = now.millis() < Timestamp(self.last).millis() - Self::STEP_BACK_FOLLOWED_MS;
         let from = if self.last == i64::MIN || follows { now } else { now.max(Timestamp(self.last + 1)) };
         self.last = self.own(from);
@@ -117,6 +129,7 @@ impl StampClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_timestamp_gives_back_its_millisecond_before_and_after_1970() {
@@ -156,6 +169,30 @@ mod tests {
         let waited = stamp(9_500);
         assert!(waited > first && waited.millis() == 10_000);
         assert_eq!(stamp(5_000).millis(), 5_000);
+    }
+
+    proptest! {
+        /// The many samples of a turn get what each would get by itself. Method: moments that stand, rise, and step
+        /// back a little or far, near the ends of milliseconds; the twin is a clock that always looks anew.
+        #[test]
+        fn the_next_tick_is_the_one_that_is_found_anew(
+            loops in proptest::sample::select(vec![1usize, 2, 3, 7, 1024]),
+            steps in proptest::collection::vec((
+                proptest::sample::select(vec![0i64, 0, 0, 1, 5, -1, -999, -1_000, -1_001, -5_000]),
+                proptest::sample::select(vec![0, 1, 9, TICKS_PER_MILLI - 1_030, TICKS_PER_MILLI - 1]),
+                1..4usize,
+            ), 1..40),
+        ) {
+            let (mut clock, mut twin) = (StampClock::new(loops - 1, loops), StampClock::new(loops - 1, loops));
+            let mut millis = 1_000_000;
+            for (step, fine, times) in steps {
+                millis += step;
+                let now = Timestamp::from_ticks(millis * TICKS_PER_MILLI + fine);
+                for _ in 0..times {
+                    prop_assert_eq!(clock.stamp(now), twin.stamp_anew(now));
+                }
+            }
+        }
     }
 
     /// A stamp stays behind the moment that it is given, in its loop's own ticks, up to the millisecond's end.
