@@ -445,7 +445,10 @@ impl Server {
                     log::warning(format!("the I/O loop of shard {index} could not be bound to core {core}"));
                 }
                 let result = Front::new(parts)
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| match error {
+                        NetError::BusyPoll(_) => format!("{error}; http.busy_poll_us = 0 does without"),
+                        error => error.to_string(),
+                    })
                     .and_then(|front| front.run().map_err(|error| error.to_string()));
                 if let Err(cause) = result {
                     let _ = failed_loop.send(LaunchError::Loop { index, cause });

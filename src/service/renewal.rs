@@ -10,8 +10,9 @@
 
 use std::time::Duration;
 
-/// How long series may be quiet that keep their place, where nothing but new ones is refused.
-const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// How long series may be quiet that keep their place, where nothing but new ones is refused: senders of every 10 or 15
+/// seconds are heard of twice or once.
+const HEARD_WITHIN: Duration = Duration::from_secs(20);
 
 /// How much idle series are in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
