@@ -269,7 +269,7 @@ impl Service {
         let ticket = self.fan_in.begin(to, question.clone(), shards);
         for executor in 0..shards {
             let ask = ToPeer::Ask { ticket, from: self.index, question: question.clone() };
-            // Places for every query that all loops may have out at once are there (see `launch.rs`).
+            // Places for every query that this loop may have out at once are there (see `launch.rs`).
             if self.peers.to(executor).push(ask).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
                 if let Some(gather) =

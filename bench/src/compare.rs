@@ -318,13 +318,13 @@ fn summary(names: &[&str], rounds: &[Round], counting: Counting) -> String {
         }
     }
     if let Some(device_us) = rounds.iter().find_map(|round| round.device_sync_us) {
-        text.push_str(&above_first(names, rounds, device_us));
+        text.push_str(&first_above(names, rounds, device_us));
     }
     text
 }
 
-/// How far each level's p50 lies above the first one's, in the device's own time.
-fn above_first(names: &[&str], rounds: &[Round], device_us: f64) -> String {
+/// How far the first level's p50 lies above each other one's, in the device's own time.
+fn first_above(names: &[&str], rounds: &[Round], device_us: f64) -> String {
     let p50 = |name: &str| {
         let counted = of_side(rounds, name, Counting::All).flatten();
         median(counted.filter_map(|figures| Some(figures.latency_us?.p50)))
@@ -332,9 +332,9 @@ fn above_first(names: &[&str], rounds: &[Round], device_us: f64) -> String {
     let mut text = format!("4 KiB write and sync of the device: {device_us:.0} µs\n");
     for pair in names.iter().skip(1).map(|name| (names[0], *name)) {
         let Some((first, other)) = p50(pair.0).zip(p50(pair.1)) else { continue };
-        let above = other - first;
+        let above = first - other;
         let times = above / device_us;
-        text.push_str(&format!("p50 {} above {}: {above:.0} µs, {times:.2} of them\n", pair.1, pair.0));
+        text.push_str(&format!("p50 {} above {}: {above:.0} µs, {times:.2} of them\n", pair.0, pair.1));
     }
     text
 }

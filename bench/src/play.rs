@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// The server's own part of the latency is held to that of the closed loop before, and so is its memory.
+    /// The server's own part of the latency is held to that of the closed loop before.
     /// Method: bounds that nothing can keep, and such that anything does.
     #[test]
     fn a_load_is_measured_by_the_closed_loop_before_it() {

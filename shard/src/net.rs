@@ -62,8 +62,9 @@ pub struct NetConfig {
     pub completions: u32,
     /// Accepts in flight at once, which is also how many connections one turn can take in.
     pub accepts_max: u16,
-    /// How many of them are in flight after a turn that received little: whoever is connected waits for no more. After
-    /// one that received much there are a quarter as many as it received. Never more than the maximum.
+    /// Up to how many of them are armed after a turn that received little: whoever is connected waits for no more. After
+    /// one that received much, up to a quarter as many as it received. What was armed stays armed, so that the first turn
+    /// of a storm may take in more.
     pub accepts_min: u16,
     /// Receive buffers, a power of two up to 32,768.
     pub recv_buffers: u16,

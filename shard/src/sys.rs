@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub(crate) mod descriptor;
+pub(crate) mod direct;
 pub(crate) mod eventfd;
 pub(crate) mod limits;
 pub(crate) mod probe;

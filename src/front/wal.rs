@@ -177,9 +177,9 @@ fn file_of(files: &mut VecDeque<JournalFile>, sequence: u64) -> &mut JournalFile
 
 impl JournalFile {
     /// Writes `bytes`, and behind them as many zeros as make their last block whole if it is the first write
-    /// there. A prepared file is full of zeros, so nothing changes but this: its blocks are clean and idle, the
-    /// first that the kernel drops from memory, and a write to a part of a dropped block waits until the device
-    /// has read it. 44 % of a loop's time went there once (tuning/PROFILING.md).
+    /// there. A prepared file is full of zeros, so nothing changes but this: its blocks are on the device alone
+    /// (or clean and idle, the first that the kernel drops from memory), and a write to a part of such a block waits
+    /// until the device has read it. 44 % of a loop's time went there once (tuning/PROFILING.md).
     fn write(&mut self, bytes: &mut Vec<u8>, position: u64) -> io::Result<()> {
         let end = position + bytes.len() as u64;
         let padding = padding(end, self.whole_through, self.bytes);

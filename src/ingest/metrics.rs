@@ -8,7 +8,7 @@
 //!                                     another one begins; a newline at the end makes no batch
 //! ```
 //!
-//! One pass over the body straight into the columns of the batch; no tree is built.
+//! One pass over the body straight into the rows of the batch; no tree is built.
 //! Always: a text that is no JSON is told as such before anything that is wrong with a metric, wherever the two
 //! stand; of a repeated key the last one counts, also where an earlier one could not have been taken;
 //! an optional key with `null` counts as absent.
@@ -33,7 +33,8 @@
 //!
 //! Not here: the clock, retention and future bounds (`bounds.rs`, asked by the server), HTTP statuses.
 //! Read next: `metrics/fields.rs` for the keys of a metric, `metrics/repeats.rs` for labels that were read before and
-//! `metrics/template.rs` for whole metrics, `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal, `json.rs` for the reader, `metrics/tests.rs` for examples.
+//! `metrics/template.rs` for whole metrics, `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal,
+//! `json.rs` for the reader, `metrics/tests.rs` for examples.
 
 mod fields;
 

@@ -72,13 +72,15 @@ fn round(prepared: &[File], time: Duration) -> io::Result<OfFiles> {
 fn sync_again_and_again(mut file: &File, begun_at: Instant, time: Duration) -> io::Result<Latencies> {
     let mut took = latencies();
     let mut page = 0;
-    while begun_at.elapsed() < time {
+    loop {
         let at = Instant::now();
         file.seek(SeekFrom::Start((page * BYTES) as u64))?;
         file.write_all(&[b'x'; BYTES])?;
         file.sync_data()?;
         took.saturating_record(u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX));
         page = (page + 1) % (FILE_BYTES / BYTES);
+        if begun_at.elapsed() >= time {
+            return Ok(took);
+        }
     }
-    Ok(took)
 }

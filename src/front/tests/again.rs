@@ -68,7 +68,9 @@ impl Told {
 
     /// Takes shares until there are so many samples.
     fn wait(&mut self, rig: &mut Rig, samples: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.samples.len() < samples {
+            assert!(Instant::now() < deadline, "{} of {samples} samples came", self.samples.len());
             for executor in 0..EXECUTORS {
                 match rig.inboxes[executor].pop() {
                     Some((_, ToStore::Share(share))) => self.take(executor, &share),
