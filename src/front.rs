@@ -123,7 +123,6 @@ pub struct Front {
     tick: Tick,
     latency: Histogram<u64>,
     stopping_since: Option<u64>,
-    idle: Vec<ConnId>,
     /// Connections to look at before the turn is over: their clients will send no more.
     ended: Vec<ConnId>,
 }
@@ -159,7 +158,6 @@ impl Front {
             latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
                 .expect("from 1 µs to 60 s at three digits is a legal histogram"),
             stopping_since: None,
-            idle: Vec::new(),
             ended: Vec::new(),
             shared,
         })
@@ -231,6 +229,7 @@ impl Front {
             || self.exchange.has_held()
             || self.exchange.gate_would_open()
             || !self.exchange.look_again.is_empty()
+            || self.exchange.has_expired()
             || (self.shared.is_stopping() && self.stopping_since.is_none())
         {
             Wait::No
@@ -511,17 +510,20 @@ impl Front {
     fn look_after(&mut self) {
         let counters = &self.shared.shards[self.index].front;
         counters.connections.set(self.net.connections() as u64);
+        // One that does not read is the net's to close.
+        let is_reading = |conn| self.net.pending_send_bytes(conn) > 0;
+        if self.exchange.has_expired() {
+            for idle in self.exchange.end_expired(is_reading) {
+                counters.connections_idle.add(1);
+                self.net.close(idle);
+            }
+        }
         let now = self.exchange.now.nanos;
         if !self.tick.is_due(now) {
             return;
         }
-        // One that does not read is the net's to close.
         let is_reading = |conn| self.net.pending_send_bytes(conn) > 0;
-        let expires_at = self.exchange.expire(&mut self.idle, is_reading);
-        for conn in self.idle.drain(..) {
-            counters.connections_idle.add(1);
-            self.net.close(conn);
-        }
+        let expires_at = self.exchange.look_for_expired(is_reading);
         for (counter, quantile) in counters.latency.iter().zip(LATENCY_QUANTILES) {
             counter.set(self.latency.value_at_quantile(quantile));
         }

@@ -4,9 +4,10 @@
 //! Always: per connection, answers leave in the order of the requests. So an answer that waits for the
 //! journal holds back those behind it, and a query holds back the parsing of what follows it.
 //! Read next: `exchange/large.rs` for bodies that take several turns, `exchange/held.rs` for those that wait for
-//! the executors, `exchange/limited.rs` for rate limits.
+//! the executors, `exchange/limited.rs` for rate limits, `exchange/expired.rs` for those whose time is over.
 //! Not here: when a reply may go (`front.rs`), how it looks (`reply.rs`), how a body is taken (`intake.rs`).
 
+mod expired;
 mod held;
 mod large;
 mod limited;
@@ -24,7 +25,7 @@ use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
-use crate::shared::{BadMessages, Place, Shared};
+use crate::shared::{Place, Shared};
 use held::{journal_bytes_max, may_carry_samples};
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, NotAtOnce, Request};
 use ingest::TimeBounds;
@@ -80,6 +81,8 @@ pub struct Exchange {
     pub pauses: Vec<ConnId>,
     /// Connections whose requests were left where they lie, and nothing holds them back any more; each once.
     pub look_again: Vec<ConnId>,
+    /// Their time is over: to be ended, a few a turn.
+    expired: VecDeque<ConnId>,
     /// Counts turns, for what each connection has taken of the present one.
     turn: u32,
     /// Queries that are out.
@@ -153,9 +156,6 @@ impl Now {
     }
 }
 
-/// What a client that is too slow is told, and where that is counted.
-type TooSlow = (fn() -> Refusal, fn(&BadMessages));
-
 /// Whether the next request of a connection may be looked at.
 enum Flow {
     Next,
@@ -192,6 +192,7 @@ impl Exchange {
             to_loops,
             pauses: Vec::new(),
             look_again: Vec::new(),
+            expired: VecDeque::new(),
             turn: 0,
             asked: 0,
             decoded_bytes: 0,
@@ -738,49 +739,6 @@ impl Exchange {
             connection.closing = true;
             self.take_unfinished(id);
         }
-    }
-
-    /// Refuses messages that come too slowly, and says which idle connections to close. Gives the moment, in
-    /// monotonic nanoseconds, from which on there is the next such connection if nothing comes. Whoever is waited for
-    /// elsewhere, or stands in a line, is not late: its bytes are not looked at. Nor is one that is still reading.
-    pub fn expire(&mut self, idle: &mut Vec<ConnId>, is_reading: impl Fn(ConnId) -> bool) -> Option<u64> {
-        let now_s = self.now.seconds();
-        let config = &self.shared.config;
-        // Begun in the middle of a second: only the second after is surely late.
-        let late_from = |since_s: u32, bound: std::time::Duration| u64::from(since_s) + bound.as_secs() + 1;
-        let mut late = Vec::new();
-        let mut next_s = None;
-        for connection in self.connections.iter().flatten() {
-            let is_owed_an_answer = connection.asked.is_some() || connection.withheld > 0;
-            let is_in_line = connection.held || connection.looks_again;
-            if connection.closing || is_owed_an_answer || is_in_line || is_reading(connection.id) {
-                continue;
-            }
-            let (since_s, bound, refusal): (_, _, Option<TooSlow>) = match &connection.unfinished {
-                None => (connection.active_s, config.http_idle_timeout, None),
-                Some(body) if body.head_complete => {
-                    let too_slow: TooSlow = (Refusal::body_timeout, BadMessages::note_slow_body);
-                    (body.since_s, config.http_body_timeout, Some(too_slow))
-                }
-                Some(head) => {
-                    let too_slow: TooSlow = (Refusal::head_timeout, BadMessages::note_slow_head);
-                    (head.since_s, config.http_head_timeout, Some(too_slow))
-                }
-            };
-            let from_s = late_from(since_s, bound);
-            if u64::from(now_s) < from_s {
-                next_s = Some(next_s.map_or(from_s, |next: u64| next.min(from_s)));
-            } else if let Some((refusal, note)) = refusal {
-                note(&self.shared.shards[self.index].front.bad_messages);
-                late.push((connection.id, refusal()));
-            } else {
-                idle.push(connection.id);
-            }
-        }
-        for (id, refusal) in late {
-            self.refuse_for_good(id, refusal);
-        }
-        next_s.map(|second| second * 1_000_000_000)
     }
 }
 

@@ -16,15 +16,15 @@ impl Front {
         }
         self.tell_all_away();
         let lingered = self.stopping_since.is_some_and(|since| now - since > LINGER_NANOS);
-        let mut owing = false;
+        let (mut owing, mut idle) = (false, Vec::new());
         for connection in self.exchange.open_connections() {
             let owed = connection.withheld > 0 || connection.asked.is_some() || connection.held;
             owing |= owed;
             if !owed && !connection.closing {
-                self.idle.push(connection.id);
+                idle.push(connection.id);
             }
         }
-        for conn in self.idle.drain(..) {
+        for conn in idle {
             self.net.close(conn);
         }
         if (owing || self.net.connections() > 0) && !lingered {

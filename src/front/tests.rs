@@ -350,13 +350,12 @@ fn a_connection_does_not_idle_while_its_answer_is_made() {
             break conn;
         }
     };
-    let mut idle = Vec::new();
     front.exchange.connection(conn).unwrap().active_s = 0;
-    assert_eq!(front.exchange.expire(&mut idle, |_| false), None, "nothing runs while it is out");
+    assert_eq!(front.exchange.look_for_expired(|_| false), None, "nothing runs while it is out");
     front.exchange.answered(conn, Ok(QueryAnswer { body: b"[]".to_vec() }));
     front.send_replies();
-    let expires_at = front.exchange.expire(&mut idle, |_| false);
-    assert_eq!(idle, []);
+    let expires_at = front.exchange.look_for_expired(|_| false);
+    assert!(!front.exchange.has_expired());
     assert!(expires_at.is_some_and(|at| at > front.exchange.now.nanos));
     rig.shared.stop();
     while !front.turn().unwrap() {}
@@ -378,25 +377,56 @@ fn a_message_is_not_late_while_nobody_looks_at_it() {
             break half.id;
         }
     };
-    let mut idle = Vec::new();
     let came_at_start = |front: &mut Front| {
         front.exchange.connection(conn).unwrap().unfinished.as_mut().unwrap().since_s = 0;
     };
     came_at_start(&mut front);
-    assert_eq!(front.exchange.expire(&mut idle, |_| true), None, "it is reading");
+    assert_eq!(front.exchange.look_for_expired(|_| true), None, "it is reading");
     front.exchange.connection(conn).unwrap().looks_again = true;
-    assert_eq!(front.exchange.expire(&mut idle, |_| false), None, "it stands in line");
+    assert_eq!(front.exchange.look_for_expired(|_| false), None, "it stands in line");
+    assert!(!front.exchange.has_expired());
     front.exchange.connection(conn).unwrap().looks_again = false;
     front.resume(conn);
-    let expires_at = front.exchange.expire(&mut idle, |_| false);
+    let expires_at = front.exchange.look_for_expired(|_| false);
     assert!(expires_at.is_some_and(|at| at > front.exchange.now.nanos), "its time begins again");
-    assert_eq!((front.exchange.replies.len(), idle.len()), (0, 0));
+    assert!(!front.exchange.has_expired());
 
     came_at_start(&mut front);
-    front.exchange.expire(&mut idle, |_| false);
+    front.exchange.look_for_expired(|_| false);
+    assert_eq!(front.exchange.end_expired(|_| true), [], "it has begun to read meanwhile");
+    assert_eq!(front.exchange.replies.len(), 0);
+    front.exchange.look_for_expired(|_| false);
+    assert_eq!(front.exchange.end_expired(|_| false), [], "it is more than idle");
     assert_eq!(front.exchange.replies.len(), 1, "nobody but the client holds it up");
     front.send_replies();
     drop(client);
+    rig.shared.stop();
+    while !front.turn().unwrap() {}
+}
+
+/// A crowd whose time is over in the same second does not stop the loop for all of it: some are ended in each turn.
+/// Method: the loop is turned by hand, and all connections are told to have been quiet since the machine started.
+#[test]
+fn a_crowd_that_idles_is_let_go_a_few_a_turn() {
+    const CROWD: usize = 15;
+    let (rig, parts) = Rig::laid(None, None);
+    let mut front = Front::new(parts).unwrap();
+    let _crowd: Vec<Client> = (0..CROWD).map(|_| Client::connect(rig.address)).collect();
+    while front.exchange.open_connections().count() < CROWD {
+        front.turn().unwrap();
+    }
+    let all: Vec<ConnId> = front.exchange.open_connections().map(|connection| connection.id).collect();
+    all.iter().for_each(|conn| front.exchange.connection(*conn).unwrap().active_s = 0);
+    front.exchange.look_for_expired(|_| false);
+    let counters = rig.counters();
+    let mut most = 0;
+    while front.exchange.has_expired() {
+        let before = counters.connections_idle.get();
+        front.turn().unwrap();
+        most = most.max(counters.connections_idle.get() - before);
+    }
+    assert_eq!(counters.connections_idle.get(), CROWD as u64);
+    assert!((1..=4).contains(&most), "{most} in one turn");
     rig.shared.stop();
     while !front.turn().unwrap() {}
 }
