@@ -20,9 +20,11 @@ const METRICS: &[Metric] = &[
     counter("ingest_bodies_total", "Bodies accepted, single metrics and batches.", |s| {
         &s.front.bodies_accepted
     }),
-    counter("ingest_validation_errors_total", "Requests refused for what they hold.", |s| {
-        &s.front.validation_errors
-    }),
+    counter(
+        "ingest_validation_errors_total",
+        "Requests refused for what they hold, what is no HTTP included.",
+        |s| &s.front.validation_errors,
+    ),
     counter("ingest_overload_refusals_total", "Bodies refused for want of room, disk or readiness.", |s| {
         &s.front.overload_refusals
     }),
@@ -141,7 +143,7 @@ pub fn text(shared: &Shared) -> String {
         &mut page,
         latency,
         "summary",
-        "From the turn that took a request in to its answer's send, since start.",
+        "From the turn that took a request in to its answer's send, since start; quantiles as of the last second.",
     );
     for (shard, counters) in shared.shards.iter().enumerate() {
         let front = &counters.front;

@@ -52,7 +52,8 @@ pub fn to_shards(
     shards: usize,
     config: &Config,
 ) -> Result<Manifest, ReshardError> {
-    log::info(format!("the data was written by {} shards and moves to {shards}", old.shards));
+    let (count, shard) = (old.shards, if old.shards == 1 { "shard" } else { "shards" });
+    log::info(format!("the data was written by {count} {shard} and moves to {shards}"));
     let mut journals: Vec<Recovered> = Vec::new();
     for loop_index in 0..old.shards {
         let recovered =

@@ -35,7 +35,8 @@ mod attack;
 /// What can be chosen.
 #[derive(Args, Debug)]
 pub(crate) struct HostileArguments {
-    /// Kinds of bad clients by name (default: all of them)
+    /// Kinds of bad clients, as the table names them: byte-by-byte, head-never-ended, body-never-ended, half-open, reset,
+    /// oversized-head, tls, connects, unread-answers (default: all of them)
     #[arg(value_name = "KIND")]
     kinds: Vec<String>,
     /// Requests a second of the well-behaved client, on a clock
