@@ -37,5 +37,5 @@ pub mod topology;
 pub use sys::{
     clock,
     limits::{Limits, locked_memory_limit, raise_descriptor_limit},
-    thread::be_nicer_by,
+    thread::{be_nicer_by, run_when_idle},
 };
