@@ -38,6 +38,9 @@ pub(crate) struct CompareArguments {
     #[arg(long, value_delimiter = ',', default_value = "64,1000,10000",
         value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX as i64))]
     connections: Vec<u32>,
+    /// Let the connection counts take turns within each round, and tell what a request costs at each over the first
+    #[arg(long, conflicts_with = "scenario")]
+    in_turns: bool,
     /// Rounds of each server
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -124,26 +127,24 @@ pub(crate) fn run(arguments: &CompareArguments, live: &Live) -> Result<Verdict, 
     let _ = shard::raise_descriptor_limit();
     let mut rounds = Vec::new();
     let mut is_counted = true;
-    for scenario in scenarios(arguments)? {
-        let counting = match (arguments.levels.is_empty(), scenario.is_open()) {
-            (false, _) => Counting::All,
-            (true, true) => Counting::Undisturbed,
-            (true, false) => Counting::Saturated,
-        };
-        let sides = sides(arguments, &scenario)?;
-        let of_these = of_scenario(arguments, &scenario, &sides, cores, live)?;
-        let names: Vec<&str> = sides.iter().map(|side| side.name).collect();
-        println!("\n{}\n{}", heading(&scenario), summary(&names, &of_these, counting));
-        let lacking: Vec<&str> = names
-            .iter()
-            .copied()
-            .filter(|name| of_side(&of_these, name, counting).all(|round| round.is_none()))
-            .collect();
-        if let Some(reason) = counting.lacks(&lacking) {
-            eprintln!("{}: {reason}", heading(&scenario));
-            is_counted = false;
+    let scenarios = scenarios(arguments)?;
+    let together = if arguments.in_turns { scenarios.len() } else { 1 };
+    for scenarios in scenarios.chunks(together) {
+        let contests: Result<Vec<Contest<'_>>, _> =
+            scenarios.iter().map(|scenario| Contest::new(arguments, scenario, cores, live)).collect();
+        let mut contests = contests?;
+        for round in 1..=arguments.rounds {
+            for contest in &mut contests {
+                contest.play(round, live)?;
+            }
         }
-        rounds.extend(of_these);
+        for contest in &contests {
+            is_counted &= contest.tell();
+        }
+        if arguments.in_turns {
+            print!("{}", growth(&contests));
+        }
+        rounds.extend(contests.into_iter().flat_map(|contest| contest.rounds));
     }
     if let Some(file) = &arguments.setup.json {
         record::append(file, &rounds)?;
@@ -204,34 +205,54 @@ fn sides(arguments: &CompareArguments, scenario: &Scenario) -> Result<Vec<Side>,
     Ok(sides)
 }
 
-fn of_scenario(
-    arguments: &CompareArguments,
-    scenario: &Scenario,
-    sides: &[Side],
+/// One scenario, the servers that meet it, and the rounds so far.
+struct Contest<'a> {
+    scenario: &'a Scenario,
+    sides: Vec<Side>,
     cores: Cores,
-    live: &Live,
-) -> Result<Vec<Round>, Box<dyn Error>> {
-    let progress = Progress::here(false);
-    let plan =
-        |side: &Side, scenario: &Scenario, maximum| Plan { progress, ..side.plan(scenario, cores, maximum) };
-    // A share is of what the first side reaches, so that all are offered the same.
-    let maximum_per_s = match (scenario.probe(), sides.first()) {
-        (Some(probe), Some(first)) => {
-            Some(trial::run(&plan(first, &probe, None), live, first.check)?.accepted_per_s())
-        }
-        _ => None,
-    };
-    let device_sync_us = match arguments.levels.is_empty() {
-        true => None,
-        false => {
-            let folder = arguments.data_parent.clone().unwrap_or_else(std::env::temp_dir);
-            Some(device::sync_us(&folder)?)
-        }
-    };
-    let mut rounds = Vec::new();
-    for round in 1..=arguments.rounds {
-        for side in sides {
-            let figures = trial::run(&plan(side, scenario, maximum_per_s), live, side.check)?;
+    counting: Counting,
+    /// What a share is of: what the first side reaches, so that all are offered the same.
+    maximum_per_s: Option<f64>,
+    device_sync_us: Option<f64>,
+    rounds: Vec<Round>,
+}
+
+impl<'a> Contest<'a> {
+    fn new(
+        arguments: &CompareArguments,
+        scenario: &'a Scenario,
+        cores: Cores,
+        live: &Live,
+    ) -> Result<Contest<'a>, Box<dyn Error>> {
+        let counting = match (arguments.levels.is_empty(), scenario.is_open()) {
+            (false, _) => Counting::All,
+            (true, true) => Counting::Undisturbed,
+            (true, false) => Counting::Saturated,
+        };
+        let sides = sides(arguments, scenario)?;
+        let maximum_per_s = match (scenario.probe(), sides.first()) {
+            (Some(probe), Some(first)) => {
+                Some(trial::run(&first.plan(&probe, cores, None), live, first.check)?.accepted_per_s())
+            }
+            _ => None,
+        };
+        let device_sync_us = match arguments.levels.is_empty() {
+            true => None,
+            false => {
+                let folder = arguments.data_parent.clone().unwrap_or_else(std::env::temp_dir);
+                Some(device::sync_us(&folder)?)
+            }
+        };
+        Ok(Contest { scenario, sides, cores, counting, maximum_per_s, device_sync_us, rounds: Vec::new() })
+    }
+
+    /// One round of each side.
+    fn play(&mut self, round: u32, live: &Live) -> Result<(), Box<dyn Error>> {
+        let Contest { scenario, maximum_per_s, device_sync_us, .. } = *self;
+        let progress = Progress::here(false);
+        for side in &self.sides {
+            let plan = Plan { progress, ..side.plan(scenario, self.cores, maximum_per_s) };
+            let figures = trial::run(&plan, live, side.check)?;
             let mark = if scenario.is_open() || figures.counts() { "" } else { "   (not saturated)" };
             progress.clear();
             eprintln!(
@@ -242,7 +263,7 @@ fn of_scenario(
                 figure(figures.server_cpu_us_per_request, 3),
                 percent(figures.server_busy),
             );
-            rounds.push(Round {
+            self.rounds.push(Round {
                 scenario: scenario.name.clone(),
                 side: side.name.to_owned(),
                 connections: scenario.connections,
@@ -252,8 +273,46 @@ fn of_scenario(
                 figures,
             });
         }
+        Ok(())
     }
-    Ok(rounds)
+
+    /// Prints the table; whether each side had a round that counts.
+    fn tell(&self) -> bool {
+        let Contest { scenario, counting, .. } = *self;
+        let names: Vec<&str> = self.sides.iter().map(|side| side.name).collect();
+        println!("\n{}\n{}", heading(scenario), summary(&names, &self.rounds, counting));
+        let lacks = |name: &&str| of_side(&self.rounds, name, counting).all(|round| round.is_none());
+        let lacking: Vec<&str> = names.iter().copied().filter(lacks).collect();
+        let reason = counting.lacks(&lacking);
+        if let Some(reason) = &reason {
+            eprintln!("{}: {reason}", heading(scenario));
+        }
+        reason.is_none()
+    }
+}
+
+/// What a request costs each side at the other connection counts over the first, round by round.
+fn growth(contests: &[Contest<'_>]) -> String {
+    let Some((first, others)) = contests.split_first() else { return String::new() };
+    let mut text = String::new();
+    for other in others {
+        let Contest { counting, .. } = *other;
+        let (more, fewer) =
+            (thousands(other.scenario.connections.into()), thousands(first.scenario.connections.into()));
+        for side in &first.sides {
+            let pairs =
+                of_side(&other.rounds, side.name, counting).zip(of_side(&first.rounds, side.name, counting));
+            let cost = |round: Option<&Figures>| round?.server_cpu_us_per_request;
+            let ratios: Vec<f64> =
+                pairs.filter_map(|(more, fewer)| Some(cost(more)? / cost(fewer)?)).collect();
+            let name = side.name;
+            text.push_str(&format!(
+                "CPU per request {name} at {more} over {fewer} connections: {}\n",
+                with_median(&ratios)
+            ));
+        }
+    }
+    text
 }
 
 fn heading(scenario: &Scenario) -> String {
