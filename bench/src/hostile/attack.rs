@@ -1,7 +1,7 @@
 //! Clients that behave badly, each kind on one thread: what they send, how many they are, what they leave undone.
 //!
-//! Always: at the lowest priority on the generator's core, so that they take no time from the well-behaved client's
-//! generator; sockets of std without an own thread, looked at a tenth every five milliseconds; everything is closed
+//! Always: in the idle class on the generator's core, so that the well-behaved client's generator has it the moment it
+//! wakes (at nice 19 it waited for the end of a tick, up to a millisecond, which the table called the server's); sockets of std without an own thread, looked at a tenth every five milliseconds; everything is closed
 //! when it ends.
 //! Not here: what they do to others (`hostile.rs`).
 
@@ -175,11 +175,17 @@ pub(crate) struct Round<'a> {
 }
 
 impl Attack {
+    /// Whether a server stands it that bounds nothing. One that answers what is never read keeps all of it, and then has
+    /// no time for others.
+    pub(crate) fn is_bearable_without_bounds(&self) -> bool {
+        !matches!(self.manner, Manner::Flood(_))
+    }
+
     /// Attacks until told to stop; on the calling thread.
     pub(crate) fn run(&self, round: &Round<'_>) -> Met {
         // Where either is forbidden, the well-behaved client's lateness shows it.
         let _ = pin(round.core);
-        let _ = shard::be_nicer_by(u8::MAX);
+        let _ = shard::run_when_idle();
         let bytes = (self.bytes)();
         let mut crowd = Crowd { addr: round.addr, bytes: &bytes, met: Met::default() };
         match self.manner {
