@@ -3,8 +3,8 @@
 CARGO ?= cargo
 
 # Debian packages that tests and references call by name: the nginx of the comparison, system call counts,
-# and the client of the README's examples.
-DEBIAN_PACKAGES = nginx-light strace curl
+# the client of the README's examples, and a sender of remote write.
+DEBIAN_PACKAGES = nginx-light strace curl prometheus
 
 # The other servers of `bench compare --with`; no test needs them.
 BENCH_PACKAGES = victoria-metrics prometheus

@@ -6,7 +6,7 @@
 
 use crate::fan_in::QueryError;
 use http::{CodingError, ContentCoding, FramingError, Method};
-use ingest::{MetricsError, TimeRefusal};
+use ingest::{LeftOut, MetricsError, RemoteWriteError, TimeRefusal};
 use query::json::write_text;
 use query::{Endpoint, ParameterError};
 use std::io;
@@ -14,8 +14,8 @@ use std::io;
 /// What a path and a method ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `POST /metrics`.
-    Ingest,
+    /// Samples, in the form of that door.
+    Ingest(Door),
     /// `GET /query`, `GET /percentile`.
     Query(Endpoint),
     /// `GET /alerts`.
@@ -34,10 +34,42 @@ pub enum Route {
     Options(&'static str),
 }
 
+/// In which form samples come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `POST /metrics`: JSON.
+    Metrics,
+    /// `POST /api/v1/write`: Prometheus remote write.
+    RemoteWrite,
+}
+
+impl Door {
+    /// How a request that goes through it is refused, so that its senders find what they look for.
+    pub fn refusal_shape(self) -> RefusalShape {
+        match self {
+            Door::Metrics => RefusalShape::Plain,
+            Door::RemoteWrite => RefusalShape::Prometheus,
+        }
+    }
+}
+
+/// The keys of a refusal's body besides `error` and what explains it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RefusalShape {
+    /// None.
+    #[default]
+    Plain,
+    /// `status` and `errorType`, as under all of `/api/v1`.
+    Prometheus,
+}
+
 /// Finds the route of a request target, or refuses it.
 pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
     let (allow, get, post) = match path {
-        "/metrics" => ("GET, HEAD, POST, OPTIONS", Some(Route::OwnMetrics), Some(Route::Ingest)),
+        "/metrics" => {
+            ("GET, HEAD, POST, OPTIONS", Some(Route::OwnMetrics), Some(Route::Ingest(Door::Metrics)))
+        }
+        "/api/v1/write" => (WRITE, None, Some(Route::Ingest(Door::RemoteWrite))),
         "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
         "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
         "/alerts" => (READ, Some(Route::Alerts), None),
@@ -58,6 +90,7 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
 }
 
 const READ: &str = "GET, HEAD, OPTIONS";
+const WRITE: &str = "POST, OPTIONS";
 
 /// Whether pages of any origin may see the answer: those of reads, refused ones too, and what a browser asks
 /// before a read. A path that also takes writes gives no leave in advance: it would cover them.
@@ -89,6 +122,8 @@ pub struct Refusal {
     pub rate_limit: Option<u32>,
     /// Whether the connection cannot go on.
     pub close: bool,
+    /// What its body looks like.
+    pub shape: RefusalShape,
 }
 
 impl Refusal {
@@ -103,12 +138,22 @@ impl Refusal {
             retry_after: None,
             rate_limit: None,
             close: false,
+            shape: RefusalShape::Plain,
         }
     }
 
     /// The body as JSON.
     pub fn body(&self) -> Vec<u8> {
-        let mut body = b"{\"error\":".to_vec();
+        let mut body = b"{".to_vec();
+        if self.shape == RefusalShape::Prometheus {
+            let kind = match self.status {
+                400..=499 => "bad_data",
+                503 => "unavailable",
+                _ => "internal",
+            };
+            body.extend_from_slice(format!(r#""status":"error","errorType":"{kind}","#).as_bytes());
+        }
+        body.extend_from_slice(b"\"error\":");
         write_text(&self.error, &mut body);
         if let Some(detail) = &self.detail {
             body.extend_from_slice(b",\"detail\":");
@@ -149,6 +194,21 @@ impl Refusal {
         Refusal {
             detail: Some(format!("expected one of {}, or none", ContentCoding::NAMES)),
             ..Refusal::new(415, "unsupported content encoding")
+        }
+    }
+
+    /// A body in a version of its protocol that is not taken: its sender falls back to the other.
+    pub fn remote_write_version() -> Refusal {
+        Refusal::new(415, RemoteWriteError::Version2.to_string())
+    }
+
+    /// Some samples of a request could not be taken; the others were.
+    pub fn left_out(left_out: &LeftOut, samples: usize) -> Refusal {
+        let LeftOut { samples: count, index, error } = left_out;
+        Refusal {
+            index: Some(*index),
+            detail: Some(format!("left out {count} of {samples} samples, the others are kept")),
+            ..Refusal::new(400, format!("invalid series: {error}"))
         }
     }
 
@@ -205,6 +265,8 @@ const CONNECTION_RETRY_S: u32 = 5;
 pub enum IntakeError {
     /// The body itself.
     Body(MetricsError),
+    /// The same, of a remote write.
+    RemoteWrite(RemoteWriteError),
     /// Its compressed form.
     Coding(CodingError),
     /// A member's time.
@@ -251,6 +313,10 @@ impl From<IntakeError> for Refusal {
                 offset: error.offset(),
                 ..Refusal::new(400, error.error_text())
             },
+            IntakeError::RemoteWrite(error @ RemoteWriteError::Malformed { offset, .. }) => {
+                Refusal { offset: Some(offset), ..Refusal::new(400, error.to_string()) }
+            }
+            IntakeError::RemoteWrite(RemoteWriteError::Version2) => Refusal::remote_write_version(),
             IntakeError::Coding(error) => {
                 let (status, text) = match error {
                     CodingError::TooLarge { .. } => (413, "body too large"),
@@ -370,6 +436,7 @@ impl From<QueryError> for Refusal {
 /// What `GET /` says, for people with curl.
 pub const INDEX: &str = "ringwatch\n\n\
     POST /metrics                {\"name\":\"cpu_usage\",\"value\":85}\n\
+    POST /api/v1/write           Prometheus remote write\n\
     GET  /query                  ?name=cpu_usage&start=0&end=…&min_value=…&max_value=…&match={host=\"a\"}&limit=…\n\
     GET  /percentile             ?name=cpu_usage&percentile=99\n\
     GET  /alerts                 ?state=firing\n\
@@ -439,5 +506,7 @@ mod tests {
     fn further_keys_follow_error() {
         let refusal = Refusal { detail: Some("a \"b\"".into()), index: Some(2), ..Refusal::new(400, "x") };
         assert_eq!(refusal.body(), br#"{"error":"x","detail":"a \"b\"","index":2}"#);
+        let refusal = Refusal { shape: RefusalShape::Prometheus, ..Refusal::new(503, "x") };
+        assert_eq!(refusal.body(), br#"{"status":"error","errorType":"unavailable","error":"x"}"#);
     }
 }

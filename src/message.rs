@@ -25,7 +25,7 @@ pub enum ToStore {
     /// A question of a client on that loop; the executor asks its peers and answers once.
     Query { conn: ConnId, query: Box<Inquiry>, stamp: Stamp },
     /// A large body, to come back decoded.
-    Decode { conn: ConnId, body: LargeBody, stamp: Stamp },
+    Decode { conn: ConnId, body: Box<LargeBody>, stamp: Stamp },
     /// Answer to [`ToLoop::AskPosition`]: synced up to here, and everything before has been published.
     Position { position: JournalPosition, stamp: Stamp },
     /// The loop numbers its series by this dictionary now: earlier numbers mean nothing any more.

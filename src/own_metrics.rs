@@ -25,6 +25,20 @@ const METRICS: &[Metric] = &[
         "Requests refused for what they hold, what is no HTTP included.",
         |s| &s.front.validation_errors,
     ),
+    counter(
+        "ingest_samples_left_out_total",
+        "Samples of remote writes that could not be taken, where the others were.",
+        |s| &s.front.samples_left_out,
+    ),
+    counter("ingest_histograms_skipped_total", "Native histograms that came and are not kept.", |s| {
+        &s.front.histograms_skipped
+    }),
+    counter("ingest_exemplars_skipped_total", "Exemplars that came and are not kept.", |s| {
+        &s.front.exemplars_skipped
+    }),
+    counter("ingest_metadata_skipped_total", "Metadata that came and is not kept.", |s| {
+        &s.front.metadata_skipped
+    }),
     counter("ingest_overload_refusals_total", "Bodies refused for want of room, disk or readiness.", |s| {
         &s.front.overload_refusals
     }),

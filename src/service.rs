@@ -99,7 +99,7 @@ pub struct Service {
 enum Job {
     Ask { ticket: u64, from: usize, question: Arc<Question> },
     Answer { gather: Box<crate::fan_in::Gather> },
-    Decode { from: usize, conn: ConnId, body: LargeBody },
+    Decode { from: usize, conn: ConnId, body: Box<LargeBody> },
     PrepareJournal { from: usize, next: NextFile },
     SaveRules,
     Flush,

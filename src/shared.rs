@@ -294,6 +294,11 @@ pub struct FrontCounters {
     pub samples_by_owner: CountersByOwner,
     pub bodies_accepted: Counter,
     pub validation_errors: Counter,
+    /// Of bodies that were taken: samples that could not be, and what is not kept.
+    pub samples_left_out: Counter,
+    pub histograms_skipped: Counter,
+    pub exemplars_skipped: Counter,
+    pub metadata_skipped: Counter,
     pub overload_refusals: Counter,
     pub memory_refusals: Counter,
     pub series_refusals: Counter,

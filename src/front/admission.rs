@@ -4,10 +4,11 @@
 //! say it by messages, so what was published before a loop heard of it still goes in: what lies in the rings is
 //! bounded by [`crate::shared::Shared::ring_bytes_max`].
 
+use super::numbers::Numbers;
 use crate::api::IntakeError;
 use crate::service::{Admission, Admitted};
 use crate::shared::SeriesLimit;
-use model::Batch;
+use model::{Batch, LabelSetRef};
 use std::ops::Range;
 use std::sync::Arc;
 use storage::journal::Writer;
@@ -51,21 +52,38 @@ impl Admissions {
     }
 
     /// Whether these rows may go in, all of them; counts which are new series and takes the allowance for them.
-    pub fn check(&mut self, writer: &Writer, batch: &Batch, rows: Range<usize>) -> Result<(), IntakeError> {
+    ///
+    /// Rows without labels are of series that have a number: `numbers` says whose they are.
+    pub fn check(
+        &mut self,
+        writer: &Writer,
+        numbers: &Numbers,
+        batch: &Batch,
+        rows: Range<usize>,
+    ) -> Result<(), IntakeError> {
         if !self.restricted {
             return Ok(());
         }
         self.new_series.fill(0);
         let owners = self.of.len();
         for row in batch.rows_in(rows) {
-            let numbered = writer.owner(row.labels).map(usize::from);
-            let hash = row.labels.hash();
-            let owner = numbered.unwrap_or_else(|| ingest::owner(hash, owners));
+            if row.goes_on {
+                continue;
+            }
+            let numbered = match row.labels {
+                Some(labels) => writer.owner(labels),
+                None => numbers.get(row.repeat).map(|(_, owner)| owner),
+            };
+            let numbered = numbered.map(usize::from);
+            let hash = row.labels.map(LabelSetRef::hash);
+            let owner = numbered.or_else(|| hash.map(|hash| ingest::owner(hash, owners)));
+            let Some(owner) = owner else { continue };
             let Admission { admitted, known } = &self.of[owner];
             if let Admitted::Nothing(cause) = admitted {
                 return Err(IntakeError::MemoryFull(cause.to_string()));
             }
-            if numbered.is_some() || known.as_ref().is_some_and(|known| known.holds(hash)) {
+            let is_known = |hash| known.as_ref().is_some_and(|known| known.holds(hash));
+            if numbered.is_some() || hash.is_some_and(is_known) {
                 continue;
             }
             if let Admitted::KnownSeries(cause) = admitted {
@@ -126,12 +144,12 @@ mod tests {
     fn check(admissions: &mut Admissions, series: Range<usize>) -> Result<(), IntakeError> {
         // A writer that knows no series.
         let writer = Writer::new(0, 1, Resume::default(), JournalLimits::default());
-        admissions.check(&writer, &batch(series.clone()), 0..series.len())
+        admissions.check(&writer, &Numbers::new(1), &batch(series.clone()), 0..series.len())
     }
 
     fn knowing(admitted: Admitted, series: Range<usize>) -> Admission {
         let known = KnownSeries::with_capacity(100);
-        batch(series).rows().for_each(|row| known.note(row.labels.hash()));
+        batch(series).rows().for_each(|row| known.note(row.labels.unwrap().hash()));
         Admission { admitted, known: Some(Arc::new(known)) }
     }
 

@@ -102,11 +102,7 @@ impl Front {
         crate::log::error(format_args!("loop {}: the journal: {error}; a new file is begun", self.index));
         self.exchange.intake.discard_beyond(*last_good);
         let cause = || IntakeError::of_disk(error);
-        let refuse = |reply: &mut Reply| {
-            if let Payload::Accepted { .. } = reply.payload {
-                reply.payload = Payload::Refused(Refusal::from(cause()));
-            }
-        };
+        let refuse = |reply: &mut Reply| reply.payload.refuse_kept(|| Refusal::from(cause()));
         self.exchange.break_off_large(cause);
         for reply in self.withheld.lose(*last_good, refuse) {
             self.let_go(reply);

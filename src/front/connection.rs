@@ -4,6 +4,7 @@ use super::exchange::Terms;
 use super::intake::ClientMemo;
 use super::rate_limit::Verdict;
 use super::reply::{LogEntry, Payload, Reply};
+use crate::api::Door;
 use crate::shared::Place;
 use http::Decoder;
 use shard::net::ConnId;
@@ -88,6 +89,14 @@ impl Asked {
         match &self.awaited {
             Awaited::Answer | Awaited::Batch { .. } => 0,
             Awaited::Portion { body, .. } => body.len(),
+        }
+    }
+
+    /// The door that it came to; of a question `POST /metrics`, whose refusals look like everybody's.
+    pub fn door(&self) -> Door {
+        match &self.awaited {
+            Awaited::Batch { terms } | Awaited::Portion { terms, .. } => terms.door(),
+            Awaited::Answer => Door::Metrics,
         }
     }
 

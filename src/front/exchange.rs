@@ -16,20 +16,20 @@ pub use large::{LargeBatch, LargeBody};
 
 use super::connection::{Asked, Awaited, Connection, REQUEST_SHARE, SHARE_OF_TURN, Unfinished};
 use super::gate::Gate;
-use super::intake::Intake;
+use super::intake::{Accepted, Intake};
 use super::rate_limit::{Portion, RateLimit, Verdict};
 use super::reply::{LogEntry, Payload, Reply};
 use super::withheld::Pending;
 use crate::alerts::AlertsQuery;
-use crate::api::{self, IntakeError, Refusal, Route};
+use crate::api::{self, Door, IntakeError, Refusal, Route};
 use crate::config::Durability;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::{Place, Shared};
 use held::{journal_bytes_max, may_carry_samples};
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, NotAtOnce, Request};
-use ingest::TimeBounds;
-use large::LARGE_BODY_BYTES;
+use ingest::{RemoteWritten, TimeBounds};
+use large::{LARGE_BODY_BYTES, turn_bytes_max};
 use query::Query;
 use sha2::{Digest, Sha256};
 use shard::mesh::Outbox;
@@ -51,6 +51,8 @@ const HELD_BACK_BYTES_MAX: usize = 64 * 1024;
 
 /// What the head of a body asks for.
 pub struct Terms<'a> {
+    /// In which form its samples come.
+    door: Door,
     /// The level its answer has to reach.
     level: Durability,
     /// The id a header gave its client.
@@ -60,10 +62,15 @@ pub struct Terms<'a> {
 }
 
 impl Terms<'_> {
+    /// In which form its samples come.
+    pub fn door(&self) -> Door {
+        self.door
+    }
+
     /// As it is kept while the request waits.
     fn into_owned(self) -> Terms<'static> {
-        let Terms { level, client, coding } = self;
-        Terms { level, client: client.map(|id| Cow::Owned(id.into_owned())), coding }
+        let Terms { door, level, client, coding } = self;
+        Terms { door, level, client: client.map(|id| Cow::Owned(id.into_owned())), coding }
     }
 }
 
@@ -76,7 +83,7 @@ pub struct Exchange {
     /// This turn's questions, to be sent once the turn's samples are published.
     pub questions: Vec<(ConnId, Box<Inquiry>)>,
     /// This turn's large bodies, to be sent to the executor.
-    pub large_bodies: Vec<(ConnId, LargeBody)>,
+    pub large_bodies: Vec<(ConnId, Box<LargeBody>)>,
     /// Connections whose reading is to be paused.
     pub pauses: Vec<ConnId>,
     /// Connections whose requests were left where they lie, and nothing holds them back any more; each once.
@@ -468,16 +475,16 @@ impl Exchange {
         let route = api::route(request.method, request.path);
         let any_origin = api::any_origin(request.method, &route);
         let (payload, level) = match route {
-            Ok(Route::Ingest) if self.gate == Gate::Refusing => {
-                self.payload_of(Err(IntakeError::Overloaded), Durability::Memory)
+            Ok(Route::Ingest(door)) if self.gate == Gate::Refusing => {
+                self.refused(IntakeError::Overloaded, door)
             }
-            Ok(Route::Ingest) => match self.terms(&request) {
+            Ok(Route::Ingest(door)) => match self.terms(door, &request) {
                 Ok(terms) => {
                     let verdict = self.limit(id, &terms);
                     let decided = match verdict {
                         Verdict::Pass { .. } => self.ingest(id, request.body, &terms),
                         Verdict::Wait => None,
-                        verdict => Some(self.beyond_limit(verdict)),
+                        verdict => Some(self.beyond_limit(verdict, door)),
                     };
                     match decided {
                         Some(decided) => decided,
@@ -500,11 +507,14 @@ impl Exchange {
                                 }
                                 return Flow::Wait;
                             }
-                            self.payload_of(Err(IntakeError::Overloaded), Durability::Memory)
+                            self.refused(IntakeError::Overloaded, door)
                         }
                     }
                 }
-                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                Err(refusal) => {
+                    let refusal = Refusal { shape: door.refusal_shape(), ..refusal };
+                    (Payload::Refused(refusal), Durability::Memory)
+                }
             },
             Ok(route @ (Route::Query(_) | Route::Alerts)) => match self.inquiry(route, &request) {
                 Ok(inquiry) => {
@@ -541,8 +551,8 @@ impl Exchange {
         })
     }
 
-    /// What the head of a `POST /metrics` asks for, if it can be had now.
-    fn terms<'b>(&self, request: &Request<'b>) -> Result<Terms<'b>, Refusal> {
+    /// What the head of a request with samples asks for, if it can be had now.
+    fn terms<'b>(&self, door: Door, request: &Request<'b>) -> Result<Terms<'b>, Refusal> {
         if !self.is_ready {
             return Err(IntakeError::Starting.into());
         }
@@ -556,7 +566,16 @@ impl Exchange {
                 .and_then(Durability::from_name)
                 .ok_or_else(Refusal::unknown_durability)?,
         };
-        let coding = ContentCoding::of(&request.headers).map_err(|_| Refusal::content_encoding())?;
+        if door == Door::RemoteWrite && is_remote_write_2(request) {
+            return Err(Refusal::remote_write_version());
+        }
+        let coding = match ContentCoding::of(&request.headers).map_err(|_| Refusal::content_encoding())? {
+            // The protocol knows no other form, and not every sender says so.
+            None if door == Door::RemoteWrite && request.header("content-encoding").is_none() => {
+                Some(ContentCoding::Snappy)
+            }
+            coding => coding,
+        };
         let client = match (request.header("authorization"), request.header("x-client-id")) {
             (Some(credentials), _) => Some(Cow::Owned(client_of_credentials(credentials))),
             (None, Some(id)) if id.len() > ingest::CLIENT_ID_BYTES_MAX => {
@@ -564,18 +583,19 @@ impl Exchange {
             }
             (None, named) => named.map(Cow::Borrowed),
         };
-        Ok(Terms { level, client, coding })
+        Ok(Terms { door, level, client, coding })
     }
 
     /// Takes a body here and now, unless it is too large for a turn.
     fn ingest(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> Option<(Payload, Durability)> {
-        if body.len() > LARGE_BODY_BYTES {
+        let at_once_max = turn_bytes_max(terms.door);
+        if body.len() > at_once_max {
             return None;
         }
         let Some(coding) = terms.coding else { return Some(self.ingest_plain(id, body, terms)) };
         // How large it will be is known only when it is: a body that passes this bound was tried in vain, at the
         // cost of what a turn may decode anyway.
-        let bytes_max = LARGE_BODY_BYTES.min(self.limits.body_bytes_max);
+        let bytes_max = at_once_max.min(self.limits.body_bytes_max);
         let mut plain = std::mem::take(&mut self.plain);
         self.decoded_bytes += body.len();
         let decided = match coding.decompress(body, bytes_max, &mut plain) {
@@ -589,9 +609,7 @@ impl Exchange {
                     {
                         None
                     }
-                    NotAtOnce::Wrong(error) => {
-                        Some(self.payload_of(Err(IntakeError::Coding(error)), terms.level))
-                    }
+                    NotAtOnce::Wrong(error) => Some(self.refused(IntakeError::Coding(error), terms.door)),
                 }
             }
         };
@@ -603,32 +621,73 @@ impl Exchange {
         self.decoded_bytes += body.len();
         let slot = self.connections[id.index()].as_mut().expect("the request came in on it");
         let peer = (slot.peer, &mut slot.memo);
-        let accepted = self.intake.accept(body, terms.client.as_deref(), peer, self.now, &self.bounds);
-        let accepted = accepted.map(|accepted| accepted.count);
-        self.payload_of(accepted, terms.level)
+        let client = terms.client.as_deref();
+        let accepted = self.intake.accept(terms.door, body, client, peer, self.now, &self.bounds);
+        self.payload_of(accepted, terms.level, terms.door)
     }
 
+    /// The answer to a body, and the level that it has to reach.
     fn payload_of(
         &self,
-        accepted: Result<Option<usize>, IntakeError>,
+        accepted: Result<Accepted, IntakeError>,
         level: Durability,
+        door: Door,
     ) -> (Payload, Durability) {
         let counters = &self.shared.shards[self.index].front;
         match accepted {
-            Ok(count) => {
+            Ok(accepted) => {
                 counters.bodies_accepted.add(1);
-                (Payload::Accepted { count, level }, level)
+                let payload = match accepted {
+                    Accepted::Single => Payload::Accepted { count: None, level },
+                    Accepted::Batch { count } => Payload::Accepted { count: Some(count), level },
+                    Accepted::Remote { samples, written } => self.remote_payload(samples, &written, level),
+                };
+                (payload, level)
             }
             Err(error) => {
                 match error {
-                    IntakeError::Body(_) | IntakeError::Coding(_) | IntakeError::Time { .. } => {
+                    IntakeError::Body(_)
+                    | IntakeError::RemoteWrite(_)
+                    | IntakeError::Coding(_)
+                    | IntakeError::Time { .. } => {
                         counters.validation_errors.add(1);
                     }
                     IntakeError::MemoryFull(_) => counters.memory_refusals.add(1),
                     IntakeError::SeriesLimit { .. } => counters.series_refusals.add(1),
                     _ => counters.overload_refusals.add(1),
                 }
-                (Payload::Refused(error.into()), Durability::Memory)
+                let refusal = Refusal { shape: door.refusal_shape(), ..error.into() };
+                (Payload::Refused(refusal), Durability::Memory)
+            }
+        }
+    }
+
+    fn refused(&self, error: IntakeError, door: Door) -> (Payload, Durability) {
+        self.payload_of(Err(error), Durability::Memory, door)
+    }
+
+    /// Samples that were left out make the answer a refusal, which waits for the others as their acknowledgement would:
+    /// its sender will not send them again.
+    fn remote_payload(&self, samples: usize, written: &RemoteWritten, level: Durability) -> Payload {
+        let counters = &self.shared.shards[self.index].front;
+        let shape = Door::RemoteWrite.refusal_shape();
+        counters.exemplars_skipped.add(written.exemplars);
+        counters.metadata_skipped.add(written.metadata);
+        if written.histograms > 0 && counters.histograms_skipped.get() == 0 {
+            crate::log::warning(format_args!(
+                "loop {}: remote write brings native histograms, which are not kept \
+                 (ringwatch_ingest_histograms_skipped_total counts them)",
+                self.index
+            ));
+        }
+        counters.histograms_skipped.add(written.histograms);
+        match &written.left_out {
+            None => Payload::Kept { level, shape },
+            Some(left_out) => {
+                counters.samples_left_out.add(left_out.samples as u64);
+                counters.validation_errors.add(1);
+                let refusal = Refusal::left_out(left_out, samples + left_out.samples);
+                Payload::Partly(Refusal { shape, ..refusal })
             }
         }
     }
@@ -750,6 +809,13 @@ fn client_of_credentials(credentials: &[u8]) -> Vec<u8> {
         id.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
     id
+}
+
+/// `Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request`.
+fn is_remote_write_2(request: &Request<'_>) -> bool {
+    const PROTO: &[u8] = b"io.prometheus.write.v2.";
+    let content_type = request.header("content-type").unwrap_or_default();
+    content_type.windows(PROTO.len()).any(|window| window.eq_ignore_ascii_case(PROTO))
 }
 
 fn accepts_json(request: &Request<'_>) -> bool {

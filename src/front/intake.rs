@@ -11,11 +11,11 @@ use super::admission::Admissions;
 use super::exchange::Now;
 use super::numbers::Numbers;
 use super::wal::Wal;
-use crate::api::IntakeError;
+use crate::api::{Door, IntakeError};
 use crate::message::ToStore;
 use crate::shared::{FrontCounters, Shared};
-use ingest::{MetricsDecoder, Repeat, Shape, TimeBounds};
-use model::{Batch, Sample, Share, Stamp, StampClock, Timestamp};
+use ingest::{MetricsDecoder, RemoteWriteDecoder, RemoteWritten, Repeat, Shape, TimeBounds};
+use model::{Batch, MetricKind, Sample, Share, Stamp, StampClock, Timestamp};
 use shard::mesh::Outbox;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -31,14 +31,60 @@ const SPARE_SHARE_SAMPLES_MAX: usize = 64 * 1024;
 pub const RING_PLACES_KEPT: usize = 64;
 
 /// What a body became.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// Samples of a batch; absent for a single one.
-    pub count: Option<usize>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// One metric of `POST /metrics`.
+    Single,
+    /// So many of them.
+    Batch {
+        /// How many.
+        count: usize,
+    },
+    /// A remote write of which so many samples were taken.
+    Remote {
+        /// How many.
+        samples: usize,
+        /// What else there was.
+        written: Box<RemoteWritten>,
+    },
 }
 
-/// What is remembered of a connection's client: its number in the journal's present dictionary, and what its last
-/// body began with.
+impl Accepted {
+    /// What a body of `POST /metrics` became.
+    pub fn metrics(shape: Shape, count: usize) -> Accepted {
+        match shape {
+            Shape::Single => Accepted::Single,
+            Shape::Batch => Accepted::Batch { count },
+        }
+    }
+}
+
+/// Series remembered of senders that say their labels in other forms than JSON: a share of what the loop's dictionary
+/// may take, at some 60 bytes each, with their numbers.
+fn remembered_max(dictionary_bytes_max: usize) -> usize {
+    (dictionary_bytes_max / 8 / 64).clamp(1024, 1 << 20)
+}
+
+/// Whose label sets the rows of a batch name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Those that the decoder of `POST /metrics` remembers; of a batch that names none this, too.
+    Metrics,
+    /// Those that the decoder of remote write remembers. Rows without labels have numbers of this dictionary.
+    RemoteWrite { dictionary: u64 },
+}
+
+/// What became of rows for which there was room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All were taken.
+    Whole,
+    /// None was: a new dictionary has begun, and rows without labels mean nothing in it.
+    Renumbered,
+}
+
+/// What is remembered of a connection's client: its number in the journal's present dictionary, and where its last
+/// body stands among what its decoder remembers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientMemo {
     number: Option<(u64, ClientNumber)>,
@@ -87,11 +133,13 @@ pub struct Intake {
     /// As of the last publishing: more waits in some ring than may.
     rings_full: bool,
     told: Vec<Told>,
-    decoder: MetricsDecoder,
+    metrics: MetricsDecoder,
+    /// By what that one calls label sets.
+    metrics_numbers: Numbers,
+    remote_write: RemoteWriteDecoder,
+    remote_write_numbers: Numbers,
     batch: Batch,
     named: Vec<u8>,
-    /// By what `decoder` calls label sets.
-    numbers: Numbers,
     stamps: StampClock,
     /// Where this turn's stamps begin, once it has stamped.
     stamps_from: Option<Timestamp>,
@@ -113,6 +161,7 @@ impl Intake {
     /// The way in of loop `loop_index` of `loops`.
     pub fn new(shared: &Arc<Shared>, loop_index: usize, wal: Wal, outbox: Outbox<ToStore>) -> Intake {
         let loops = shared.shard_count();
+        let remembered = remembered_max(shared.dictionary_bytes_max());
         Intake {
             wal,
             outbox,
@@ -122,10 +171,12 @@ impl Intake {
             published_bytes: vec![0; loops],
             rings_full: false,
             told: vec![Told::default(); loops],
-            decoder: MetricsDecoder::naming_repeats(shared.client_seed),
+            metrics: MetricsDecoder::naming_repeats(shared.client_seed),
+            metrics_numbers: Numbers::new(ingest::REPEATS_MAX),
+            remote_write: RemoteWriteDecoder::naming_repeats(shared.client_seed, remembered),
+            remote_write_numbers: Numbers::new(remembered),
             batch: Batch::default(),
             named: Vec::new(),
-            numbers: Numbers::default(),
             stamps: StampClock::new(loop_index, loops),
             stamps_from: None,
             last_stamp: Stamp { run: shared.run, nanos: 0, loop_index: loop_index as u16 },
@@ -144,6 +195,26 @@ impl Intake {
     /// Takes one body. `client` is the id a header gave; `peer` is used when neither header nor body names one.
     pub fn accept(
         &mut self,
+        door: Door,
+        body: &[u8],
+        client: Option<&[u8]>,
+        peer: (IpAddr, &mut ClientMemo),
+        now: Now,
+        bounds: &TimeBounds,
+    ) -> Result<Accepted, IntakeError> {
+        match door {
+            Door::Metrics => self.accept_metrics(body, client, peer, now, bounds),
+            Door::RemoteWrite => {
+                let mut batch = std::mem::take(&mut self.batch);
+                let accepted = self.accept_remote_write(body, &mut batch, client, peer, now, bounds);
+                self.batch = batch;
+                accepted
+            }
+        }
+    }
+
+    fn accept_metrics(
+        &mut self,
         body: &[u8],
         client: Option<&[u8]>,
         peer: (IpAddr, &mut ClientMemo),
@@ -155,33 +226,73 @@ impl Intake {
         batch.clear();
         named.clear();
         let decoded = self
-            .decoder
+            .metrics
             .decode(body, &mut batch, &mut peer.1.repeat)
             .map_err(IntakeError::Body)
             .map(|decoded| {
                 named.extend_from_slice(client.or(decoded.client_id.map(str::as_bytes)).unwrap_or_default());
-                decoded.shape == Shape::Batch
+                decoded.shape
             });
-        let accepted = decoded.and_then(|is_batch| {
-            check_times(&batch, is_batch, bounds)?;
+        let accepted = decoded.and_then(|shape| {
+            check_times(&batch, shape == Shape::Batch, bounds)?;
             let client = if named.is_empty() { Client::Peer(peer.0, peer.1) } else { Client::Named(&named) };
-            self.take_rows(&batch, 0..batch.len(), client, now)?;
-            Ok(Accepted { count: is_batch.then_some(batch.len()) })
+            self.take_rows(&batch, 0..batch.len(), Names::Metrics, client, now)?;
+            Ok(Accepted::metrics(shape, batch.len()))
         });
         self.batch = batch;
         self.named = named;
         accepted
     }
 
+    fn accept_remote_write(
+        &mut self,
+        body: &[u8],
+        batch: &mut Batch,
+        client: Option<&[u8]>,
+        (peer, memo): (IpAddr, &mut ClientMemo),
+        now: Now,
+        bounds: &TimeBounds,
+    ) -> Result<Accepted, IntakeError> {
+        // When the rows do not fit the present journal file, the next one begins, and with it a dictionary that numbers
+        // nothing: the body is decoded again, with all its labels. That one fits.
+        for _ in 0..2 {
+            let writer = &self.wal.writer;
+            let dictionary = writer.dictionary();
+            self.remote_write_numbers.begin(dictionary);
+            let numbers = &self.remote_write_numbers;
+            let is_numbered = |id| {
+                let known = numbers.get(Some(id));
+                known.is_some_and(|(number, _)| writer.is_of_kind(number, MetricKind::Gauge))
+            };
+            let written = self
+                .remote_write
+                .decode(body, bounds, batch, &mut memo.repeat, is_numbered)
+                .map_err(IntakeError::RemoteWrite)?;
+            let client = match client {
+                Some(named) => Client::Named(named),
+                None => Client::Peer(peer, &mut *memo),
+            };
+            let samples = batch.len();
+            let is_taken = samples == 0
+                || self.take_rows(batch, 0..samples, Names::RemoteWrite { dictionary }, client, now)?
+                    == Taken::Whole;
+            if is_taken {
+                return Ok(Accepted::Remote { samples, written: Box::new(written) });
+            }
+        }
+        Err(IntakeError::Overloaded)
+    }
+
     /// Journals some rows of a batch and puts them into their owners' shares, all of them or none. Where the
-    /// batch names repeats they are those of this loop's decoder.
+    /// batch names repeats they are those of this loop's decoder of that name.
     pub fn take_rows(
         &mut self,
         batch: &Batch,
         rows: Range<usize>,
+        names: Names,
         client: Client<'_>,
         now: Now,
-    ) -> Result<(), IntakeError> {
+    ) -> Result<Taken, IntakeError> {
         // Claim: a place in every ring, then room in the journal. Only this loop uses either up.
         let claimed = self.sealed.len() + 1 + RING_PLACES_KEPT;
         for owner in 0..self.open.len() {
@@ -208,8 +319,17 @@ impl Intake {
                 Reserve::TooLarge => return Err(IntakeError::TooLarge),
             }
         }
+        let numbers = match names {
+            Names::Metrics => &mut self.metrics_numbers,
+            Names::RemoteWrite { .. } => &mut self.remote_write_numbers,
+        };
+        if let Names::RemoteWrite { dictionary } = names
+            && dictionary != self.wal.writer.dictionary()
+        {
+            return Ok(Taken::Renumbered);
+        }
         // Last, for it spends from the limit of series: from here on nothing refuses the rows.
-        self.admissions.check(&self.wal.writer, batch, rows.clone())?;
+        self.admissions.check(&self.wal.writer, numbers, batch, rows.clone())?;
 
         let shards = self.open.len();
         let writer = &mut self.wal.writer;
@@ -224,24 +344,28 @@ impl Intake {
                 }
             },
         };
-        self.numbers.begin(writer.dictionary());
+        numbers.begin(writer.dictionary());
         writer.begin_batch(client);
+        let mut before = None;
         for row in batch.rows_in(rows) {
-            let known =
-                self.numbers.get(row.repeat).filter(|(number, _)| writer.is_of_kind(*number, row.kind));
+            let known = before.filter(|_| row.goes_on).or_else(|| {
+                numbers.get(row.repeat).filter(|(number, _)| writer.is_of_kind(*number, row.kind))
+            });
             let (number, owner) = known.unwrap_or_else(|| {
-                let numbered = writer.number(row.labels, row.kind, |hash| ingest::owner(hash, shards) as u16);
+                let labels = row.labels.expect("it has a number of this dictionary, or labels");
+                let numbered = writer.number(labels, row.kind, |hash| ingest::owner(hash, shards) as u16);
                 if let Some(repeat) = row.repeat {
-                    self.numbers.note(repeat, numbered.number, numbered.owner);
+                    numbers.note(repeat, numbered.number, numbered.owner);
                 }
                 if numbered.first {
                     let owner = usize::from(numbered.owner);
                     let share = self.open[owner].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-                    share.define(numbered.number, row.kind, row.labels);
+                    share.define(numbered.number, row.kind, labels);
                     share.new_series += self.admissions.take_new(owner);
                 }
                 (numbered.number, numbered.owner)
             });
+            before = Some((number, owner));
             let timestamp = row.timestamp.unwrap_or_else(|| {
                 let begin = || self.shared.stamping.begin(self.loop_index, now.unix_ms, now.micros);
                 let from = *self.stamps_from.get_or_insert_with(begin);
@@ -253,7 +377,7 @@ impl Intake {
                 self.open[usize::from(owner)].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
             share.push(number, sample);
         }
-        Ok(())
+        Ok(Taken::Whole)
     }
 
     fn journal_is_full(&self) -> IntakeError {

@@ -5,15 +5,16 @@
 //! Bounds: a place for each label set that the decoder remembers, 16 bytes each. The decoder calls no two sets the
 //! same and uses so many names in a row at a time, so a place is only ever taken from a set that it has forgotten.
 
-use ingest::REPEATS_MAX;
 use model::{RepeatId, SeriesNumber};
+use std::num::NonZeroU64;
 
 /// See the head of this file.
-#[derive(Default)]
 pub struct Numbers {
     /// The dictionary in which they are numbers.
     dictionary: u64,
-    /// By the decoder's id, modulo [`REPEATS_MAX`].
+    /// How many label sets the decoder remembers at a time.
+    places_max: NonZeroU64,
+    /// By the decoder's id, modulo that.
     of: Vec<Option<Remembered>>,
 }
 
@@ -27,6 +28,12 @@ struct Remembered {
 const _: () = assert!(size_of::<Option<Remembered>>() == 16);
 
 impl Numbers {
+    /// Those of a decoder that remembers so many label sets at a time.
+    pub fn new(places_max: usize) -> Numbers {
+        let places_max = NonZeroU64::new(places_max as u64).unwrap_or(NonZeroU64::MIN);
+        Numbers { dictionary: 0, places_max, of: Vec::new() }
+    }
+
     /// What is asked and noted from now on is of that dictionary.
     pub fn begin(&mut self, dictionary: u64) {
         if self.dictionary != dictionary {
@@ -39,29 +46,29 @@ impl Numbers {
     #[inline]
     pub fn get(&self, repeat: Option<RepeatId>) -> Option<(SeriesNumber, u16)> {
         let repeat = repeat?;
-        let known = (*self.of.get(place(repeat))?)?;
+        let known = (*self.of.get(self.place(repeat))?)?;
         (known.repeat == repeat).then_some((known.number, known.owner))
     }
 
     /// Remembers both.
     pub fn note(&mut self, repeat: RepeatId, number: SeriesNumber, owner: u16) {
-        let place = place(repeat);
+        let place = self.place(repeat);
         if self.of.len() <= place {
             self.of.resize(place + 1, None);
         }
         self.of[place] = Some(Remembered { repeat, number, owner });
     }
-}
 
-#[inline]
-fn place(repeat: RepeatId) -> usize {
-    (repeat.0.get() % REPEATS_MAX as u64) as usize
+    #[inline]
+    fn place(&self, repeat: RepeatId) -> usize {
+        (repeat.0.get() % self.places_max) as usize
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU64;
+    const PLACES: usize = 100;
 
     fn id(id: u64) -> RepeatId {
         RepeatId(NonZeroU64::new(id).unwrap())
@@ -69,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_number_is_that_of_its_set_in_its_dictionary() {
-        let mut numbers = Numbers::default();
+        let mut numbers = Numbers::new(PLACES);
         numbers.begin(3);
         assert_eq!(numbers.get(Some(id(5))), None);
         numbers.note(id(5), SeriesNumber(50), 1);
@@ -81,7 +88,7 @@ mod tests {
             (numbers.get(Some(id(4))), numbers.get(Some(id(7))), numbers.get(None)),
             (None, None, None)
         );
-        let same_place = id(5 + REPEATS_MAX as u64);
+        let same_place = id(5 + PLACES as u64);
         assert_eq!(numbers.get(Some(same_place)), None);
         numbers.note(same_place, SeriesNumber(70), 2);
         assert_eq!(numbers.get(Some(same_place)), Some((SeriesNumber(70), 2)));

@@ -3,7 +3,7 @@
 //! The common one (a body was accepted) is a template per durability level, rendered once a second because
 //! of its `Date`; everything else goes through the codec.
 
-use crate::api::Refusal;
+use crate::api::{Refusal, RefusalShape};
 use crate::config::Durability;
 use http::{Connection, ContentCoding, ResponseHead};
 use shard::net::ConnId;
@@ -13,6 +13,10 @@ use std::io::Write as _;
 pub enum Payload {
     /// The body is kept, at that level; a batch with its number of samples.
     Accepted { count: Option<usize>, level: Durability },
+    /// The same, without a word; and how the request would have been refused.
+    Kept { level: Durability, shape: RefusalShape },
+    /// Some of the body is kept, as the refusal of the rest says.
+    Partly(Refusal),
     /// Go on with the body.
     Continue,
     /// A complete body.
@@ -21,6 +25,19 @@ pub enum Payload {
     Allow(&'static str),
     /// Not carried out.
     Refused(Refusal),
+}
+
+impl Payload {
+    /// Takes back what it says to be kept.
+    pub fn refuse_kept(&mut self, refusal: impl FnOnce() -> Refusal) {
+        let shape = match self {
+            Payload::Accepted { .. } => RefusalShape::Plain,
+            Payload::Kept { shape, .. } => *shape,
+            Payload::Partly(refusal) => refusal.shape,
+            Payload::Continue | Payload::Body { .. } | Payload::Allow(_) | Payload::Refused(_) => return,
+        };
+        *self = Payload::Refused(Refusal { shape, ..refusal() });
+    }
 }
 
 /// One answer on its way to its client.
@@ -54,8 +71,8 @@ impl Reply {
             Payload::Accepted { .. } => 202,
             Payload::Continue => return None,
             Payload::Body { status, .. } => *status,
-            Payload::Allow(_) => 204,
-            Payload::Refused(refusal) => refusal.status,
+            Payload::Allow(_) | Payload::Kept { .. } => 204,
+            Payload::Refused(refusal) | Payload::Partly(refusal) => refusal.status,
         })
     }
 
@@ -154,6 +171,10 @@ impl Renderer {
                 let len = BATCH_BODY_BYTES_MAX - rest.len();
                 self.accepted_into(*level, &body[..len], reply.connection, reply.head_only, out);
             }
+            Payload::Kept { level, .. } => {
+                let extra = [("Durability", level.name())];
+                self.head(204, "", &extra, reply.connection).encode(b"", out);
+            }
             Payload::Continue => out.extend_from_slice(http::CONTINUE),
             Payload::Body { status, content_type, bytes } => {
                 let extra = [ANY_ORIGIN, ("Retry-After", "1")];
@@ -167,7 +188,7 @@ impl Renderer {
                     [("Allow", *methods)].into_iter().chain(allowed.iter().copied()).collect();
                 self.head(204, "", &extra, reply.connection).encode(b"", out);
             }
-            Payload::Refused(refusal) => {
+            Payload::Refused(refusal) | Payload::Partly(refusal) => {
                 let seconds = refusal.retry_after.map(|seconds| seconds.to_string());
                 let allow = refusal.allow.map(|methods| ("Allow", methods));
                 let retry = seconds.as_deref().map(|seconds| ("Retry-After", seconds));

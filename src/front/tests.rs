@@ -282,7 +282,8 @@ fn a_sync_that_fails_refuses_what_waits_for_it_in_order_and_the_next_file_goes_o
 fn decoded(conn: ConnId, body: &LargeBody) -> ToLoop {
     let mut batch = model::Batch::default();
     ingest::MetricsDecoder::new(0).decode(&body.bytes, &mut batch, &mut ingest::Repeat::default()).unwrap();
-    let large = LargeBatch { batch, plain_bytes: body.bytes.len(), is_batch: true, client_id: None };
+    let accepted = Accepted::Batch { count: batch.len() };
+    let large = LargeBatch { batch, plain_bytes: body.bytes.len(), accepted, client_id: None };
     ToLoop::Decoded { conn, counted_bytes: body.counted_bytes, decoded: Ok(Box::new(large)) }
 }
 

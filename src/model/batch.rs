@@ -24,22 +24,26 @@ struct Row {
     labels_end: u32,
     kind: MetricKind,
     has_time: bool,
+    /// It is of the series of the row before, whose labels are not said again.
+    goes_on: bool,
 }
 
 const _: () = assert!(size_of::<Row>() == 32);
 
 /// Under which number the decoder of a batch remembers a label set: as long as that decoder lives, equal numbers are
 /// equal label sets. Those of two decoders have nothing to do with each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RepeatId(pub NonZeroU64);
 
 /// One sample of a [`Batch`].
 #[derive(Clone, Copy, Debug)]
 pub struct BatchRow<'a> {
-    /// The series it belongs to.
-    pub labels: LabelSetRef<'a>,
+    /// The series it belongs to; absent where who asked for the batch knows it by `repeat`, and said so.
+    pub labels: Option<LabelSetRef<'a>>,
     /// The same for who knows the decoder; absent for a series that it does not remember, and where it names none.
     pub repeat: Option<RepeatId>,
+    /// Whether it is of the series of the row before.
+    pub goes_on: bool,
     /// What the client called it.
     pub kind: MetricKind,
     /// Absent when the server's clock is to say.
@@ -70,7 +74,7 @@ impl Batch {
     /// # Panics
     /// If there are no such rows.
     pub fn label_bytes(&self, rows: Range<usize>) -> usize {
-        self.labels_start(rows.end) - self.labels_start(rows.start)
+        if rows.is_empty() { 0 } else { self.labels_end(rows.end) - self.labels_start(rows.start) }
     }
 
     /// Where a piece of the batch ends that begins at `row`: after `rows_max` rows, or before the row with which it
@@ -81,8 +85,18 @@ impl Batch {
         row + rows.partition_point(|row| row.labels_end as usize <= limit).max(1).min(rows.len())
     }
 
+    /// Where the labels of a row begin; those of the rows that go on with a series are its first row's.
     fn labels_start(&self, row: usize) -> usize {
-        if row == 0 { 0 } else { self.rows[row - 1].labels_end as usize }
+        let goes_on = self.rows[row.min(self.len())..].first().is_some_and(|row| row.goes_on);
+        let first = if goes_on { self.rows[..row].iter().rposition(|row| !row.goes_on) } else { Some(row) };
+        match first.unwrap_or_default().checked_sub(1) {
+            Some(before) => self.rows[before].labels_end as usize,
+            None => 0,
+        }
+    }
+
+    fn labels_end(&self, row_end: usize) -> usize {
+        row_end.checked_sub(1).map_or(0, |last| self.rows[last].labels_end as usize)
     }
 
     /// Adds one sample whose canonical label bytes `write_labels` appends to the buffer it is given.
@@ -117,6 +131,35 @@ impl Batch {
         self.push_row(repeat, kind, timestamp, value);
     }
 
+    /// Adds one sample of a series that needs no labels.
+    #[inline]
+    pub fn push_named(&mut self, repeat: RepeatId, kind: MetricKind, timestamp: Timestamp, value: f64) {
+        self.push_row(Some(repeat), kind, Some(timestamp), value);
+    }
+
+    /// Says under which number the label set of the row added last is remembered.
+    pub fn name_last(&mut self, repeat: Option<RepeatId>) {
+        if let Some(last) = self.rows.last_mut() {
+            last.repeat = repeat;
+        }
+    }
+
+    /// Adds another sample of the series of the row before.
+    ///
+    /// # Panics
+    /// When there is no row.
+    #[inline]
+    pub fn push_again(&mut self, timestamp: Timestamp, value: f64) {
+        let before = self.rows[self.len() - 1];
+        self.rows.push(Row { value, timestamp, has_time: true, goes_on: true, ..before });
+    }
+
+    /// Drops the rows from that one on.
+    pub fn truncate(&mut self, rows: usize) {
+        self.labels.truncate(self.labels_end(rows.min(self.len())));
+        self.rows.truncate(rows);
+    }
+
     #[inline]
     fn push_row(
         &mut self,
@@ -127,7 +170,7 @@ impl Batch {
     ) {
         let labels_end = u32::try_from(self.labels.len()).expect("a body is far below 4 GiB");
         let (has_time, timestamp) = (timestamp.is_some(), timestamp.unwrap_or(Timestamp::MIN));
-        self.rows.push(Row { value, timestamp, repeat, labels_end, kind, has_time });
+        self.rows.push(Row { value, timestamp, repeat, labels_end, kind, has_time, goes_on: false });
     }
 
     /// The canonical label bytes of the sample added last; none when there is none.
@@ -146,13 +189,18 @@ impl Batch {
     /// If there are no such rows.
     #[inline]
     pub fn rows_in(&self, rows: Range<usize>) -> impl ExactSizeIterator<Item = BatchRow<'_>> {
-        let mut start = self.labels_start(rows.start);
+        let mut start = if rows.is_empty() { 0 } else { self.labels_start(rows.start) };
+        let mut last_end = start;
         self.rows[rows].iter().map(move |row| {
-            let end = row.labels_end as usize;
-            let labels = LabelSetRef::from_canonical(&self.labels[start..end]);
-            start = end;
+            if !row.goes_on {
+                start = last_end;
+            }
+            last_end = row.labels_end as usize;
+            let labels = &self.labels[start..last_end];
+            let labels = (!labels.is_empty()).then(|| LabelSetRef::from_canonical(labels));
             let timestamp = row.has_time.then_some(row.timestamp);
-            BatchRow { labels, repeat: row.repeat, kind: row.kind, timestamp, value: row.value }
+            let Row { repeat, goes_on, kind, value, .. } = *row;
+            BatchRow { labels, repeat, goes_on, kind, timestamp, value }
         })
     }
 
@@ -186,7 +234,7 @@ mod tests {
         assert_eq!(batch.times().collect::<Vec<_>>(), [(1, Timestamp::from_ticks(7))]);
         assert_eq!(batch.rows().map(|r| r.repeat).collect::<Vec<_>>(), [None, repeat]);
         let rows: Vec<_> =
-            batch.rows().map(|r| (r.labels.to_owned(), r.kind, r.timestamp, r.value)).collect();
+            batch.rows().map(|r| (r.labels.unwrap().to_owned(), r.kind, r.timestamp, r.value)).collect();
         assert_eq!(batch.rows_in(1..2).map(|r| r.value).collect::<Vec<_>>(), [3.0]);
         assert_eq!(batch.label_bytes(1..2), set.as_ref().bytes().len());
         let set_bytes = set.as_ref().bytes().len();
@@ -207,5 +255,50 @@ mod tests {
                 (set.clone(), MetricKind::Gauge, Some(Timestamp::from_ticks(7)), 3.0)
             ]
         );
+    }
+
+    /// Rows that go on with a series have its labels wherever a reader begins, and those that need none have none.
+    #[test]
+    fn the_labels_of_a_series_are_said_once_for_all_its_rows() {
+        let mut batch = Batch::default();
+        let sets = ["a", "b"].map(|host| LabelSet::new("cpu", &[("host", host)]).unwrap());
+        let at = |ticks| Timestamp::from_ticks(ticks);
+        let id = RepeatId(NonZeroU64::MIN);
+        batch.push_repeat(sets[0].as_ref(), None, MetricKind::Gauge, Some(at(0)), 0.0);
+        batch.push_again(at(1), 1.0);
+        batch.push_named(id, MetricKind::Gauge, at(2), 2.0);
+        batch.push_again(at(3), 3.0);
+        batch.push_repeat(sets[1].as_ref(), None, MetricKind::Gauge, Some(at(4)), 4.0);
+        batch.push_again(at(5), 5.0);
+        batch.name_last(Some(id));
+        let expected = [Some(&sets[0]), Some(&sets[0]), None, None, Some(&sets[1]), Some(&sets[1])];
+        let bytes = sets[0].as_ref().bytes().len();
+        for begin in 0..=6 {
+            for end in begin..=6 {
+                let rows: Vec<_> = batch.rows_in(begin..end).collect();
+                let labels: Vec<_> = rows.iter().map(|row| row.labels).collect();
+                let wanted: Vec<_> =
+                    expected[begin..end].iter().map(|set| set.map(|set| set.as_ref())).collect();
+                assert_eq!(labels, wanted, "{begin}..{end}");
+                assert!(rows.iter().zip(begin..).all(|(row, at)| row.value == at as f64));
+                let sets_of = wanted.iter().flatten().fold(Vec::new(), |mut sets, set| {
+                    if sets.last() != Some(set) {
+                        sets.push(*set);
+                    }
+                    sets
+                });
+                assert_eq!(batch.label_bytes(begin..end), sets_of.len() * bytes, "{begin}..{end}");
+            }
+        }
+        assert_eq!(
+            batch.rows().map(|row| row.repeat.is_some()).collect::<Vec<_>>(),
+            [false, false, true, true, false, true]
+        );
+        batch.truncate(5);
+        assert_eq!(batch.label_bytes(0..5), 2 * bytes);
+        batch.truncate(1);
+        assert_eq!((batch.len(), batch.label_bytes(0..1)), (1, bytes));
+        batch.truncate(0);
+        assert_eq!((batch.last_labels(), batch.len()), (&b""[..], 0));
     }
 }

@@ -61,12 +61,17 @@ impl PartialBuilder<'_> {
         }
     }
 
-    /// Adds a sample of the series that was begun last.
+    /// Adds a sample of the series that was begun last; what marks its end is none. Of a percentile any NaN is left
+    /// out: it has no place among numbers, and beside them would be the largest.
     ///
     /// # Panics
     /// When no series was begun.
     pub fn push(&mut self, sample: Sample) {
-        if !self.selector.keeps(sample.value) {
+        let is_reading = match self.gathered {
+            Gathered::Rows(_) => !sample.is_stale_marker(),
+            Gathered::Values(_) => !sample.value.is_nan(),
+        };
+        if !is_reading || !self.selector.keeps(sample.value) {
             return;
         }
         match &mut self.gathered {
@@ -138,6 +143,39 @@ mod tests {
         }
         (0..tidy_steps).for_each(|_| assert!(builder.tidy()));
         builder
+    }
+
+    /// What Prometheus writes for the end of a series is no reading, and a percentile is of numbers.
+    #[test]
+    fn stale_markers_are_passed_over_and_nan_has_no_rank() {
+        let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+        let labels = LabelSet::new("cpu", &[]).expect("valid labels");
+        let answer = |endpoint| {
+            let query = query(endpoint, "");
+            let mut builder = query.partial();
+            builder.push_series(labels.as_ref(), Arrival::from_bits(0));
+            for (at, value) in [1.0, stale, f64::NAN, f64::INFINITY, 2.0].into_iter().enumerate() {
+                builder.push(Sample { timestamp: Timestamp::from_ticks(at as i64), value });
+            }
+            let partial = builder.finish();
+            let mut out = Vec::new();
+            match query.merge(vec![partial]) {
+                Answer::Rows(rows) => {
+                    let mut renderer = RowsRenderer::new(rows);
+                    while renderer.next_piece(&mut out, usize::MAX) {}
+                }
+                Answer::Percentile(mut search) => {
+                    while search.step() {}
+                    search.answer().render(&mut out);
+                }
+            }
+            String::from_utf8(out).expect("JSON is text")
+        };
+        let rows = answer(Endpoint::Query);
+        let values: Vec<&str> =
+            rows.split("\"value\":").skip(1).filter_map(|row| Some(row.split_once(',')?.0)).collect();
+        assert_eq!(values, ["1", "\"NaN\"", "\"+Inf\"", "2"]);
+        assert_eq!(answer(Endpoint::Percentile), r#"{"p50":2,"count":3}"#);
     }
 
     fn steps(mut let_go: impl FnMut() -> bool) -> usize {

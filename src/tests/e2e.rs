@@ -37,6 +37,8 @@ mod http_wire;
 mod memory;
 #[path = "e2e/rate_limit.rs"]
 mod rate_limit;
+#[path = "e2e/remote_write.rs"]
+mod remote_write;
 #[path = "e2e/wakes.rs"]
 mod wakes;
 #[path = "e2e/watching.rs"]

@@ -8,18 +8,22 @@
 //! wait here (`memory_parts.rs`; a body that is alone may be larger); a batch of which rows are lost with their frame is refused as a whole.
 
 use super::{Exchange, Terms};
-use crate::api::IntakeError;
+use crate::api::{Door, IntakeError};
 use crate::config::Durability;
 use crate::front::connection::{Asked, Awaited};
 use crate::front::gate::Gate;
-use crate::front::intake::{Client, check_times};
+use crate::front::intake::{Accepted, Client, Names, check_times};
 use http::ContentCoding;
+use ingest::TimeBounds;
 use model::Batch;
 use shard::net::ConnId;
 use std::ops::Range;
 
 /// A body above this is decoded by the executor, so that a turn stays short.
 pub(super) const LARGE_BODY_BYTES: usize = 256 * 1024;
+/// The same for remote write, of which less is read: the labels of a series that comes again are looked at once, as
+/// bytes. It is what Prometheus sends at once (2,000 samples by default), with ten labels and some room.
+const LARGE_REMOTE_WRITE_BYTES: usize = 1024 * 1024;
 /// Rows of a large batch that a turn takes, and bytes of their labels.
 const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
 const LARGE_LABEL_BYTES_PER_TURN: usize = 256 * 1024;
@@ -32,8 +36,20 @@ const LARGE_RETRY_NANOS: u64 = 1_000_000;
 const HELD_WITH_EXECUTOR: usize = 4;
 const HELD_AS_BATCH: usize = 2;
 
+/// Bytes of a plain body that a turn has time for.
+pub(super) fn turn_bytes_max(door: Door) -> usize {
+    match door {
+        Door::Metrics => LARGE_BODY_BYTES,
+        Door::RemoteWrite => LARGE_REMOTE_WRITE_BYTES,
+    }
+}
+
 /// A body that is too large for a turn, as it came.
 pub struct LargeBody {
+    /// In which form its samples are.
+    pub door: Door,
+    /// Which times are taken, as of its arrival.
+    pub bounds: TimeBounds,
     /// The body.
     pub bytes: Vec<u8>,
     /// How it is compressed.
@@ -48,8 +64,8 @@ pub struct LargeBatch {
     pub batch: Batch,
     /// Bytes that it was decoded from, decompressed.
     pub plain_bytes: usize,
-    /// Whether it had the form of a batch.
-    pub is_batch: bool,
+    /// What it is answered once its samples are taken.
+    pub accepted: Accepted,
     /// The id the body gave its client.
     pub client_id: Option<Vec<u8>>,
 }
@@ -81,7 +97,9 @@ impl Exchange {
         let coding = terms.coding;
         let counted_bytes = self.counted_bytes(body, coding);
         self.handed_over_bytes += counted_bytes;
-        self.large_bodies.push((id, LargeBody { bytes: body.to_vec(), coding, counted_bytes }));
+        let (door, bounds, bytes) = (terms.door, self.bounds, body.to_vec());
+        let body = LargeBody { door, bounds, bytes, coding, counted_bytes };
+        self.large_bodies.push((id, Box::new(body)));
         if let Some(held) = self.connection(id) {
             held.asked = Some(Box::new(asked(Awaited::Batch { terms })));
         }
@@ -107,10 +125,14 @@ impl Exchange {
             return;
         }
         let checked = decoded.and_then(|large| {
-            check_times(&large.batch, large.is_batch, &self.bounds)?;
+            let is_batch = matches!(large.accepted, Accepted::Batch { .. });
+            if is_batch || large.accepted == Accepted::Single {
+                check_times(&large.batch, is_batch, &self.bounds)?;
+            }
             Ok(large)
         });
         match checked {
+            Ok(large) if large.batch.is_empty() => self.finish_large(id, Ok(large.accepted)),
             Ok(large) => self.large.push_back((id, large, 0)),
             Err(error) => self.finish_large(id, Err(error)),
         }
@@ -151,15 +173,17 @@ impl Exchange {
             None => Client::Peer(slot.peer, &mut slot.memo),
         };
         let result = match self.gate {
-            Gate::Open | Gate::Trying => self.intake.take_rows(&large.batch, taken..end, client, self.now),
+            Gate::Open | Gate::Trying => {
+                self.intake.take_rows(&large.batch, taken..end, Names::Metrics, client, self.now)
+            }
             Gate::Shut { .. } | Gate::Refusing => Err(IntakeError::Overloaded),
         };
         match result {
-            Ok(()) if end < large.batch.len() => {
+            Ok(_) if end < large.batch.len() => {
                 self.large.push_front((id, large, end));
                 return None;
             }
-            Ok(()) => self.finish_large(id, Ok(large.is_batch.then_some(large.batch.len()))),
+            Ok(_) => self.finish_large(id, Ok(large.accepted)),
             // A full ring empties in a moment; refusing now would leave the rows that were taken.
             Err(IntakeError::Overloaded) if taken > 0 && waited_nanos < MIDWAY_PATIENCE_NANOS => {
                 self.large.push_front((id, large, taken));
@@ -171,10 +195,10 @@ impl Exchange {
         Some(id)
     }
 
-    fn finish_large(&mut self, id: ConnId, accepted: Result<Option<usize>, IntakeError>) {
+    fn finish_large(&mut self, id: ConnId, accepted: Result<Accepted, IntakeError>) {
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
         let level = asked.batch_terms().map_or(Durability::Memory, |terms| terms.level);
-        let (payload, level) = self.payload_of(accepted, level);
+        let (payload, level) = self.payload_of(accepted, level, asked.door());
         let any_origin = false;
         self.queue(asked.reply(id, payload, any_origin), level);
     }

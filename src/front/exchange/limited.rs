@@ -6,7 +6,7 @@
 //! Not here: how requests are counted (`rate_limit.rs`).
 
 use super::{Exchange, Terms};
-use crate::api::{IntakeError, Refusal};
+use crate::api::{Door, IntakeError, Refusal};
 use crate::config::Durability;
 use crate::front::address::AddressText;
 use crate::front::connection::{Asked, Awaited, Connection};
@@ -32,13 +32,15 @@ impl Exchange {
     }
 
     /// What a request is answered that does not pass.
-    pub(super) fn beyond_limit(&self, verdict: Verdict) -> (Payload, Durability) {
+    pub(super) fn beyond_limit(&self, verdict: Verdict, door: Door) -> (Payload, Durability) {
         let Verdict::Limited { frees_after_nanos } = verdict else {
-            return self.payload_of(Err(IntakeError::Overloaded), Durability::Memory);
+            return self.refused(IntakeError::Overloaded, door);
         };
         self.shared.shards[self.index].front.rate_limited.add(1);
         let limit = self.shared.config.ingest_rate_limit_per_client.map_or(0, u32::from);
-        (Payload::Refused(Refusal::rate_limited(limit, frees_after_nanos)), Durability::Memory)
+        let refusal = Refusal::rate_limited(limit, frees_after_nanos);
+        let refusal = Refusal { shape: door.refusal_shape(), ..refusal };
+        (Payload::Refused(refusal), Durability::Memory)
     }
 
     /// Whether there is room to keep that body until the owner of its client has answered.
@@ -94,7 +96,7 @@ impl Exchange {
             Verdict::Pass { until_nanos } if self.gate != Gate::Refusing && self.now.nanos < until_nanos => {
                 self.ingest(id, &body, &terms)
             }
-            verdict => Some(self.beyond_limit(verdict)),
+            verdict => Some(self.beyond_limit(verdict, terms.door)),
         };
         let (payload, level) = match decided {
             Some(decided) => decided,
@@ -108,7 +110,7 @@ impl Exchange {
                 });
                 return;
             }
-            None => self.payload_of(Err(IntakeError::Overloaded), Durability::Memory),
+            None => self.refused(IntakeError::Overloaded, terms.door),
         };
         let any_origin = false;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
@@ -125,7 +127,7 @@ impl Exchange {
         for id in waiting {
             let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { continue };
             self.unfinished_bytes -= asked.body_bytes();
-            let (payload, level) = self.payload_of(Err(IntakeError::Stopping), Durability::Memory);
+            let (payload, level) = self.refused(IntakeError::Stopping, asked.door());
             let any_origin = false;
             self.queue(asked.reply(id, payload, any_origin), level);
         }

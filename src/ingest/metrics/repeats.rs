@@ -37,9 +37,10 @@ const TEMPLATE_MISSES_MAX: u8 = 4;
 const REST_ROWS: u32 = SEEN_MAX as u32;
 const REST_ROWS_MAX: u32 = 64 * REST_ROWS;
 
-/// What the first row of a body was, for the next body of the same sender. A guess, never wrong to use.
+/// Where a sender stands: what its last body began with, or ended with, as its decoder remembers it. A guess, never
+/// wrong to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repeat(u32);
+pub struct Repeat(pub(crate) u32);
 
 impl Repeat {
     /// Nothing came yet.

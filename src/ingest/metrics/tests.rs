@@ -14,7 +14,7 @@ fn rows(batch: &Batch) -> Vec<Row> {
     let millis = |timestamp: Option<Timestamp>| timestamp.map(Timestamp::millis);
     batch
         .rows()
-        .map(|row| (format!("{:?}", row.labels), row.kind, millis(row.timestamp), row.value))
+        .map(|row| (format!("{:?}", row.labels.unwrap()), row.kind, millis(row.timestamp), row.value))
         .collect()
 }
 
