@@ -6,7 +6,7 @@
 
 use crate::fan_in::QueryError;
 use http::{CodingError, ContentCoding, FramingError, Method};
-use ingest::{LeftOut, MetricsError, RemoteWriteError, TimeRefusal};
+use ingest::{LeftOut, LineError, LineUnit, MetricsError, RemoteWriteError, TimeRefusal};
 use query::json::write_text;
 use query::{Endpoint, ParameterError};
 use std::io;
@@ -24,6 +24,8 @@ pub enum Route {
     OwnMetrics,
     /// `GET /health`.
     Health,
+    /// `GET /ping`, as senders of line protocol ask it.
+    Ping,
     /// `GET /-/healthy`.
     Alive,
     /// `GET /-/ready`.
@@ -41,6 +43,22 @@ pub enum Door {
     Metrics,
     /// `POST /api/v1/write`: Prometheus remote write.
     RemoteWrite,
+    /// `POST /write`, `POST /api/v2/write`: InfluxDB line protocol.
+    Lines {
+        /// Of which version its refusals look like.
+        version: InfluxVersion,
+        /// The unit of its times.
+        unit: LineUnit,
+    },
+}
+
+/// The version of InfluxDB whose path a request of line protocol took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InfluxVersion {
+    /// `/write`, which takes a measurement as JSON, too.
+    One,
+    /// `/api/v2/write`.
+    Two,
 }
 
 impl Door {
@@ -49,6 +67,8 @@ impl Door {
         match self {
             Door::Metrics => RefusalShape::Plain,
             Door::RemoteWrite => RefusalShape::Prometheus,
+            Door::Lines { version: InfluxVersion::One, .. } => RefusalShape::Plain,
+            Door::Lines { version: InfluxVersion::Two, .. } => RefusalShape::Influx2,
         }
     }
 }
@@ -61,6 +81,8 @@ pub enum RefusalShape {
     Plain,
     /// `status` and `errorType`, as under all of `/api/v1`.
     Prometheus,
+    /// `code` and `message`, as InfluxDB 2 writes them.
+    Influx2,
 }
 
 /// Finds the route of a request target, or refuses it.
@@ -70,6 +92,9 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
             ("GET, HEAD, POST, OPTIONS", Some(Route::OwnMetrics), Some(Route::Ingest(Door::Metrics)))
         }
         "/api/v1/write" => (WRITE, None, Some(Route::Ingest(Door::RemoteWrite))),
+        "/write" => (WRITE, None, lines(InfluxVersion::One)),
+        "/api/v2/write" => (WRITE, None, lines(InfluxVersion::Two)),
+        "/ping" => (READ, Some(Route::Ping), None),
         "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
         "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
         "/alerts" => (READ, Some(Route::Alerts), None),
@@ -87,6 +112,10 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         _ => None,
     };
     found.ok_or_else(|| Refusal { allow: Some(allow), ..Refusal::new(405, "method not allowed") })
+}
+
+fn lines(version: InfluxVersion) -> Option<Route> {
+    Some(Route::Ingest(Door::Lines { version, unit: LineUnit::default() }))
 }
 
 const READ: &str = "GET, HEAD, OPTIONS";
@@ -145,13 +174,28 @@ impl Refusal {
     /// The body as JSON.
     pub fn body(&self) -> Vec<u8> {
         let mut body = b"{".to_vec();
-        if self.shape == RefusalShape::Prometheus {
-            let kind = match self.status {
-                400..=499 => "bad_data",
-                503 => "unavailable",
-                _ => "internal",
-            };
-            body.extend_from_slice(format!(r#""status":"error","errorType":"{kind}","#).as_bytes());
+        match self.shape {
+            RefusalShape::Plain => {}
+            RefusalShape::Prometheus => {
+                let kind = match self.status {
+                    400..=499 => "bad_data",
+                    503 => "unavailable",
+                    _ => "internal",
+                };
+                body.extend_from_slice(format!(r#""status":"error","errorType":"{kind}","#).as_bytes());
+            }
+            RefusalShape::Influx2 => {
+                let code = match self.status {
+                    413 => "request too large",
+                    429 => "too many requests",
+                    400..=499 => "invalid",
+                    503 => "unavailable",
+                    _ => "internal error",
+                };
+                body.extend_from_slice(format!(r#""code":"{code}","message":"#).as_bytes());
+                write_text(&self.error, &mut body);
+                body.push(b',');
+            }
         }
         body.extend_from_slice(b"\"error\":");
         write_text(&self.error, &mut body);
@@ -194,6 +238,14 @@ impl Refusal {
         Refusal {
             detail: Some(format!("expected one of {}, or none", ContentCoding::NAMES)),
             ..Refusal::new(415, "unsupported content encoding")
+        }
+    }
+
+    /// A `precision` that is no unit.
+    pub fn unknown_precision() -> Refusal {
+        Refusal {
+            detail: Some("expected n, ns, u, us, ms, s, m or h".into()),
+            ..Refusal::new(400, "invalid parameter: precision")
         }
     }
 
@@ -267,6 +319,8 @@ pub enum IntakeError {
     Body(MetricsError),
     /// The same, of a remote write.
     RemoteWrite(RemoteWriteError),
+    /// The same, of line protocol.
+    Lines(LineError),
     /// Its compressed form.
     Coding(CodingError),
     /// A member's time.
@@ -316,6 +370,7 @@ impl From<IntakeError> for Refusal {
             IntakeError::RemoteWrite(error @ RemoteWriteError::Malformed { offset, .. }) => {
                 Refusal { offset: Some(offset), ..Refusal::new(400, error.to_string()) }
             }
+            IntakeError::Lines(error) => Refusal::new(400, error.to_string()),
             IntakeError::RemoteWrite(RemoteWriteError::Version2) => Refusal::remote_write_version(),
             IntakeError::Coding(error) => {
                 let (status, text) = match error {
@@ -437,6 +492,7 @@ impl From<QueryError> for Refusal {
 pub const INDEX: &str = "ringwatch\n\n\
     POST /metrics                {\"name\":\"cpu_usage\",\"value\":85}\n\
     POST /api/v1/write           Prometheus remote write\n\
+    POST /write, /api/v2/write   InfluxDB line protocol: cpu,host=a usage=0.5\n\
     GET  /query                  ?name=cpu_usage&start=0&end=…&min_value=…&max_value=…&match={host=\"a\"}&limit=…\n\
     GET  /percentile             ?name=cpu_usage&percentile=99\n\
     GET  /alerts                 ?state=firing\n\
@@ -508,5 +564,7 @@ mod tests {
         assert_eq!(refusal.body(), br#"{"error":"x","detail":"a \"b\"","index":2}"#);
         let refusal = Refusal { shape: RefusalShape::Prometheus, ..Refusal::new(503, "x") };
         assert_eq!(refusal.body(), br#"{"status":"error","errorType":"unavailable","error":"x"}"#);
+        let refusal = Refusal { shape: RefusalShape::Influx2, ..Refusal::new(400, "x") };
+        assert_eq!(refusal.body(), br#"{"code":"invalid","message":"x","error":"x"}"#);
     }
 }

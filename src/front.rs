@@ -29,7 +29,7 @@ mod tests;
 
 pub use exchange::{LargeBatch, LargeBody, Now};
 pub use gate::BATCHES_PENDING_MAX;
-pub use intake::{Accepted, RING_PLACES_KEPT};
+pub use intake::{Accepted, RING_PLACES_KEPT, is_json};
 pub use rate_limit::Portion;
 pub use reply::Reply;
 pub use turned_away::TURNED_AWAY_MAX;

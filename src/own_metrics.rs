@@ -39,6 +39,9 @@ const METRICS: &[Metric] = &[
     counter("ingest_metadata_skipped_total", "Metadata that came and is not kept.", |s| {
         &s.front.metadata_skipped
     }),
+    counter("ingest_texts_skipped_total", "Fields of text in line protocol, which are not kept.", |s| {
+        &s.front.texts_skipped
+    }),
     counter("ingest_overload_refusals_total", "Bodies refused for want of room, disk or readiness.", |s| {
         &s.front.overload_refusals
     }),

@@ -299,6 +299,7 @@ pub struct FrontCounters {
     pub histograms_skipped: Counter,
     pub exemplars_skipped: Counter,
     pub metadata_skipped: Counter,
+    pub texts_skipped: Counter,
     pub overload_refusals: Counter,
     pub memory_refusals: Counter,
     pub series_refusals: Counter,

@@ -28,7 +28,7 @@ use crate::own_metrics;
 use crate::shared::{Place, Shared};
 use held::{journal_bytes_max, may_carry_samples};
 use http::{CodingError, ContentCoding, Decoded, Limits, Method, NotAtOnce, Request};
-use ingest::{RemoteWritten, TimeBounds};
+use ingest::{LineUnit, RemoteWritten, TimeBounds};
 use large::{LARGE_BODY_BYTES, turn_bytes_max};
 use query::Query;
 use sha2::{Digest, Sha256};
@@ -569,6 +569,10 @@ impl Exchange {
         if door == Door::RemoteWrite && is_remote_write_2(request) {
             return Err(Refusal::remote_write_version());
         }
+        let door = match door {
+            Door::Lines { version, .. } => Door::Lines { version, unit: line_unit(request)? },
+            door => door,
+        };
         let coding = match ContentCoding::of(&request.headers).map_err(|_| Refusal::content_encoding())? {
             // The protocol knows no other form, and not every sender says so.
             None if door == Door::RemoteWrite && request.header("content-encoding").is_none() => {
@@ -641,6 +645,10 @@ impl Exchange {
                     Accepted::Single => Payload::Accepted { count: None, level },
                     Accepted::Batch { count } => Payload::Accepted { count: Some(count), level },
                     Accepted::Remote { samples, written } => self.remote_payload(samples, &written, level),
+                    Accepted::Lines { texts } => {
+                        counters.texts_skipped.add(texts);
+                        Payload::Kept { level, shape: door.refusal_shape() }
+                    }
                 };
                 (payload, level)
             }
@@ -648,6 +656,7 @@ impl Exchange {
                 match error {
                     IntakeError::Body(_)
                     | IntakeError::RemoteWrite(_)
+                    | IntakeError::Lines(_)
                     | IntakeError::Coding(_)
                     | IntakeError::Time { .. } => {
                         counters.validation_errors.add(1);
@@ -720,6 +729,7 @@ impl Exchange {
         match route {
             Route::Options(methods) => Payload::Allow(methods),
             Route::Index => body(200, TEXT, api::INDEX.as_bytes()),
+            Route::Ping => body(204, "", b""),
             Route::Alive => body(200, TEXT, b"ringwatch is up\n"),
             Route::Ready if self.shared.is_ready() && !self.shared.is_stopping() => {
                 body(200, TEXT, b"ringwatch is ready\n")
@@ -809,6 +819,18 @@ fn client_of_credentials(credentials: &[u8]) -> Vec<u8> {
         id.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
     id
+}
+
+/// The unit that the parameter `precision` names; the last one counts.
+fn line_unit(request: &Request<'_>) -> Result<LineUnit, Refusal> {
+    let mut unit = LineUnit::default();
+    for pair in http::parameters(request.query) {
+        let (key, value) = pair.map_err(Refusal::from)?;
+        if key == "precision" && !value.is_empty() {
+            unit = LineUnit::from_name(&value).ok_or_else(Refusal::unknown_precision)?;
+        }
+    }
+    Ok(unit)
 }
 
 /// `Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request`.

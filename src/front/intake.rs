@@ -11,10 +11,10 @@ use super::admission::Admissions;
 use super::exchange::Now;
 use super::numbers::Numbers;
 use super::wal::Wal;
-use crate::api::{Door, IntakeError};
+use crate::api::{Door, InfluxVersion, IntakeError};
 use crate::message::ToStore;
 use crate::shared::{FrontCounters, Shared};
-use ingest::{MetricsDecoder, RemoteWriteDecoder, RemoteWritten, Repeat, Shape, TimeBounds};
+use ingest::{LineDecoder, MetricsDecoder, RemoteWriteDecoder, RemoteWritten, Repeat, Shape, TimeBounds};
 use model::{Batch, MetricKind, Sample, Share, Stamp, StampClock, Timestamp};
 use shard::mesh::Outbox;
 use std::net::IpAddr;
@@ -47,6 +47,11 @@ pub enum Accepted {
         /// What else there was.
         written: Box<RemoteWritten>,
     },
+    /// Lines, besides whose samples there were so many texts.
+    Lines {
+        /// How many.
+        texts: u64,
+    },
 }
 
 impl Accepted {
@@ -57,6 +62,11 @@ impl Accepted {
             Shape::Batch => Accepted::Batch { count },
         }
     }
+}
+
+/// Whether a body of a door for lines is a measurement as JSON: no line of an agent begins so.
+pub fn is_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// Series remembered of senders that say their labels in other forms than JSON: a share of what the loop's dictionary
@@ -72,6 +82,8 @@ pub enum Names {
     Metrics,
     /// Those that the decoder of remote write remembers. Rows without labels have numbers of this dictionary.
     RemoteWrite { dictionary: u64 },
+    /// The same of line protocol.
+    Lines { dictionary: u64 },
 }
 
 /// What became of rows for which there was room.
@@ -138,6 +150,8 @@ pub struct Intake {
     metrics_numbers: Numbers,
     remote_write: RemoteWriteDecoder,
     remote_write_numbers: Numbers,
+    lines: LineDecoder,
+    lines_numbers: Numbers,
     batch: Batch,
     named: Vec<u8>,
     stamps: StampClock,
@@ -175,6 +189,8 @@ impl Intake {
             metrics_numbers: Numbers::new(ingest::REPEATS_MAX),
             remote_write: RemoteWriteDecoder::naming_repeats(shared.client_seed, remembered),
             remote_write_numbers: Numbers::new(remembered),
+            lines: LineDecoder::naming_repeats(shared.client_seed, remembered),
+            lines_numbers: Numbers::new(remembered),
             batch: Batch::default(),
             named: Vec::new(),
             stamps: StampClock::new(loop_index, loops),
@@ -204,9 +220,12 @@ impl Intake {
     ) -> Result<Accepted, IntakeError> {
         match door {
             Door::Metrics => self.accept_metrics(body, client, peer, now, bounds),
-            Door::RemoteWrite => {
+            Door::Lines { version: InfluxVersion::One, .. } if is_json(body) => {
+                self.accept_measurement(body, client, peer, now, bounds)
+            }
+            Door::RemoteWrite | Door::Lines { .. } => {
                 let mut batch = std::mem::take(&mut self.batch);
-                let accepted = self.accept_remote_write(body, &mut batch, client, peer, now, bounds);
+                let accepted = self.accept_sequence((door, body), &mut batch, client, peer, now, bounds);
                 self.batch = batch;
                 accepted
             }
@@ -244,9 +263,32 @@ impl Intake {
         accepted
     }
 
-    fn accept_remote_write(
+    fn accept_measurement(
         &mut self,
         body: &[u8],
+        client: Option<&[u8]>,
+        (peer, memo): (IpAddr, &mut ClientMemo),
+        now: Now,
+        bounds: &TimeBounds,
+    ) -> Result<Accepted, IntakeError> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let client = client.map_or(Client::Peer(peer, memo), Client::Named);
+        let accepted = self
+            .metrics
+            .decode_measurement(body, &mut batch)
+            .map_err(IntakeError::Body)
+            .and_then(|()| check_times(&batch, false, bounds))
+            .and_then(|()| self.take_rows(&batch, 0..batch.len(), Names::Metrics, client, now))
+            .map(|_| Accepted::Single);
+        self.batch = batch;
+        accepted
+    }
+
+    /// Takes a body of a door whose decoder knows series again by their order, and leaves the labels of those out that
+    /// have a number.
+    fn accept_sequence(
+        &mut self,
+        (door, body): (Door, &[u8]),
         batch: &mut Batch,
         client: Option<&[u8]>,
         (peer, memo): (IpAddr, &mut ClientMemo),
@@ -258,26 +300,43 @@ impl Intake {
         for _ in 0..2 {
             let writer = &self.wal.writer;
             let dictionary = writer.dictionary();
-            self.remote_write_numbers.begin(dictionary);
-            let numbers = &self.remote_write_numbers;
+            let numbers = match door {
+                Door::Lines { .. } => &mut self.lines_numbers,
+                Door::RemoteWrite | Door::Metrics => &mut self.remote_write_numbers,
+            };
+            numbers.begin(dictionary);
+            let numbers = &*numbers;
             let is_numbered = |id| {
                 let known = numbers.get(Some(id));
                 known.is_some_and(|(number, _)| writer.is_of_kind(number, MetricKind::Gauge))
             };
-            let written = self
-                .remote_write
-                .decode(body, bounds, batch, &mut memo.repeat, is_numbered)
-                .map_err(IntakeError::RemoteWrite)?;
+            let repeat = &mut memo.repeat;
+            let (names, accepted) = match door {
+                Door::Lines { unit, .. } => {
+                    let written = self
+                        .lines
+                        .decode(body, (unit, bounds), batch, repeat, is_numbered)
+                        .map_err(IntakeError::Lines)?;
+                    (Names::Lines { dictionary }, Accepted::Lines { texts: written.texts })
+                }
+                Door::RemoteWrite | Door::Metrics => {
+                    let written = self
+                        .remote_write
+                        .decode(body, bounds, batch, repeat, is_numbered)
+                        .map_err(IntakeError::RemoteWrite)?;
+                    let accepted = Accepted::Remote { samples: batch.len(), written: Box::new(written) };
+                    (Names::RemoteWrite { dictionary }, accepted)
+                }
+            };
             let client = match client {
                 Some(named) => Client::Named(named),
                 None => Client::Peer(peer, &mut *memo),
             };
             let samples = batch.len();
-            let is_taken = samples == 0
-                || self.take_rows(batch, 0..samples, Names::RemoteWrite { dictionary }, client, now)?
-                    == Taken::Whole;
+            let is_taken =
+                samples == 0 || self.take_rows(batch, 0..samples, names, client, now)? == Taken::Whole;
             if is_taken {
-                return Ok(Accepted::Remote { samples, written: Box::new(written) });
+                return Ok(accepted);
             }
         }
         Err(IntakeError::Overloaded)
@@ -322,8 +381,9 @@ impl Intake {
         let numbers = match names {
             Names::Metrics => &mut self.metrics_numbers,
             Names::RemoteWrite { .. } => &mut self.remote_write_numbers,
+            Names::Lines { .. } => &mut self.lines_numbers,
         };
-        if let Names::RemoteWrite { dictionary } = names
+        if let Names::RemoteWrite { dictionary } | Names::Lines { dictionary } = names
             && dictionary != self.wal.writer.dictionary()
         {
             return Ok(Taken::Renumbered);

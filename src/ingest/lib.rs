@@ -6,7 +6,7 @@
 //! so a loop in its stride allocates nothing; what a label may hold is `model`'s to say, never repeated here.
 //! Not here: sockets and heads (`http`), status codes and the clock (the server), what a sample meets next
 //! (`storage`).
-//! Read next: `metrics.rs` for `POST /metrics`, `remote_write.rs` for `POST /api/v1/write`, `json.rs` for the reader
+//! Read next: `metrics.rs` for `POST /metrics`, `remote_write.rs` for `POST /api/v1/write`, `line.rs` for `POST /write`, `json.rs` for the reader
 //! under the first, `sequence.rs` for how a series is known again, `bounds.rs` for the times that are taken,
 //! `route.rs` for the owner of a series.
 
@@ -15,6 +15,9 @@ pub use metrics::{
     CLIENT_ID_BYTES_MAX, ClientIdError, Decoded, Decoding, MetricError, MetricsDecoder, MetricsError,
     REPEATS_MAX, Repeat, Shape, TimestampError, ValueError, take_text,
 };
+
+mod line;
+pub use line::{LineCause, LineDecoder, LineDecoding, LineError, LineUnit, LinesWritten};
 
 mod remote_write;
 pub use remote_write::{

@@ -34,7 +34,7 @@
 //! Not here: the clock, retention and future bounds (`bounds.rs`, asked by the server), HTTP statuses.
 //! Read next: `metrics/fields.rs` for the keys of a metric, `metrics/repeats.rs` for labels that were read before and
 //! `metrics/template.rs` for whole metrics, `metrics/steps.rs` for large bodies, `metrics/error.rs` for every refusal,
-//! `json.rs` for the reader, `metrics/tests.rs` for examples.
+//! `metrics/measurement.rs` for JSON on `POST /write`, `json.rs` for the reader, `metrics/tests.rs` for examples.
 
 mod fields;
 
@@ -42,6 +42,8 @@ mod repeats;
 pub use repeats::{Repeat, SEEN_MAX as REPEATS_MAX};
 
 mod template;
+
+mod measurement;
 
 mod steps;
 pub use steps::{Decoding, take_text};

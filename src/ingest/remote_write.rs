@@ -279,7 +279,7 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
         if let Some(len) = sequence.expected_len()
             && bytes.get(len) == Some(&SECOND_OF_BYTES)
         {
-            repeat = sequence.follows(&bytes[..len]);
+            repeat = sequence.follows(sequence.hash(&bytes[..len]), len);
             if let Some(id) = repeat
                 && (self.is_numbered)(id)
             {
@@ -399,7 +399,7 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
         match &series.labels {
             Labels::InBatch => self.batch.push_again(timestamp, value),
             Labels::Numbered(id) => {
-                self.batch.push_named(*id, MetricKind::Gauge, timestamp, value);
+                self.batch.push_named(*id, MetricKind::Gauge, Some(timestamp), value);
                 series.labels = Labels::InBatch;
             }
             Labels::Noted(repeat, fresh) => {

@@ -107,13 +107,22 @@ impl Sequence {
         self.seen.get(self.expected.0 as usize).map(|seen| seen.len as usize)
     }
 
-    /// Takes the text for what is expected here, if it is that.
+    /// What a text hashes to that belongs to another, which several share.
+    pub(crate) fn hash_behind(&self, TextHash([low, high]): TextHash, text: &[u8]) -> TextHash {
+        let TextHash([of_text, above]) = self.hash(text);
+        let mut both = [0; 32];
+        for (place, word) in both.chunks_exact_mut(8).zip([low, high, of_text, above]) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        self.hash(&both)
+    }
+
+    /// Takes a text of that hash and length for what is expected here, if it is that.
     #[inline]
-    pub(crate) fn follows(&mut self, text: &[u8]) -> Option<RepeatId> {
-        let hash = self.hash(text);
+    pub(crate) fn follows(&mut self, hash: TextHash, len: usize) -> Option<RepeatId> {
         let place = self.expected;
         let seen = self.seen.get(place.0 as usize)?;
-        if seen.hash != hash || seen.len as usize != text.len() {
+        if seen.hash != hash || seen.len as usize != len {
             return None;
         }
         (self.last, self.expected) = (place, seen.next);
@@ -183,7 +192,7 @@ mod tests {
     /// As a decoder does it; the id, and whether the text was expected.
     fn meet(sequence: &mut Sequence, text: &str) -> (Option<RepeatId>, bool) {
         if sequence.expected_len() == Some(text.len())
-            && let Some(id) = sequence.follows(text.as_bytes())
+            && let Some(id) = sequence.follows(sequence.hash(text.as_bytes()), text.len())
         {
             return (Some(id), true);
         }

@@ -133,8 +133,14 @@ impl Batch {
 
     /// Adds one sample of a series that needs no labels.
     #[inline]
-    pub fn push_named(&mut self, repeat: RepeatId, kind: MetricKind, timestamp: Timestamp, value: f64) {
-        self.push_row(Some(repeat), kind, Some(timestamp), value);
+    pub fn push_named(
+        &mut self,
+        repeat: RepeatId,
+        kind: MetricKind,
+        timestamp: Option<Timestamp>,
+        value: f64,
+    ) {
+        self.push_row(Some(repeat), kind, timestamp, value);
     }
 
     /// Says under which number the label set of the row added last is remembered.
@@ -266,7 +272,7 @@ mod tests {
         let id = RepeatId(NonZeroU64::MIN);
         batch.push_repeat(sets[0].as_ref(), None, MetricKind::Gauge, Some(at(0)), 0.0);
         batch.push_again(at(1), 1.0);
-        batch.push_named(id, MetricKind::Gauge, at(2), 2.0);
+        batch.push_named(id, MetricKind::Gauge, Some(at(2)), 2.0);
         batch.push_again(at(3), 3.0);
         batch.push_repeat(sets[1].as_ref(), None, MetricKind::Gauge, Some(at(4)), 4.0);
         batch.push_again(at(5), 5.0);

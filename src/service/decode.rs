@@ -4,17 +4,23 @@
 //! Not here: which bodies are large (`front/exchange/large.rs`), what is in them (`ingest`).
 
 use super::{Shard, send_to_loop};
-use crate::api::{Door, IntakeError};
-use crate::front::{Accepted, LargeBatch, LargeBody};
+use crate::api::{Door, InfluxVersion, IntakeError};
+use crate::front::{Accepted, LargeBatch, LargeBody, is_json};
 use crate::message::ToLoop;
 use http::CodingError;
-use ingest::{MetricsDecoder, MetricsError, RemoteWriteDecoder, RemoteWriteError, TimeBounds};
+use ingest::{
+    LineDecoder, LineError, LineUnit, MetricsDecoder, MetricsError, RemoteWriteDecoder, RemoteWriteError,
+    TimeBounds,
+};
 use model::Batch;
 use shard::executor;
 use shard::net::ConnId;
 
 /// Metrics of a large body decoded before others get their turn, some 0.1 ms.
 const METRICS_PER_STEP: usize = 256;
+
+/// Lines of line protocol, some 0.5 µs each.
+const LINES_PER_STEP: usize = 256;
 
 /// Series and samples of a remote write; one of 10 labels is 0.3 µs.
 const REMOTE_WRITE_FIELDS_PER_STEP: usize = 512;
@@ -31,6 +37,13 @@ pub async fn run(shard: Shard, to: usize, conn: ConnId, body: Box<LargeBody>) {
             let seed = shard.borrow().shared.client_seed;
             match door {
                 Door::Metrics => decode_in_steps(&plain, seed).await.map_err(IntakeError::Body),
+                // One object of so many bytes is no measurement.
+                Door::Lines { version: InfluxVersion::One, .. } if is_json(&plain) => {
+                    Err(IntakeError::TooLarge)
+                }
+                Door::Lines { unit, .. } => {
+                    decode_lines(&plain, (unit, &bounds)).await.map_err(IntakeError::Lines)
+                }
                 Door::RemoteWrite => {
                     decode_remote_write(&plain, &bounds).await.map_err(IntakeError::RemoteWrite)
                 }
@@ -66,6 +79,20 @@ async fn decode_in_steps(plain: &[u8], seed: u64) -> Result<Box<LargeBatch>, Met
     let (shape, client_id) = (decoded.shape, decoded.client_id.map(|id| id.as_bytes().to_vec()));
     let accepted = Accepted::metrics(shape, batch.len());
     Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), accepted, client_id }))
+}
+
+async fn decode_lines(plain: &[u8], terms: (LineUnit, &TimeBounds)) -> Result<Box<LargeBatch>, LineError> {
+    let mut text = String::with_capacity(plain.len());
+    while ingest::take_text(plain, &mut text).map_err(|_| LineError::not_utf8(plain, text.len()))? {
+        executor::yield_if_needed().await;
+    }
+    let (mut decoder, mut batch) = (LineDecoder::new(), Batch::default());
+    let mut decoding = decoder.begin(&text, terms, &mut batch);
+    while decoding.step(LINES_PER_STEP) {
+        executor::yield_if_needed().await;
+    }
+    let accepted = Accepted::Lines { texts: decoding.finish()?.texts };
+    Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), accepted, client_id: None }))
 }
 
 async fn decode_remote_write(plain: &[u8], bounds: &TimeBounds) -> Result<Box<LargeBatch>, RemoteWriteError> {

@@ -33,6 +33,8 @@ mod crash;
 mod disk_full;
 #[path = "e2e/http.rs"]
 mod http_wire;
+#[path = "e2e/lines.rs"]
+mod lines;
 #[path = "e2e/memory.rs"]
 mod memory;
 #[path = "e2e/rate_limit.rs"]

@@ -63,7 +63,7 @@ fn rows(batch: &Batch) -> Vec<Row> {
 
 fn decode(body: &[u8]) -> Result<(Vec<Row>, RemoteWritten), RemoteWriteError> {
     let mut batch = Batch::default();
-    batch.push_named(RepeatId(std::num::NonZeroU64::MIN), MetricKind::Gauge, Timestamp::MIN, 0.0);
+    batch.push_named(RepeatId(std::num::NonZeroU64::MIN), MetricKind::Gauge, None, 0.0);
     let mut decoder = RemoteWriteDecoder::new();
     let written = decoder.decode(body, &BOUNDS, &mut batch, &mut Repeat::default(), |_| false);
     assert!(written.is_ok() || batch.is_empty(), "a refused body leaves nothing in the batch");
