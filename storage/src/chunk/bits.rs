@@ -2,7 +2,7 @@
 
 /// Writes bits behind each other; whole words go to the buffer, the rest waits in a register.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BitWriter {
+pub(crate) struct BitWriter {
     words: Vec<u8>,
     /// Bits not yet in `words`, from the top down; those below `pending` are zero.
     register: u64,
@@ -12,7 +12,7 @@ pub(super) struct BitWriter {
 impl BitWriter {
     /// Appends the lowest `bits` (1 to 64) of `value`, whose other bits must be zero.
     #[inline(always)]
-    pub(super) fn put(&mut self, value: u64, bits: u32) {
+    pub(crate) fn put(&mut self, value: u64, bits: u32) {
         debug_assert!((1..=64).contains(&bits) && (bits == 64 || value >> bits == 0));
         let room = 64 - self.pending;
         if bits < room {
@@ -42,17 +42,17 @@ impl BitWriter {
     }
 
     /// Bytes that [`Self::to_bytes`] would make.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.words.len() + self.pending.div_ceil(8) as usize
     }
 
     /// Bytes of heap held.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         self.words.capacity()
     }
 
     /// The bits so far, the last byte filled with zeros.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
         bytes.extend_from_slice(&self.words);
         bytes.extend_from_slice(&self.register.to_be_bytes()[..self.pending.div_ceil(8) as usize]);
@@ -61,23 +61,23 @@ impl BitWriter {
 }
 
 /// Of the bits that [`BitReader::peek`] gives, how many are valid.
-pub(super) const PEEKED_BITS: u32 = 57;
+pub(crate) const PEEKED_BITS: u32 = 57;
 
 /// Reads what a [`BitWriter`] wrote. Past the end it reads zeros and says so by [`Self::overran`].
 #[derive(Clone, Debug)]
-pub(super) struct BitReader<'a> {
+pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> BitReader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> BitReader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> BitReader<'a> {
         BitReader { bytes, position: 0 }
     }
 
     /// The next bits from the top down; the upper [`PEEKED_BITS`] are valid.
     #[inline(always)]
-    pub(super) fn peek(&self) -> u64 {
+    pub(crate) fn peek(&self) -> u64 {
         let at = self.position >> 3;
         let word = match self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
             Some(word) => u64::from_be_bytes(*word),
@@ -87,13 +87,13 @@ impl<'a> BitReader<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn skip(&mut self, bits: u32) {
+    pub(crate) fn skip(&mut self, bits: u32) {
         self.position += bits as usize;
     }
 
     /// The next `bits`, 1 to 64.
     #[inline(always)]
-    pub(super) fn take(&mut self, bits: u32) -> u64 {
+    pub(crate) fn take(&mut self, bits: u32) -> u64 {
         if bits <= PEEKED_BITS {
             let value = self.peek() >> (64 - bits);
             self.skip(bits);
@@ -108,18 +108,18 @@ impl<'a> BitReader<'a> {
     }
 
     /// Bits in the whole stream.
-    pub(super) fn len_bits(&self) -> usize {
+    pub(crate) fn len_bits(&self) -> usize {
         self.bytes.len() * 8
     }
 
     /// Whether more was read than there is.
     #[inline(always)]
-    pub(super) fn overran(&self) -> bool {
+    pub(crate) fn overran(&self) -> bool {
         self.position > self.bytes.len() * 8
     }
 
     /// Whether all that is left are the zeros that fill the last byte.
-    pub(super) fn at_end(&self) -> bool {
+    pub(crate) fn at_end(&self) -> bool {
         let left = (self.bytes.len() * 8).wrapping_sub(self.position);
         left < 8 && (left == 0 || self.peek() >> (64 - left) == 0)
     }

@@ -1,7 +1,8 @@
 //! The decoder: samples out of the bytes of a chunk, whatever those bytes are.
 
-use super::bits::{BitReader, PEEKED_BITS};
+use super::bits::BitReader;
 use super::open::FinePrediction;
+use super::xor::XorDecoder;
 use super::{FINE_BITS, FINE_MASK, Form};
 use model::{MILLIS_MAX, Sample, TICKS_PER_MILLI, Timestamp};
 use std::fmt;
@@ -46,9 +47,7 @@ pub struct Samples<'a> {
     distance: i64,
     fine: FinePrediction,
     last_ticks: i64,
-    value_bits: u64,
-    window_len: u32,
-    window_trailing: u32,
+    values: XorDecoder,
 }
 
 /// Milliseconds that a timestamp may have, [`Timestamp::MIN`] and [`Timestamp::MAX`] included.
@@ -68,9 +67,7 @@ impl<'a> Samples<'a> {
             distance: 0,
             fine: FinePrediction::new(0),
             last_ticks: i64::MIN,
-            value_bits: 0,
-            window_len: 0,
-            window_trailing: 0,
+            values: XorDecoder::new(0),
         }
     }
 
@@ -112,7 +109,7 @@ impl<'a> Samples<'a> {
             fine = self.bits.take(24);
             self.fine = FinePrediction::new(fine);
         }
-        self.value_bits = self.bits.take(64);
+        self.values = XorDecoder::new(self.bits.take(64));
         if fine > FINE_MASK {
             return Err(ChunkError::Value);
         }
@@ -144,7 +141,7 @@ impl<'a> Samples<'a> {
             behind = self.bits.peek();
         }
         let ticks_before = self.last_ticks;
-        self.take_value(used, behind)?;
+        self.values.take(used, behind, &mut self.bits)?;
         let sample = self.finish(fine)?;
         if self.last_ticks <= ticks_before { Err(ChunkError::Time) } else { Ok(sample) }
     }
@@ -161,7 +158,7 @@ impl<'a> Samples<'a> {
         self.last_ticks = self.millis * TICKS_PER_MILLI + fine as i64;
         Ok(Sample {
             timestamp: Timestamp::from_ticks(self.last_ticks),
-            value: f64::from_bits(self.value_bits),
+            value: f64::from_bits(self.values.value_bits()),
         })
     }
 
@@ -199,41 +196,6 @@ impl<'a> Samples<'a> {
         }
         self.fine.learn(same_milli, fine);
         Ok((fine, used))
-    }
-
-    /// The value, `used` bits (at most 24) ahead, where `peeked` begins.
-    #[inline(always)]
-    fn take_value(&mut self, used: u32, peeked: u64) -> Result<(), ChunkError> {
-        if peeked >> 63 == 0 {
-            self.bits.skip(used + 1);
-            return Ok(());
-        }
-        let mut head = 2;
-        if peeked >> 62 == 0b11 {
-            head = 13;
-            let leading = (peeked >> 57 & 31) as u32;
-            let len = match (peeked >> 51 & 63) as u32 {
-                0 => 64,
-                len => len,
-            };
-            if leading + len > 64 {
-                return Err(ChunkError::Value);
-            }
-            self.window_len = len;
-            self.window_trailing = 64 - leading - len;
-        } else if self.window_len == 0 {
-            return Err(ChunkError::Value);
-        }
-        let len = self.window_len;
-        let meaningful = if used + head + len <= PEEKED_BITS {
-            self.bits.skip(used + head + len);
-            peeked << head >> (64 - len)
-        } else {
-            self.bits.skip(used + head);
-            self.bits.take(len)
-        };
-        self.value_bits ^= meaningful << self.window_trailing;
-        Ok(())
     }
 }
 

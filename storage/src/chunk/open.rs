@@ -1,6 +1,7 @@
 //! The encoder: a chunk that still takes samples.
 
 use super::bits::BitWriter;
+use super::xor::{Code, HEAD_BITS_MAX, XorEncoder};
 use super::{CHUNK_BYTES_TARGET, CHUNK_SAMPLES_MAX, Chunk, FINE_BITS, FINE_MASK, Form};
 use model::{Sample, Timestamp};
 
@@ -23,9 +24,8 @@ pub struct OpenChunk {
     last: Timestamp,
     /// Milliseconds between the last two samples.
     distance: i64,
-    value_bits: u64,
+    values: XorEncoder,
     fine: FinePrediction,
-    window: Window,
     form: Form,
     count: u16,
 }
@@ -65,34 +65,8 @@ impl FinePrediction {
     }
 }
 
-/// The bits of a XOR that may differ from zero: `leading` zeros before them, `trailing` behind.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    leading: u8,
-    trailing: u8,
-}
-
-impl Window {
-    /// No XOR fits it, so the first one that is not zero opens its own.
-    const NONE: Window = Window { leading: 64, trailing: 64 };
-}
-
-/// The lowest `len` bits of `bits`, the others zero, not yet written.
-#[derive(Clone, Copy)]
-struct Code {
-    bits: u64,
-    len: u32,
-}
-
-impl Code {
-    /// Both, one behind the other; the codes of a time and of a value's head have 59 bits at most.
-    #[inline(always)]
-    fn then(self, next: Code) -> Code {
-        Code { bits: self.bits << next.len | next.bits, len: self.len + next.len }
-    }
-}
-
-const _: () = assert!(24 + (2 + FINE_BITS) + 13 <= 64);
+/// The codes of a time and of a value's head fit one word.
+const _: () = assert!(24 + (2 + FINE_BITS) + HEAD_BITS_MAX <= 64);
 
 impl OpenChunk {
     /// A chunk that begins with this sample.
@@ -113,9 +87,8 @@ impl OpenChunk {
             first: timestamp,
             last: timestamp,
             distance: 0,
-            value_bits,
+            values: XorEncoder::new(value_bits),
             fine: FinePrediction::new(fine),
-            window: Window::NONE,
             form,
             count: 1,
         }
@@ -139,7 +112,7 @@ impl OpenChunk {
         if self.form == Form::Fine {
             code = code.then(self.fine_code(distance == 0, timestamp.fine() as u64));
         }
-        self.put_value(code, sample.value.to_bits());
+        self.values.put(code, sample.value.to_bits(), &mut self.bits);
         self.last = timestamp;
         self.count += 1;
         Ok(())
@@ -159,7 +132,7 @@ impl OpenChunk {
             _ => {
                 self.bits.put(0b1111, 4);
                 self.bits.put(change as u64, 64);
-                Code { bits: 0, len: 0 }
+                Code::NONE
             }
         }
     }
@@ -175,36 +148,6 @@ impl OpenChunk {
         }
     }
 
-    /// Writes what the time needs and the value behind it; in one step where both fit a word, as nearly
-    /// always.
-    #[inline(always)]
-    fn put_value(&mut self, time: Code, value_bits: u64) {
-        let xor = value_bits ^ self.value_bits;
-        self.value_bits = value_bits;
-        if xor == 0 {
-            return self.bits.put(time.bits << 1, time.len + 1);
-        }
-        let leading = xor.leading_zeros().min(31) as u8;
-        let trailing = xor.trailing_zeros() as u8;
-        // In `NONE` both bounds are 64, which no XOR but zero reaches.
-        let fits = leading >= self.window.leading && trailing >= self.window.trailing;
-        let head = if fits {
-            Code { bits: 0b10, len: 2 }
-        } else {
-            self.window = Window { leading, trailing };
-            let len = u64::from(64 - leading - trailing);
-            Code { bits: 0b11 << 11 | u64::from(leading) << 6 | len & 63, len: 13 }
-        };
-        let len = 64 - u32::from(self.window.leading) - u32::from(self.window.trailing);
-        let (head, meaningful) = (time.then(head), xor >> self.window.trailing);
-        if head.len + len <= 64 {
-            self.bits.put(head.bits << len | meaningful, head.len + len);
-        } else {
-            self.bits.put(head.bits, head.len);
-            self.bits.put(meaningful, len);
-        }
-    }
-
     /// The time of the first sample.
     pub fn first(&self) -> Timestamp {
         self.first
@@ -212,7 +155,7 @@ impl OpenChunk {
 
     /// The last sample.
     pub fn last(&self) -> Sample {
-        Sample { timestamp: self.last, value: f64::from_bits(self.value_bits) }
+        Sample { timestamp: self.last, value: f64::from_bits(self.values.value_bits()) }
     }
 
     /// Whether the chunk may hold a sample of that time. When it says no, there is none.
