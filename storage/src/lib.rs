@@ -13,6 +13,7 @@ pub mod journal;
 pub mod manifest;
 
 pub mod chunk;
+pub mod column;
 pub mod memtable;
 pub mod segment;
 pub mod store;

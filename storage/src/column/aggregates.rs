@@ -1,0 +1,93 @@
+//! What the directory says of a chunk's values, so that a query over whole chunks need not read them.
+
+/// The values of a chunk in a few numbers. Staleness markers, which say that there is no value, are counted and left
+/// out of all else.
+#[derive(Clone, Copy, Debug)]
+pub struct Aggregates {
+    /// Staleness markers.
+    pub stale: u16,
+    /// How often a value is below the one before: a counter that began anew.
+    pub resets: u16,
+    /// The first value; NaN where there is none, and in all below.
+    pub first: f64,
+    /// The last value.
+    pub last: f64,
+    /// The least value; NaN only if there is no other.
+    pub min: f64,
+    /// The greatest value; NaN only if there is no other.
+    pub max: f64,
+    /// All added up, with what each addition loses kept beside: right to the last place but one.
+    pub sum: f64,
+}
+
+/// A NaN of these bits is Prometheus' word for "the series has ended here".
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// Sums run side by side, so that no addition waits for the one before.
+const LANES: usize = 8;
+
+impl Aggregates {
+    /// What these values come to.
+    pub fn of(values: &[f64]) -> Aggregates {
+        let stale = values.iter().filter(|value| value.to_bits() == STALE_BITS).count();
+        if stale == 0 {
+            return of_present(values);
+        }
+        let present: Vec<f64> =
+            values.iter().copied().filter(|value| value.to_bits() != STALE_BITS).collect();
+        Aggregates { stale: stale as u16, ..of_present(&present) }
+    }
+
+    /// Equal to the last bit.
+    pub fn same_bits(&self, other: &Aggregates) -> bool {
+        let bits = |of: &Aggregates| [of.first, of.last, of.min, of.max, of.sum].map(f64::to_bits);
+        (self.stale, self.resets) == (other.stale, other.resets) && bits(self) == bits(other)
+    }
+}
+
+fn of_present(values: &[f64]) -> Aggregates {
+    let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
+        let none = f64::NAN;
+        return Aggregates { stale: 0, resets: 0, first: none, last: none, min: none, max: none, sum: none };
+    };
+    let resets = values.windows(2).filter(|pair| pair[1] < pair[0]).count() as u16;
+    let (mut mins, mut maxs) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let (mut sums, mut losts) = ([0.0; LANES], [0.0; LANES]);
+    let mut add = |values: &[f64]| {
+        for (lane, &value) in values.iter().enumerate() {
+            // A comparison with NaN is false: it is passed over.
+            mins[lane] = if value < mins[lane] { value } else { mins[lane] };
+            maxs[lane] = if value > maxs[lane] { value } else { maxs[lane] };
+            (sums[lane], losts[lane]) = add_exactly(sums[lane], losts[lane], value);
+        }
+    };
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    blocks.iter().for_each(|block| add(block));
+    add(rest);
+    let (mut sum, mut lost) = (0.0, 0.0);
+    sums.iter().for_each(|&lane| (sum, lost) = add_exactly(sum, lost, lane));
+    // An infinity leaves NaN behind it in what was lost.
+    let sum: f64 = if f64::is_finite(sum) { sum + lost + losts.iter().sum::<f64>() } else { sum };
+    let (mut min, mut max) = (mins[0], maxs[0]);
+    mins.iter().for_each(|&lane| min = if lane < min { lane } else { min });
+    maxs.iter().for_each(|&lane| max = if lane > max { lane } else { max });
+    let is_number = min <= max;
+    Aggregates {
+        stale: 0,
+        resets,
+        first,
+        last,
+        min: if is_number { min } else { f64::NAN },
+        max: if is_number { max } else { f64::NAN },
+        // The bits of a NaN that an addition makes are the machine's choice.
+        sum: if sum.is_nan() { f64::NAN } else { sum },
+    }
+}
+
+/// The rounded sum, and what all roundings so far have lost.
+#[inline(always)]
+fn add_exactly(sum: f64, lost: f64, value: f64) -> (f64, f64) {
+    let rounded = sum + value;
+    let added = rounded - sum;
+    (rounded, lost + ((sum - (rounded - added)) + (value - added)))
+}
