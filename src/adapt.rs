@@ -1,5 +1,6 @@
 //! `storage::Disk` over the shard's files: where two rooms that do not know each other meet.
 
+use shard::executor;
 use shard::file::{Directory, ExecutorFile, LoopFile};
 use std::io;
 use storage::disk::{Disk, DiskFile};
@@ -56,6 +57,10 @@ impl Disk for ShardDisk {
 
     async fn sync_dir(&self, folder: &str) -> io::Result<()> {
         self.0.sync_dir(folder).await
+    }
+
+    async fn give_way(&self) {
+        executor::yield_if_needed().await;
     }
 }
 

@@ -39,6 +39,8 @@ pub use aggregates::Aggregates;
 pub use clock::{decode_clock, encode_clock};
 pub use values::{Heat, decode_values, encode_values};
 
+pub(crate) use fields::{put_varint, take_varint};
+
 use std::fmt;
 
 /// Samples in one column at most: beyond it nothing is won, and a damaged or unwanted one costs no more than this.

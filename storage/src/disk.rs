@@ -57,6 +57,11 @@ pub trait Disk: Clone + 'static {
     fn create_dir(&self, folder: &str) -> impl Future<Output = io::Result<()>>;
     /// Makes durable which names a folder holds (`""`: the data directory).
     fn sync_dir(&self, folder: &str) -> impl Future<Output = io::Result<()>>;
+    /// Lets the thread's other work run if it is its turn. Long work between two requests asks now and then; a disk that
+    /// has no executor beneath it has nobody to give way to.
+    fn give_way(&self) -> impl Future<Output = ()> {
+        async {}
+    }
 }
 
 /// An open file.

@@ -1,26 +1,35 @@
-//! A segment: what one flush wrote, immutable, indexed by metric name, every byte under a checksum.
+//! A segment: what one flush or merge wrote, immutable, in columns, every byte under a checksum.
 //!
 //! Owner: the store of the shard that wrote it; after the number of shards changed several stores read one
 //! segment, each the slots it owns. The format is drawn in `docs/format/segment.md`.
 //! Always: a file that ends early is refused when it is opened; a checksum is checked before the bytes under
-//! it are used; damage costs the chunk or the directory block that it hit and is reported. A power cut
+//! it are used; damage costs the column, the clock or the directory block that it hit and is reported. A power cut
 //! before the sync may tear the middle of a file whose end is there: so a manifest names a segment only
 //! when [`write_segment`] has returned.
 //! Not here: which segments count (the manifest says), merging of several sources (`store`), compaction.
-//! Read next: `segment/layout.rs` for the bytes, `segment/write.rs`, then `segment/read.rs`.
+//! Read next: `segment/layout.rs` and `segment/directory.rs` for the bytes, `segment/write.rs`, then `segment/read.rs` for
+//! the directory and `segment/run.rs` for the chunks; `column.rs` for what they are made of.
 
+mod clocks;
+mod directory;
+mod fields;
+mod filter;
 mod layout;
 mod merge;
 mod read;
+mod run;
+mod workspace;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use layout::ChunkRow;
-pub use merge::merged;
-pub use read::{ChunkRun, SegmentReader, SegmentSeries, run_len};
-pub use write::write_segment;
+pub use directory::{ChunkRow, ClockRow, Extent, ValuesAt};
+pub use filter::PairHash;
+pub use read::{SegmentReader, SegmentSeries, Verified};
+pub use run::{ChunkRun, run_len};
+pub use workspace::Workspace;
+pub use write::{SegmentWriter, write_segment};
 
 pub use crate::manifest::SegmentEntry;
 
@@ -57,7 +66,7 @@ pub enum SegmentError {
         /// What was expected.
         what: &'static str,
     },
-    /// Another version of the program wrote the file. Version 1 was never released.
+    /// Another version of the program wrote the file. Versions 1 and 2 were never released.
     OtherVersion {
         /// The file, within the data directory.
         path: String,

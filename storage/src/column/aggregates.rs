@@ -29,6 +29,11 @@ const LANES: usize = 8;
 impl Aggregates {
     /// What these values come to.
     pub fn of(values: &[f64]) -> Aggregates {
+        if let Some(first) = values.first()
+            && values.iter().all(|value| value.to_bits() == first.to_bits())
+        {
+            return Aggregates::of_constant(*first, values.len());
+        }
         let stale = values.iter().filter(|value| value.to_bits() == STALE_BITS).count();
         if stale == 0 {
             return of_present(values);
@@ -36,6 +41,23 @@ impl Aggregates {
         let present: Vec<f64> =
             values.iter().copied().filter(|value| value.to_bits() != STALE_BITS).collect();
         Aggregates { stale: stale as u16, ..of_present(&present) }
+    }
+
+    /// What one value comes to so many times: a chunk of it needs no list of these.
+    pub fn of_constant(value: f64, count: usize) -> Aggregates {
+        if value.to_bits() == STALE_BITS {
+            return Aggregates { stale: count as u16, ..of_present(&[]) };
+        }
+        let sum = value * count as f64;
+        Aggregates {
+            stale: 0,
+            resets: 0,
+            first: value,
+            last: value,
+            min: value,
+            max: value,
+            sum: if sum.is_nan() { f64::NAN } else { sum },
+        }
     }
 
     /// Equal to the last bit.

@@ -3,7 +3,7 @@
 use super::ColumnError;
 
 /// Appends seven bits a byte, lowest first; the top bit says that more follow.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 1 << 7 {
         out.push(number as u8 | 1 << 7);
         number >>= 7;
@@ -12,7 +12,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// The mirror of [`put_varint`]; `None` where the bytes end, or say more than 64 bits.
-pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;

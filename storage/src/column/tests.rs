@@ -1,4 +1,3 @@
-use super::fields::{put_varint, take_varint};
 use super::*;
 use model::{Sample, StampClock, TICKS_PER_MILLI, Timestamp};
 use proptest::prelude::*;

@@ -28,9 +28,9 @@ pub struct FrozenSeries {
     samples: SeriesSamples,
 }
 
-/// What a series takes until its samples are on disk: its place here, and about 180 bytes of rows and order while
-/// the segment is written.
-pub(super) const FROZEN_SERIES_BYTES: usize = size_of::<FrozenSeries>() + 180;
+/// What a series takes until its samples are on disk: its place here, and its place in the order while the segment is
+/// written, twice, in lists that may have grown to twice their length.
+pub(super) const FROZEN_SERIES_BYTES: usize = size_of::<FrozenSeries>() + 3 * size_of::<&FrozenSeries>();
 
 /// Allocations freed in one step of [`Frozen::let_go`], some 0.1 ms.
 const LET_GO_WORK: usize = 2048;

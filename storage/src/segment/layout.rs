@@ -1,16 +1,14 @@
-//! The bytes of a segment's parts, to and from values. Numbers are little-endian.
+//! The bytes around a segment's data, to and from values: head, index, footer. Numbers are little-endian.
 
-use crate::chunk::{CHUNK_BYTES_MAX, CHUNK_SAMPLES_MAX};
-use model::{Arrival, LabelSetRef, MetricKind, Slot, Timestamp};
+use super::fields::Fields;
+use model::{Slot, Timestamp};
 
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 pub(super) const MAGIC: [u8; 8] = *b"RINGWSEG";
 pub(super) const HEAD_BYTES: usize = 32;
-pub(super) const FOOTER_BYTES: usize = 80;
-/// A directory block is closed when it has reached this size; it is the unit of reading and of damage.
-pub(super) const BLOCK_BYTES_TARGET: usize = 64 * 1024;
-const ROW_HEAD_BYTES: usize = 28;
-const CHUNK_ROW_BYTES: usize = 36;
+pub(super) const FOOTER_BYTES: usize = 88;
+/// A tier (0: samples as they came) and its resolution: room for downsampled segments.
+const RAW_TIER: [u8; 6] = [0; 6];
 const BLOCK_HEAD_BYTES: usize = 28;
 
 /// Who wrote the segment.
@@ -27,6 +25,9 @@ pub(super) struct Footer {
     pub(super) index_offset: u64,
     pub(super) index_len: u32,
     pub(super) index_crc: u32,
+    /// The filter lies behind the index.
+    pub(super) filter_len: u32,
+    pub(super) filter_crc: u32,
     pub(super) blocks: u32,
     pub(super) series: u64,
     pub(super) samples: u64,
@@ -48,32 +49,6 @@ pub(super) struct Block {
     pub(super) names: Box<[u32]>,
 }
 
-/// Where one chunk lies and what it spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChunkRow {
-    /// The time of its first sample.
-    pub first: Timestamp,
-    /// The time of its last sample.
-    pub last: Timestamp,
-    /// Its first byte in the file.
-    pub offset: u64,
-    /// Its bytes, at most [`CHUNK_BYTES_MAX`].
-    pub len: u32,
-    /// Its samples, at most [`CHUNK_SAMPLES_MAX`].
-    pub count: u32,
-    /// CRC32C of its bytes.
-    pub crc: u32,
-}
-
-/// One series of a block, borrowed from the block's bytes.
-pub(super) struct Row<'a> {
-    pub(super) slot: Slot,
-    pub(super) kind: MetricKind,
-    pub(super) arrival: Arrival,
-    pub(super) labels: LabelSetRef<'a>,
-    chunks: &'a [[u8; CHUNK_ROW_BYTES]],
-}
-
 /// The hash under which a metric name stands in a block's list.
 pub(super) fn name_hash(name: &str) -> u32 {
     crc32c::crc32c(name.as_bytes())
@@ -93,7 +68,7 @@ impl Head {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&self.shards.to_le_bytes());
         out.extend_from_slice(&self.shard.to_le_bytes());
-        out.extend_from_slice(&[0; 6]);
+        out.extend_from_slice(&RAW_TIER);
         out.extend_from_slice(&self.id.to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         out.try_into().expect("the fields add up to HEAD_BYTES")
@@ -108,14 +83,20 @@ impl Head {
         let head = (|| {
             let version = fields.u16()?;
             let (shards, shard) = (fields.u16()?, fields.u16()?);
-            let _zeros: [u8; 6] = fields.take()?;
-            Some((version, Head { shards, shard, id: fields.u64()? }, fields.u32()?))
+            let tier: [u8; 6] = fields.take()?;
+            Some((version, tier, Head { shards, shard, id: fields.u64()? }, fields.u32()?))
         })();
-        let (version, head, crc) = head.ok_or(Refused::Damaged("the head is cut short"))?;
+        let (version, tier, head, crc) = head.ok_or(Refused::Damaged("the head is cut short"))?;
         if bytes.get(..HEAD_BYTES - 4).is_none_or(|head| crc32c::crc32c(head) != crc) {
             return Err(Refused::Damaged("the checksum of the head"));
         }
-        if version != VERSION { Err(Refused::OtherVersion(version)) } else { Ok(head) }
+        match (version, tier) {
+            (VERSION, RAW_TIER) => Ok(head),
+            (VERSION, _) => {
+                Err(Refused::Damaged("the head names a tier of downsampled data, unknown so far"))
+            }
+            _ => Err(Refused::OtherVersion(version)),
+        }
     }
 }
 
@@ -125,6 +106,8 @@ impl Footer {
         out.extend_from_slice(&self.index_offset.to_le_bytes());
         out.extend_from_slice(&self.index_len.to_le_bytes());
         out.extend_from_slice(&self.index_crc.to_le_bytes());
+        out.extend_from_slice(&self.filter_len.to_le_bytes());
+        out.extend_from_slice(&self.filter_crc.to_le_bytes());
         out.extend_from_slice(&self.blocks.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.series.to_le_bytes());
@@ -147,12 +130,24 @@ impl Footer {
         let mut fields = Fields(bytes);
         let footer = (|| {
             let (index_offset, index_len, index_crc) = (fields.u64()?, fields.u32()?, fields.u32()?);
+            let (filter_len, filter_crc) = (fields.u32()?, fields.u32()?);
             let (blocks, _zeros) = (fields.u32()?, fields.u32()?);
             let (series, samples) = (fields.u64()?, fields.u64()?);
             let (first, last, id) = (fields.timestamp()?, fields.timestamp()?, fields.u64()?);
             let (version, _zeros, crc) = (fields.u16()?, fields.u16()?, fields.u32()?);
-            let footer =
-                Footer { index_offset, index_len, index_crc, blocks, series, samples, first, last, id };
+            let footer = Footer {
+                index_offset,
+                index_len,
+                index_crc,
+                filter_len,
+                filter_crc,
+                blocks,
+                series,
+                samples,
+                first,
+                last,
+                id,
+            };
             Some((footer, version, crc))
         })();
         let (footer, version, crc) = footer.ok_or(incomplete)?;
@@ -206,110 +201,5 @@ impl Block {
     /// Whether a series of that name may be in the block.
     pub(super) fn may_hold(&self, name_hash: u32) -> bool {
         self.names.binary_search(&name_hash).is_ok()
-    }
-}
-
-/// Appends the row of one series to a block.
-pub(super) fn encode_row(
-    slot: Slot,
-    kind: MetricKind,
-    arrival: Arrival,
-    labels: LabelSetRef<'_>,
-    chunks: &[ChunkRow],
-    out: &mut Vec<u8>,
-) {
-    out.extend_from_slice(&(labels.bytes().len() as u32).to_le_bytes());
-    out.extend_from_slice(&(chunks.len() as u32).to_le_bytes());
-    out.extend_from_slice(&slot.number().to_le_bytes());
-    out.push(kind as u8);
-    out.push(0);
-    out.extend_from_slice(&arrival.to_bits().to_le_bytes());
-    out.extend_from_slice(labels.bytes());
-    for chunk in chunks {
-        out.extend_from_slice(&chunk.first.ticks().to_le_bytes());
-        out.extend_from_slice(&chunk.last.ticks().to_le_bytes());
-        out.extend_from_slice(&chunk.offset.to_le_bytes());
-        out.extend_from_slice(&chunk.len.to_le_bytes());
-        out.extend_from_slice(&chunk.count.to_le_bytes());
-        out.extend_from_slice(&chunk.crc.to_le_bytes());
-    }
-}
-
-const _: () = assert!(ROW_HEAD_BYTES == 4 + 4 + 2 + 1 + 1 + 16 && CHUNK_ROW_BYTES == 8 + 8 + 8 + 4 + 4 + 4);
-
-/// The rows of a block, in order; `None` once for a row that is not in the form, and nothing behind it.
-///
-/// The checksum was right, so only a writer at fault or a forger brings `None` about.
-pub(super) fn rows(block: &[u8]) -> impl Iterator<Item = Option<Row<'_>>> {
-    let mut fields = Fields(block);
-    std::iter::from_fn(move || {
-        if fields.0.is_empty() {
-            return None;
-        }
-        let row = row(&mut fields);
-        if row.is_none() {
-            fields.0 = &[];
-        }
-        Some(row)
-    })
-}
-
-fn row<'a>(fields: &mut Fields<'a>) -> Option<Row<'a>> {
-    let (labels_len, chunks) = (fields.u32()?, fields.u32()?);
-    let slot = Slot::new(fields.u16()?)?;
-    let [kind, _zero] = fields.take()?;
-    let kind = MetricKind::from_byte(kind)?;
-    let arrival = Arrival::from_bits(u128::from_le_bytes(fields.take()?));
-    let labels = LabelSetRef::from_bytes(fields.slice(labels_len as usize)?).ok()?;
-    let chunks = fields.slice((chunks as usize).checked_mul(CHUNK_ROW_BYTES)?)?;
-    Some(Row { slot, kind, arrival, labels, chunks: chunks.as_chunks().0 })
-}
-
-impl<'a> Row<'a> {
-    /// The chunks of the series; `None` for one whose numbers cannot be.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = Option<ChunkRow>> + use<'a> {
-        self.chunks.iter().map(|bytes| {
-            let mut fields = Fields(bytes);
-            let (first, last) = (fields.timestamp()?, fields.timestamp()?);
-            let (offset, len) = (fields.u64()?, fields.u32()?);
-            let (count, crc) = (fields.u32()?, fields.u32()?);
-            let possible = first <= last
-                && (1..=CHUNK_SAMPLES_MAX).contains(&count)
-                && (1..=CHUNK_BYTES_MAX).contains(&(len as usize));
-            possible.then_some(ChunkRow { first, last, offset, len, count, crc })
-        })
-    }
-}
-
-/// Takes fields off the front of bytes; `None` where they end.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (slice, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(slice)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn timestamp(&mut self) -> Option<Timestamp> {
-        self.take().map(|bytes| Timestamp::from_ticks(i64::from_le_bytes(bytes)))
     }
 }

@@ -1,42 +1,45 @@
-//! Late samples into the chunks among which they fall.
+//! A series' chunks of memory and its late samples as one run of samples, a chunk's worth at a time.
 
 use crate::chunk::{Chunk, ChunkError};
 use crate::memtable::SeriesSlice;
 use model::Sample;
+use std::iter::Peekable;
 
-/// The chunks of a series with its late samples among them, times rising over all.
-///
-/// ```text
-/// for each chunk: late samples before it wait;
-///   one falls into it → it is decoded, and waits with them, the late sample counting where times are equal
-///   none does         → what waits is encoded, the chunk follows as it is
-/// ```
-pub fn merged(slice: SeriesSlice) -> Result<Vec<Chunk>, ChunkError> {
-    if slice.late.is_empty() {
-        return Ok(slice.chunks);
+/// Late samples given at once where no chunk is left.
+const LATE_AT_ONCE: usize = 1024;
+
+/// See the head of this file. Times rise strictly over all that is given; of one time the late sample counts.
+pub(super) struct Merged {
+    chunks: std::vec::IntoIter<Chunk>,
+    late: Peekable<std::vec::IntoIter<Sample>>,
+    decoded: Vec<Sample>,
+}
+
+impl Merged {
+    pub(super) fn new(slice: SeriesSlice) -> Merged {
+        let late = slice.late.into_iter().peekable();
+        Merged { chunks: slice.chunks.into_iter(), late, decoded: Vec::new() }
     }
-    let mut late = slice.late.into_iter().peekable();
-    let mut out = Vec::with_capacity(slice.chunks.len() + 1);
-    let mut waiting: Vec<Sample> = Vec::new();
-    for chunk in slice.chunks {
-        while let Some(sample) = late.next_if(|sample| sample.timestamp < chunk.first()) {
-            waiting.push(sample);
+
+    /// Replaces what is in `out` by the next samples; `false` when there are none.
+    pub(super) fn next_piece(&mut self, out: &mut Vec<Sample>) -> Result<bool, ChunkError> {
+        out.clear();
+        let Some(chunk) = self.chunks.next() else {
+            out.extend(self.late.by_ref().take(LATE_AT_ONCE));
+            return Ok(!out.is_empty());
+        };
+        if self.late.peek().is_none_or(|late| late.timestamp > chunk.last()) {
+            chunk.samples().decode_into(out)?;
+            return Ok(true);
         }
-        if late.peek().is_none_or(|sample| sample.timestamp > chunk.last()) {
-            Chunk::encode_into(&waiting, &mut out);
-            waiting.clear();
-            out.push(chunk);
-            continue;
-        }
-        for sample in chunk.samples() {
-            let sample = sample?;
-            while let Some(earlier) = late.next_if(|late| late.timestamp < sample.timestamp) {
-                waiting.push(earlier);
+        self.decoded.clear();
+        chunk.samples().decode_into(&mut self.decoded)?;
+        for &sample in &self.decoded {
+            while let Some(earlier) = self.late.next_if(|late| late.timestamp < sample.timestamp) {
+                out.push(earlier);
             }
-            waiting.push(late.next_if(|late| late.timestamp == sample.timestamp).unwrap_or(sample));
+            out.push(self.late.next_if(|late| late.timestamp == sample.timestamp).unwrap_or(sample));
         }
+        Ok(true)
     }
-    waiting.extend(late);
-    Chunk::encode_into(&waiting, &mut out);
-    Ok(out)
 }

@@ -1,23 +1,23 @@
 //! Reading a segment: a little is kept in memory, the rest is read when a query asks and then checked.
 
-use super::layout::{Block, ChunkRow, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, name_hash, rows};
-use super::{SegmentEntry, SegmentError, segment_path};
-use crate::chunk::Samples;
+use super::directory::{BlockRows, ChunkRow, Row};
+use super::filter::{Filter, PairHash};
+use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, name_hash};
+use super::workspace::Workspace;
+use super::{SegmentEntry, SegmentError, run_len, segment_path};
 use crate::disk::{Disk, DiskFile};
-use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
+use model::{Arrival, LabelSet, Matcher, MetricKind, Slot, Timestamp};
 use std::io;
 
-/// Bytes of chunks read at once, and held per source by whoever merges several.
-const READ_BYTES_MAX: usize = 256 * 1024;
-
-/// An open segment. In memory are its bounds and, per directory block, the hashes of its metric names:
-/// about a twentieth of the directory at most.
+/// An open segment. In memory are its bounds, a filter of its label pairs and, per directory block, the hashes of its
+/// metric names: about a twentieth of the directory.
 pub struct SegmentReader<D: Disk> {
     path: String,
     file: D::File,
     entry: SegmentEntry,
     footer: Footer,
     blocks: Vec<Block>,
+    filter: Filter,
 }
 
 /// A series of a segment and where its chunks lie.
@@ -35,13 +35,13 @@ pub struct SegmentSeries {
     pub chunks: Vec<ChunkRow>,
 }
 
-/// Bytes of chunks that lie back to back.
-#[derive(Debug, Default)]
-pub struct ChunkRun {
-    offset: u64,
-    bytes: Vec<u8>,
-    /// Bytes that were asked for.
-    len: usize,
+/// What was read and found right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Series.
+    pub series: u64,
+    /// Samples of them.
+    pub samples: u64,
 }
 
 impl<D: Disk> SegmentReader<D> {
@@ -68,17 +68,24 @@ impl<D: Disk> SegmentReader<D> {
             return Err(damaged(0, "the file is another segment than its name says"));
         }
         let index_at = footer.index_offset;
-        let index_fits = index_at >= HEAD_BYTES as u64
-            && index_at.checked_add(u64::from(footer.index_len)) == Some(footer_at);
-        if !index_fits {
+        let filter_at = index_at.checked_add(u64::from(footer.index_len));
+        let ends_at = filter_at.and_then(|at| at.checked_add(u64::from(footer.filter_len)));
+        let (Some(filter_at), true) =
+            (filter_at, index_at >= HEAD_BYTES as u64 && ends_at == Some(footer_at))
+        else {
             return Err(damaged(footer_at, "the index lies outside the file"));
-        }
+        };
         let index = file.read_at(index_at, footer.index_len as usize).await.map_err(failed)?;
         if index.len() != footer.index_len as usize || crc32c::crc32c(&index) != footer.index_crc {
             return Err(damaged(index_at, "the checksum of the index"));
         }
         let blocks = Block::decode_all(&index, footer.blocks);
         let blocks = blocks.ok_or_else(|| damaged(index_at, "the form of the index"))?;
+        let filter = file.read_at(filter_at, footer.filter_len as usize).await.map_err(failed)?;
+        if filter.len() != footer.filter_len as usize || crc32c::crc32c(&filter) != footer.filter_crc {
+            return Err(damaged(filter_at, "the checksum of the filter"));
+        }
+        let filter = Filter::decode(&filter).ok_or_else(|| damaged(filter_at, "the form of the filter"))?;
         let entry = SegmentEntry {
             id,
             shards: head.shards,
@@ -87,7 +94,7 @@ impl<D: Disk> SegmentReader<D> {
             max_ms: footer.last.millis(),
             bytes: len,
         };
-        Ok(SegmentReader { path, file, entry, footer, blocks })
+        Ok(SegmentReader { path, file, entry, footer, blocks, filter })
     }
 
     /// What a manifest keeps of the segment.
@@ -110,6 +117,11 @@ impl<D: Disk> SegmentReader<D> {
         self.footer.first <= end && self.footer.last >= start
     }
 
+    /// Whether a series may have all these label pairs; where it says no, none does, and nothing need be read.
+    pub fn may_hold(&self, pairs: &[PairHash]) -> bool {
+        pairs.iter().all(|pair| self.filter.may_hold(*pair))
+    }
+
     /// The first block of the directory from `block` on that may hold a series of that name in a slot that
     /// `owned` claims, and its first slot; the others need not be read.
     pub fn block_that_may_hold(
@@ -127,7 +139,11 @@ impl<D: Disk> SegmentReader<D> {
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> usize {
         let names: usize = self.blocks.iter().map(|block| block.names.len() * size_of::<u32>()).sum();
-        size_of::<SegmentReader<D>>() + self.path.len() + self.blocks.len() * size_of::<Block>() + names
+        size_of::<SegmentReader<D>>()
+            + self.path.len()
+            + self.blocks.len() * size_of::<Block>()
+            + names
+            + self.filter.bytes()
     }
 
     /// Blocks of the directory.
@@ -146,80 +162,137 @@ impl<D: Disk> SegmentReader<D> {
         block: usize,
         name: &str,
         matchers: &[Matcher],
-        (start, end): (Timestamp, Timestamp),
+        range: (Timestamp, Timestamp),
         owned: impl Fn(Slot) -> bool,
+        warnings: &mut Vec<SegmentError>,
+    ) -> Vec<SegmentSeries> {
+        let wanted = |row: &Row<'_>| {
+            row.labels.name() == name
+                && owned(row.slot)
+                && matchers.iter().all(|matcher| matcher.matches(row.labels))
+        };
+        self.rows_of_block(block, wanted, range, warnings).await
+    }
+
+    /// All series of a block in a slot that `owned` claims, as [`Self::find_in_block`] finds those of one name.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub async fn series_in_block(
+        &self,
+        block: usize,
+        owned: impl Fn(Slot) -> bool,
+        warnings: &mut Vec<SegmentError>,
+    ) -> Vec<SegmentSeries> {
+        let all = (Timestamp::MIN, Timestamp::MAX);
+        self.rows_of_block(block, |row| owned(row.slot), all, warnings).await
+    }
+
+    async fn rows_of_block(
+        &self,
+        block: usize,
+        wanted: impl Fn(&Row<'_>) -> bool,
+        (start, end): (Timestamp, Timestamp),
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
         let block = &self.blocks[block];
         let mut found = Vec::new();
+        let damaged = |what| self.damaged(block.offset, None, what);
         let bytes = match self.read_checked(block.offset, block.len as usize, block.crc).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                warnings.push(error.unwrap_or_else(|| {
-                    self.damaged(block.offset, None, "the checksum of a directory block")
-                }));
+                warnings.push(error.unwrap_or_else(|| damaged("the checksum of a directory block")));
                 return found;
             }
         };
+        let Ok(mut rows) = BlockRows::new(&bytes) else {
+            warnings.push(damaged("the form of a directory block"));
+            return found;
+        };
         let mut last_slot = block.first_slot;
-        for row in rows(&bytes) {
-            let Some(row) = row else {
-                warnings.push(self.damaged(block.offset, None, "the form of a directory row"));
+        let mut chunks = Vec::new();
+        while let Some(row) = rows.next(&mut chunks) {
+            let Ok(row) = row else {
+                warnings.push(damaged("the form of a directory row"));
                 break;
             };
             // Readers go from slot to slot and would miss one that stands elsewhere.
             if !(last_slot..=block.last_slot).contains(&row.slot.number()) {
-                warnings.push(self.damaged(block.offset, None, "the order of directory rows"));
+                warnings.push(damaged("the order of directory rows"));
                 break;
             }
             last_slot = row.slot.number();
-            let wanted = row.labels.name() == name
-                && owned(row.slot)
-                && matchers.iter().all(|matcher| matcher.matches(row.labels));
-            if !wanted {
+            let own = chunks.drain(..);
+            if !wanted(&row) {
                 continue;
             }
-            let mut chunks: Vec<ChunkRow> = Vec::new();
+            let mut in_range: Vec<ChunkRow> = Vec::new();
             let mut last = None;
-            for chunk in row.chunks() {
+            for chunk in own {
                 // They rise over all chunks of a series: readers merge sources without sorting them.
-                let Some(chunk) = chunk.filter(|chunk| last.is_none_or(|last| last < chunk.first)) else {
+                if last.is_some_and(|last| last >= chunk.first()) {
                     let series = Some(format!("{:?}", row.labels));
                     warnings.push(self.damaged(block.offset, series, "the bounds of a chunk"));
                     continue;
-                };
-                last = Some(chunk.last);
-                if chunk.first <= end && chunk.last >= start {
-                    chunks.push(chunk);
+                }
+                last = Some(chunk.last());
+                if chunk.first() <= end && chunk.last() >= start {
+                    in_range.push(chunk);
                 }
             }
-            if !chunks.is_empty() {
+            if !in_range.is_empty() {
                 let (slot, labels, kind, arrival) = (row.slot, row.labels.to_owned(), row.kind, row.arrival);
-                found.push(SegmentSeries { slot, labels, kind, arrival, chunks });
+                found.push(SegmentSeries { slot, labels, kind, arrival, chunks: in_range });
             }
         }
         found
     }
 
-    /// Reads chunks that lie back to back, as [`run_len`] says.
-    pub async fn read_run(&self, chunks: &[ChunkRow]) -> Result<ChunkRun, SegmentError> {
-        let offset = chunks.first().map_or(0, |chunk| chunk.offset);
-        let len = chunks.iter().map(|chunk| chunk.len as usize).sum();
-        let bytes = self.file.read_at(offset, len).await.map_err(|error| self.failed(error))?;
-        Ok(ChunkRun { offset, bytes, len })
-    }
-
-    /// Appends the samples of one chunk of a run to `out`; nothing when it is not as its row says.
-    pub fn decode_chunk(
+    /// Reads and checks all of a directory block and of the chunks it tells of, and what these come to. What is wrong
+    /// is told; the rest is counted.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub async fn verify_block(
         &self,
-        labels: &LabelSet,
-        chunk: &ChunkRow,
-        run: &ChunkRun,
-        out: &mut Vec<Sample>,
-    ) -> Result<(), SegmentError> {
-        let from = chunk.offset.saturating_sub(run.offset) as usize;
-        let own = run.bytes.get(from..from + chunk.len as usize).unwrap_or(&[]);
-        decode(chunk, own, out).map_err(|what| self.damaged(chunk.offset, Some(format!("{labels:?}")), what))
+        block: usize,
+        workspace: &mut Workspace,
+        errors: &mut Vec<SegmentError>,
+    ) -> Verified {
+        let mut verified = Verified::default();
+        for SegmentSeries { labels, chunks, .. } in self.series_in_block(block, |_| true, errors).await {
+            verified.series += 1;
+            let set = labels.as_ref();
+            let pairs = set.labels().map(|(label, value)| PairHash::new(label, value));
+            let pairs: Vec<PairHash> = pairs.chain([PairHash::new("__name__", set.name())]).collect();
+            if !self.may_hold(&pairs) || !self.blocks[block].may_hold(name_hash(set.name())) {
+                let series = Some(format!("{labels:?}"));
+                errors.push(self.damaged(
+                    self.blocks[block].offset,
+                    series,
+                    "the index does not know a series",
+                ));
+            }
+            let mut rest = &chunks[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(run_len(rest));
+                rest = later;
+                let run = match self.read_run(now, workspace).await {
+                    Ok(run) => run,
+                    Err(error) => {
+                        errors.push(error);
+                        continue;
+                    }
+                };
+                for chunk in now {
+                    match self.verify_chunk(&labels, chunk, &run, workspace) {
+                        Ok(samples) => verified.samples += samples as u64,
+                        Err(error) => errors.push(error),
+                    }
+                }
+            }
+        }
+        verified
     }
 
     /// The bytes, if their checksum is right. `Err(None)`: it is not.
@@ -231,11 +304,15 @@ impl<D: Disk> SegmentReader<D> {
         if bytes.len() == len && crc32c::crc32c(&bytes) == crc { Ok(bytes) } else { Err(None) }
     }
 
-    fn failed(&self, error: io::Error) -> SegmentError {
+    pub(super) fn file(&self) -> &D::File {
+        &self.file
+    }
+
+    pub(super) fn failed(&self, error: io::Error) -> SegmentError {
         SegmentError::Io { path: self.path.clone(), error }
     }
 
-    fn damaged(&self, offset: u64, series: Option<String>, what: &'static str) -> SegmentError {
+    pub(super) fn damaged(&self, offset: u64, series: Option<String>, what: &'static str) -> SegmentError {
         SegmentError::Damaged { path: self.path.clone(), offset, series, what }
     }
 }
@@ -247,46 +324,4 @@ impl SegmentSeries {
             + self.labels.as_ref().bytes().len()
             + self.chunks.capacity() * size_of::<ChunkRow>()
     }
-}
-
-impl ChunkRun {
-    /// Bytes of memory held.
-    pub fn bytes(&self) -> usize {
-        self.bytes.capacity()
-    }
-
-    /// Whether the chunk was read with it; its bytes may be missing all the same where the file ends early.
-    pub fn holds(&self, chunk: &ChunkRow) -> bool {
-        let from = chunk.offset.checked_sub(self.offset);
-        from.is_some_and(|from| from + u64::from(chunk.len) <= self.len as u64)
-    }
-}
-
-/// How many of the first chunks lie back to back and may be read at once; 1 at least.
-pub fn run_len(chunks: &[ChunkRow]) -> usize {
-    let mut bytes = 0;
-    let follows =
-        |pair: &[ChunkRow]| pair[0].offset.checked_add(u64::from(pair[0].len)) == Some(pair[1].offset);
-    let fits = |pair: &&[ChunkRow]| {
-        bytes += pair[0].len as usize;
-        follows(pair) && bytes + pair[1].len as usize <= READ_BYTES_MAX
-    };
-    1 + chunks.windows(2).take_while(fits).count()
-}
-
-/// Checks and decodes one chunk; what is not as its row says is not used.
-fn decode(chunk: &ChunkRow, bytes: &[u8], out: &mut Vec<Sample>) -> Result<(), &'static str> {
-    if bytes.len() != chunk.len as usize || crc32c::crc32c(bytes) != chunk.crc {
-        return Err("the checksum of a chunk");
-    }
-    let before = out.len();
-    if Samples::new(bytes, chunk.count).decode_into(out).is_err() {
-        return Err("the form of a chunk");
-    }
-    let bounds = (out.get(before).map(|s| s.timestamp), out.last().map(|s| s.timestamp));
-    if bounds != (Some(chunk.first), Some(chunk.last)) {
-        out.truncate(before);
-        return Err("the bounds of a chunk");
-    }
-    Ok(())
 }

@@ -1,13 +1,27 @@
-//! Writing a segment, front to back, in steps.
+//! Writing a segment, front to back, in steps: columns as they fill, a directory block behind those it tells of.
+//!
+//! ```text
+//!   push samples → 1,024 are there, or the series ends → its clock, unless one like it was written; its column
+//!   next series  → its row goes to the directory block → 32 KiB are there → the block goes to the file
+//!   finish       → index, filter, footer, sync
+//! ```
+//!
+//! In memory are one chunk of samples, one block of the directory, the clocks written last, the filter and the index:
+//! a merge of any number of series holds no more.
 
-use super::layout::{BLOCK_BYTES_TARGET, Block, ChunkRow, Footer, HEAD_BYTES, Head, encode_row, name_hash};
-use super::{SEGMENTS_FOLDER, SegmentEntry, SegmentError, merged, segment_path};
+use super::clocks::SharedClocks;
+use super::directory::{BLOCK_BYTES_TARGET, BlockBuilder, ChunkRow, ClockRow, Extent, ValuesAt};
+use super::filter::{Filter, PairHash};
+use super::layout::{Block, Footer, HEAD_BYTES, Head, name_hash};
+use super::merge::Merged;
+use super::{SEGMENTS_FOLDER, SegmentEntry, SegmentError, segment_path};
+use crate::column::{Aggregates, COLUMN_SAMPLES_MAX, Codec, Heat, Scratch, encode_clock, encode_values};
 use crate::disk::{Disk, DiskFile};
 use crate::memtable::{Frozen, FrozenSeries};
-use model::{SLOTS, Timestamp};
+use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SLOTS, Sample, Slot, Timestamp};
 use std::io;
 
-/// Bytes handed to the disk at once. Between two steps the executor does other work.
+/// Bytes handed to the disk at once.
 const STEP_BYTES: usize = 1024 * 1024;
 
 /// Writes a frozen memtable as segment `id` of shard `shard` of `shards`, and returns once it and its name
@@ -21,75 +35,28 @@ pub async fn write_segment<D: Disk>(
     shards: u16,
     frozen: &Frozen,
 ) -> Result<SegmentEntry, SegmentError> {
-    let path = segment_path(id);
-    let written = write_file(disk, &path, Head { id, shard, shards }, frozen).await;
-    if written.is_err() {
-        // The first error is the one to tell; a file that stays is no harm, no manifest names it.
-        let _ = disk.remove(&path).await;
-    }
-    written
-}
-
-async fn write_file<D: Disk>(
-    disk: &D,
-    path: &str,
-    head: Head,
-    frozen: &Frozen,
-) -> Result<SegmentEntry, SegmentError> {
-    let failed = |error| SegmentError::Io { path: path.to_owned(), error };
-    disk.create_dir(SEGMENTS_FOLDER).await.map_err(failed)?;
-    let file = disk.create(path).await.map_err(failed)?;
-    let mut out = Steps { file, written: 0, waiting: Vec::with_capacity(STEP_BYTES + HEAD_BYTES) };
-    out.waiting.extend_from_slice(&head.encode());
-
-    let by_slot = by_slot(frozen);
-    let mut chunk_rows: Vec<ChunkRow> = Vec::new();
-    let mut chunk_counts: Vec<u32> = Vec::with_capacity(frozen.series().len());
-    for series in &by_slot {
-        let chunks = merged(series.slice())
-            .map_err(|error| SegmentError::Memory { series: format!("{:?}", series.labels()), error })?;
-        chunk_counts.push(chunks.len() as u32);
-        for chunk in chunks {
-            chunk_rows.push(ChunkRow {
-                first: chunk.first(),
-                last: chunk.last(),
-                offset: out.position(),
-                len: chunk.bytes().len() as u32,
-                count: chunk.count(),
-                crc: crc32c::crc32c(chunk.bytes()),
-            });
-            out.append(chunk.bytes()).await.map_err(failed)?;
+    let mut writer = SegmentWriter::create(disk, id, shard, shards, Heat::Fresh).await?;
+    match write_series(&mut writer, frozen).await {
+        Ok(()) => writer.finish().await,
+        Err(error) => {
+            writer.abandon().await;
+            Err(error)
         }
     }
-    let blocks = write_directory(&mut out, &by_slot, &chunk_rows, &chunk_counts).await.map_err(failed)?;
+}
 
-    let mut index = Vec::new();
-    blocks.iter().for_each(|block| block.encode(&mut index));
-    let too_large = |_| failed(io::Error::new(io::ErrorKind::FileTooLarge, "index above 4 GiB"));
-    let footer = Footer {
-        index_offset: out.position(),
-        index_len: u32::try_from(index.len()).map_err(too_large)?,
-        index_crc: crc32c::crc32c(&index),
-        blocks: u32::try_from(blocks.len()).map_err(too_large)?,
-        series: by_slot.len() as u64,
-        samples: chunk_rows.iter().map(|row| u64::from(row.count)).sum(),
-        first: chunk_rows.iter().map(|row| row.first).min().unwrap_or(Timestamp::MAX),
-        last: chunk_rows.iter().map(|row| row.last).max().unwrap_or(Timestamp::MIN),
-        id: head.id,
-    };
-    out.append(&index).await.map_err(failed)?;
-    out.append(&footer.encode()).await.map_err(failed)?;
-    let bytes = out.finish().await.map_err(failed)?;
-    disk.sync_dir(SEGMENTS_FOLDER).await.map_err(failed)?;
-    disk.sync_dir("").await.map_err(failed)?;
-    Ok(SegmentEntry {
-        id: head.id,
-        shards: head.shards,
-        shard: head.shard,
-        min_ms: footer.first.millis(),
-        max_ms: footer.last.millis(),
-        bytes,
-    })
+async fn write_series<D: Disk>(writer: &mut SegmentWriter<D>, frozen: &Frozen) -> Result<(), SegmentError> {
+    let mut piece = Vec::new();
+    for series in by_slot(frozen) {
+        let labels = (**series.labels()).as_ref();
+        writer.begin_series(labels, series.kind(), series.arrival()).await?;
+        let mut merged = Merged::new(series.slice());
+        let failed = |error| SegmentError::Memory { series: format!("{labels:?}"), error };
+        while merged.next_piece(&mut piece).map_err(failed)? {
+            writer.push(&piece).await?;
+        }
+    }
+    Ok(())
 }
 
 /// All series in slot order, within a slot by labels.
@@ -104,48 +71,266 @@ fn by_slot(frozen: &Frozen) -> Vec<&FrozenSeries> {
     slots.concat()
 }
 
-async fn write_directory<F: DiskFile>(
-    out: &mut Steps<F>,
-    series: &[&FrozenSeries],
-    chunk_rows: &[ChunkRow],
-    chunk_counts: &[u32],
-) -> io::Result<Vec<Block>> {
-    let (mut blocks, mut rest) = (Vec::new(), chunk_rows);
-    let (mut bytes, mut names) = (Vec::new(), Vec::new());
-    let (mut rows, mut first_slot) = (0, 0);
-    for (i, (series, &count)) in series.iter().zip(chunk_counts).enumerate() {
-        let slot = series.hash().slot();
+/// A segment that is being written. Whoever ends early says so by [`Self::abandon`], or the file stays, which is no harm
+/// but for its bytes: no manifest names it.
+pub struct SegmentWriter<D: Disk> {
+    disk: D,
+    path: String,
+    head: Head,
+    heat: Heat,
+    out: Steps<D::File>,
+    series: Option<Open>,
+    /// Of the series at hand and not yet in a chunk, at most a column of them.
+    times: Vec<Timestamp>,
+    values: Vec<f64>,
+    /// Chunks of the series at hand.
+    chunks: Vec<ChunkRow>,
+    clocks: SharedClocks,
+    block: BlockBuilder,
+    /// Of the block at hand.
+    names: Vec<u32>,
+    first_slot: u16,
+    last_slot: u16,
+    blocks: Vec<Block>,
+    filter: Filter,
+    scratch: Scratch,
+    /// The column at hand.
+    column: Vec<u8>,
+    series_count: u64,
+    sample_count: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// The series at hand.
+struct Open {
+    labels: LabelSet,
+    slot: Slot,
+    kind: MetricKind,
+    arrival: Arrival,
+}
+
+impl<D: Disk> SegmentWriter<D> {
+    /// Begins segment `id` of shard `shard` of `shards`; `heat` says how its values are packed.
+    pub async fn create(
+        disk: &D,
+        id: u64,
+        shard: u16,
+        shards: u16,
+        heat: Heat,
+    ) -> Result<SegmentWriter<D>, SegmentError> {
+        let path = segment_path(id);
+        let failed = |error| SegmentError::Io { path: path.clone(), error };
+        disk.create_dir(SEGMENTS_FOLDER).await.map_err(failed)?;
+        let file = disk.create(&path).await.map_err(failed)?;
+        let head = Head { id, shard, shards };
+        let mut out = Steps { file, written: 0, waiting: Vec::with_capacity(STEP_BYTES + HEAD_BYTES) };
+        out.waiting.extend_from_slice(&head.encode());
+        Ok(SegmentWriter {
+            disk: disk.clone(),
+            path,
+            head,
+            heat,
+            out,
+            series: None,
+            times: Vec::with_capacity(COLUMN_SAMPLES_MAX),
+            values: Vec::with_capacity(COLUMN_SAMPLES_MAX),
+            chunks: Vec::new(),
+            clocks: SharedClocks::default(),
+            block: BlockBuilder::default(),
+            names: Vec::new(),
+            first_slot: 0,
+            last_slot: 0,
+            blocks: Vec::new(),
+            filter: Filter::largest(),
+            scratch: Scratch::default(),
+            column: Vec::new(),
+            series_count: 0,
+            sample_count: 0,
+            first: Timestamp::MAX,
+            last: Timestamp::MIN,
+        })
+    }
+
+    /// Begins a series, which must come behind the one before: slots rising, within a slot label sets. A series that
+    /// gets no sample leaves no trace.
+    pub async fn begin_series(
+        &mut self,
+        labels: LabelSetRef<'_>,
+        kind: MetricKind,
+        arrival: Arrival,
+    ) -> Result<(), SegmentError> {
+        self.end_series().await?;
+        let slot = labels.hash().slot();
+        debug_assert!(self.last_slot <= slot.number(), "the caller sorts");
+        self.series = Some(Open { labels: labels.to_owned(), slot, kind, arrival });
+        Ok(())
+    }
+
+    /// Appends samples of the series at hand, times rising strictly over all that it gets.
+    pub async fn push(&mut self, mut samples: &[Sample]) -> Result<(), SegmentError> {
+        while !samples.is_empty() {
+            let room = COLUMN_SAMPLES_MAX - self.times.len();
+            let (now, later) = samples.split_at(room.min(samples.len()));
+            samples = later;
+            self.times.extend(now.iter().map(|sample| sample.timestamp));
+            self.values.extend(now.iter().map(|sample| sample.value));
+            if self.times.len() == COLUMN_SAMPLES_MAX {
+                self.seal_chunk().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples so far.
+    pub fn sample_count(&self) -> u64 {
+        self.sample_count + self.times.len() as u64
+    }
+
+    /// Writes what is left; returns once the segment and its name are on the device. Where that fails, the file is
+    /// removed.
+    pub async fn finish(mut self) -> Result<SegmentEntry, SegmentError> {
+        let finished = self.write_end().await;
+        if finished.is_err() {
+            self.abandon().await;
+        }
+        finished
+    }
+
+    /// Gives up: the file is removed.
+    pub async fn abandon(self) {
+        // The first error is the one to tell; a file that stays is no harm, no manifest names it.
+        let _ = self.disk.remove(&self.path).await;
+    }
+
+    async fn write_end(&mut self) -> Result<SegmentEntry, SegmentError> {
+        self.end_series().await?;
+        self.end_block().await?;
+        let mut index = Vec::new();
+        self.blocks.iter().for_each(|block| block.encode(&mut index));
+        self.filter.fold();
+        let filter = self.filter.encode();
+        let footer = Footer {
+            index_offset: self.out.position(),
+            index_len: self.fits_u32(index.len())?,
+            index_crc: crc32c::crc32c(&index),
+            filter_len: self.fits_u32(filter.len())?,
+            filter_crc: crc32c::crc32c(&filter),
+            blocks: self.fits_u32(self.blocks.len())?,
+            series: self.series_count,
+            samples: self.sample_count,
+            first: self.first,
+            last: self.last,
+            id: self.head.id,
+        };
+        self.append(&index).await?;
+        self.append(&filter).await?;
+        self.append(&footer.encode()).await?;
+        let bytes = self.out.finish().await.map_err(|error| self.failed(error))?;
+        self.disk.sync_dir(SEGMENTS_FOLDER).await.map_err(|error| self.failed(error))?;
+        self.disk.sync_dir("").await.map_err(|error| self.failed(error))?;
+        Ok(SegmentEntry {
+            id: self.head.id,
+            shards: self.head.shards,
+            shard: self.head.shard,
+            min_ms: footer.first.millis(),
+            max_ms: footer.last.millis(),
+            bytes,
+        })
+    }
+
+    /// The samples at hand become a chunk.
+    async fn seal_chunk(&mut self) -> Result<(), SegmentError> {
+        let (Some(&first), Some(&last)) = (self.times.first(), self.times.last()) else { return Ok(()) };
+        debug_assert!(self.times.is_sorted_by(|a, b| a < b), "the caller sorts");
+        let clock = match self.clocks.find(&self.times, &mut self.scratch) {
+            Some(known) => known,
+            None => self.write_clock().await?,
+        };
+        self.column.clear();
+        let name = encode_values(&self.values, self.heat, &mut self.scratch, &mut self.column);
+        let values = match name.codec {
+            Codec::Constant => ValuesAt::Here(self.values[0]),
+            _ => ValuesAt::Column(name, self.write_column().await?),
+        };
+        self.chunks.push(ChunkRow { clock, values, aggregates: Aggregates::of(&self.values) });
+        self.sample_count += self.times.len() as u64;
+        (self.first, self.last) = (self.first.min(first), self.last.max(last));
+        self.times.clear();
+        self.values.clear();
+        self.disk.give_way().await;
+        Ok(())
+    }
+
+    async fn write_clock(&mut self) -> Result<ClockRow, SegmentError> {
+        self.column.clear();
+        encode_clock(&self.times, &mut self.scratch, &mut self.column);
+        let at = self.write_column().await?;
+        Ok(self.clocks.remember(&self.times, &self.column, at))
+    }
+
+    /// The column at hand to the file.
+    async fn write_column(&mut self) -> Result<Extent, SegmentError> {
+        // Columns and clocks have bounds far below.
+        let (len, crc) = (self.column.len() as u32, crc32c::crc32c(&self.column));
+        let at = Extent { offset: self.out.position(), len, crc };
+        self.out.append(&self.column).await.map_err(|error| self.failed(error))?;
+        Ok(at)
+    }
+
+    async fn end_series(&mut self) -> Result<(), SegmentError> {
+        self.seal_chunk().await?;
+        let Some(Open { labels, slot, kind, arrival }) = self.series.take() else { return Ok(()) };
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        if self.block.row_count() == 0 {
+            self.first_slot = slot.number();
+        }
+        self.last_slot = slot.number();
+        let labels = labels.as_ref();
+        self.block.push(slot, kind, arrival, labels, &self.chunks);
+        self.chunks.clear();
+        self.names.push(name_hash(labels.name()));
+        self.filter.insert(PairHash::new("__name__", labels.name()));
+        labels.labels().for_each(|(label, value)| self.filter.insert(PairHash::new(label, value)));
+        self.series_count += 1;
+        if self.block.len() >= BLOCK_BYTES_TARGET { self.end_block().await } else { Ok(()) }
+    }
+
+    async fn end_block(&mut self) -> Result<(), SegmentError> {
+        let rows = self.block.row_count();
         if rows == 0 {
-            first_slot = slot.number();
+            return Ok(());
         }
-        let (own, others) = rest.split_at(count as usize);
-        rest = others;
-        let labels = (**series.labels()).as_ref();
-        encode_row(slot, series.kind(), series.arrival(), labels, own, &mut bytes);
-        names.push(name_hash(labels.name()));
-        rows += 1;
-        if bytes.len() < BLOCK_BYTES_TARGET && i + 1 < chunk_counts.len() {
-            continue;
-        }
-        names.sort_unstable();
-        names.dedup();
-        let len = u32::try_from(bytes.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "directory row above 4 GiB"))?;
-        blocks.push(Block {
-            offset: out.position(),
-            len,
+        let bytes = self.block.take();
+        self.names.sort_unstable();
+        self.names.dedup();
+        self.blocks.push(Block {
+            offset: self.out.position(),
+            len: self.fits_u32(bytes.len())?,
             crc: crc32c::crc32c(&bytes),
             rows,
-            first_slot,
-            last_slot: slot.number(),
-            names: names.as_slice().into(),
+            first_slot: self.first_slot,
+            last_slot: self.last_slot,
+            names: self.names.as_slice().into(),
         });
-        out.append(&bytes).await?;
-        bytes.clear();
-        names.clear();
-        rows = 0;
+        self.names.clear();
+        self.append(&bytes).await
     }
-    Ok(blocks)
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
+        self.out.append(bytes).await.map_err(|error| self.failed(error))
+    }
+
+    fn fits_u32(&self, len: usize) -> Result<u32, SegmentError> {
+        let too_large = io::Error::new(io::ErrorKind::FileTooLarge, "a part of a segment above 4 GiB");
+        u32::try_from(len).map_err(|_| self.failed(too_large))
+    }
+
+    fn failed(&self, error: io::Error) -> SegmentError {
+        SegmentError::Io { path: self.path.clone(), error }
+    }
 }
 
 /// A file that grows by whole steps; only the last is shorter.
@@ -180,7 +365,7 @@ impl<F: DiskFile> Steps<F> {
     }
 
     /// Everything to the device; the length of the file.
-    async fn finish(mut self) -> io::Result<u64> {
+    async fn finish(&mut self) -> io::Result<u64> {
         self.step().await?;
         self.file.sync().await?;
         Ok(self.written)

@@ -15,7 +15,7 @@
 use crate::chunk::Chunk;
 use crate::disk::Disk;
 use crate::memtable::SeriesSlice;
-use crate::segment::{ChunkRow, ChunkRun, SegmentError, SegmentReader, run_len};
+use crate::segment::{ChunkRow, ChunkRun, SegmentError, SegmentReader, Workspace, run_len};
 use model::{LabelSet, Sample, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -87,6 +87,7 @@ impl<D: Disk> SeriesMerge<D> {
     pub(super) async fn next_piece(
         &mut self,
         out: &mut Vec<Sample>,
+        workspace: &mut Workspace,
         warnings: &mut Vec<SegmentError>,
     ) -> bool {
         let mut work = 0;
@@ -98,7 +99,8 @@ impl<D: Disk> SeriesMerge<D> {
                 let until = self.heads.peek().map(|(Reverse(time), _)| *time);
                 work += source.take(until, PIECE_WORK, &mut self.last, out);
             } else {
-                if let Err(error) = source.decode_next(&self.labels, (self.start, self.end)).await {
+                if let Err(error) = source.decode_next(&self.labels, (self.start, self.end), workspace).await
+                {
                     warnings.push(error);
                 }
                 work += source.samples.len();
@@ -136,7 +138,7 @@ impl<D: Disk> Source<D> {
     fn next_time(&self) -> Option<Timestamp> {
         self.samples.get(self.taken).map(|sample| sample.timestamp).or_else(|| match &self.chunks {
             Chunks::Memory(chunks) => chunks.as_slice().first().map(Chunk::first),
-            Chunks::Segment { rows, .. } => rows.as_slice().first().map(|row| row.first),
+            Chunks::Segment { rows, .. } => rows.as_slice().first().map(ChunkRow::first),
         })
     }
 
@@ -166,6 +168,7 @@ impl<D: Disk> Source<D> {
         &mut self,
         labels: &LabelSet,
         (start, end): (Timestamp, Timestamp),
+        workspace: &mut Workspace,
     ) -> Result<(), SegmentError> {
         self.samples.clear();
         self.taken = 0;
@@ -183,7 +186,7 @@ impl<D: Disk> Source<D> {
                 if !run.holds(&row) {
                     let ahead = rows.as_slice();
                     let ahead = &ahead[..run_len(ahead)];
-                    match segment.read_run(ahead).await {
+                    match segment.read_run(ahead, workspace).await {
                         Ok(read) => *run = read,
                         Err(error) => {
                             let unreadable = ahead.len();
@@ -193,7 +196,7 @@ impl<D: Disk> Source<D> {
                     }
                 }
                 rows.next();
-                segment.decode_chunk(labels, &row, run, &mut self.samples)?;
+                segment.decode_chunk(labels, &row, run, workspace, &mut self.samples)?;
             }
         }
         self.clip(start, end);
@@ -237,7 +240,7 @@ mod tests {
         let mut more = true;
         while more {
             let before = out.len();
-            more = ready(merge.next_piece(&mut out, &mut warnings));
+            more = ready(merge.next_piece(&mut out, &mut Workspace::default(), &mut warnings));
             assert!(out.len() - before <= PIECE_WORK + crate::chunk::CHUNK_SAMPLES_MAX as usize);
         }
         assert!(warnings.is_empty());

@@ -34,7 +34,7 @@ use super::Store;
 use super::merge::SeriesMerge;
 use crate::disk::Disk;
 use crate::memtable::SeriesSlice;
-use crate::segment::{ChunkRow, SegmentError};
+use crate::segment::{ChunkRow, PairHash, SegmentError, Workspace};
 use directories::Directories;
 use memory::{InMemory, MemorySeries};
 use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
@@ -60,6 +60,7 @@ pub struct Selection<D: Disk> {
     waiting: VecDeque<Source>,
     waiting_bytes: usize,
     reading: Option<Reading<D>>,
+    workspace: Workspace,
     /// See [`Selection::hold_ahead`].
     ahead_bytes_max: usize,
     warnings: Vec<SegmentError>,
@@ -69,6 +70,8 @@ pub struct Selection<D: Disk> {
 struct Wanted {
     name: String,
     matchers: Vec<Matcher>,
+    /// Pairs that each such series has.
+    pairs: Vec<PairHash>,
     /// Both included.
     start: Timestamp,
     end: Timestamp,
@@ -165,7 +168,18 @@ impl<D: Disk> Store<D> {
     ) -> Selection<D> {
         let start = start.max(oldest);
         let (shard, shards) = (self.shard, self.shards);
-        let wanted = Wanted { name: name.to_owned(), matchers: matchers.to_vec(), start, end, shard, shards };
+        let required =
+            matchers.iter().filter_map(|matcher| Some((&*matcher.label, matcher.required_value()?)));
+        let pairs = required.chain([("__name__", name)]).map(|(label, value)| PairHash::new(label, value));
+        let wanted = Wanted {
+            name: name.to_owned(),
+            matchers: matchers.to_vec(),
+            pairs: pairs.collect(),
+            start,
+            end,
+            shard,
+            shards,
+        };
         let hold = self.views.begin(self.freezes + u64::from(self.frozen.is_none()));
         let segments = self.segments.iter().filter(|reader| reader.overlaps(start, end));
         Selection {
@@ -178,6 +192,7 @@ impl<D: Disk> Store<D> {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             reading: None,
+            workspace: Workspace::default(),
             ahead_bytes_max: 0,
             warnings: Vec::new(),
         }
@@ -252,6 +267,7 @@ impl<D: Disk> Selection<D> {
             + self.in_segments_bytes
             + self.waiting.capacity() * size_of::<Source>()
             + self.waiting_bytes
+            + self.workspace.bytes()
             + self.reading.as_ref().map_or(0, |reading| reading.merge.bytes() + reading.shared_bytes)
     }
 
@@ -260,6 +276,7 @@ impl<D: Disk> Selection<D> {
     pub fn let_go(&mut self) -> bool {
         self.stage = Stage::Done;
         self.reading = None;
+        self.workspace = Workspace::default();
         self.memory.let_parts_go();
         let mut work = 0;
         while work < WORK_PER_LOOK {
@@ -384,7 +401,7 @@ impl<D: Disk> Selection<D> {
     /// Reads some samples of the series at hand.
     async fn read(&mut self, piece: &mut Piece) {
         let Some(Reading { series, merge, .. }) = &mut self.reading else { return };
-        let goes_on = merge.next_piece(&mut piece.samples, &mut self.warnings).await;
+        let goes_on = merge.next_piece(&mut piece.samples, &mut self.workspace, &mut self.warnings).await;
         if !piece.samples.is_empty() {
             piece.begins = series.take();
         }

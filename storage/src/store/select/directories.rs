@@ -47,7 +47,9 @@ impl<D: Disk> Directories<D> {
         let mut blocks = 0;
         while blocks < BLOCKS_PER_STEP {
             let Some(segment) = self.segments.get(self.asked) else { return false };
-            let next = segment.block_that_may_hold(0, &wanted.name, |slot| wanted.owns(slot));
+            let may_hold = segment.may_hold(&wanted.pairs);
+            let owned = |slot| wanted.owns(slot);
+            let next = may_hold.then(|| segment.block_that_may_hold(0, &wanted.name, owned)).flatten();
             if next.is_some() {
                 self.directories.push(Directory { segment: self.asked, next, found: VecDeque::new() });
             }

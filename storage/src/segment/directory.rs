@@ -1,0 +1,375 @@
+//! A directory block: series in slot order with what their chunks come to and where they lie, readable by itself.
+//!
+//! Symbols (texts of labels) and clocks stand at its head, each once, and rows name them by number. Both are the block's
+//! own, not the segment's: so an open segment holds neither in memory, and damage to a block costs that block alone.
+
+use super::fields::Fields;
+use crate::column::{Aggregates, COLUMN_BYTES_MAX, COLUMN_SAMPLES_MAX, Codec, ColumnName, put_varint};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use model::{Arrival, LABELS_MAX, LabelSetRef, MetricKind, Slot, Timestamp};
+
+/// A directory block is closed when it has reached this size; it is the unit of reading and of damage.
+pub(super) const BLOCK_BYTES_TARGET: usize = 32 * 1024;
+/// Bytes of a clock at most: milliseconds and fine parts, each packed as wide as can be.
+pub(super) const CLOCK_BYTES_MAX: usize = 2 * (COLUMN_SAMPLES_MAX * 8 + 64);
+const COUNTS_BYTES: usize = 12;
+
+/// A part of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Its first byte in the file.
+    pub offset: u64,
+    /// Its bytes.
+    pub len: u32,
+    /// CRC32C of its bytes.
+    pub crc: u32,
+}
+
+impl Extent {
+    pub(super) fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.len))
+    }
+}
+
+/// Where the times of chunks lie, and what they span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockRow {
+    /// The first time.
+    pub first: Timestamp,
+    /// The last time.
+    pub last: Timestamp,
+    /// How many there are.
+    pub count: u32,
+    /// Where the column lies.
+    pub at: Extent,
+}
+
+/// Where the values of a chunk are.
+#[derive(Clone, Copy, Debug)]
+pub enum ValuesAt {
+    /// All are this one, and take no place in the file.
+    Here(f64),
+    /// A column of that name, there.
+    Column(ColumnName, Extent),
+}
+
+/// One chunk of a series.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkRow {
+    /// Its times.
+    pub clock: ClockRow,
+    /// Its values.
+    pub values: ValuesAt,
+    /// What they come to.
+    pub aggregates: Aggregates,
+}
+
+impl ChunkRow {
+    /// The time of its first sample.
+    pub fn first(&self) -> Timestamp {
+        self.clock.first
+    }
+
+    /// The time of its last sample.
+    pub fn last(&self) -> Timestamp {
+        self.clock.last
+    }
+
+    /// Its samples, 1 to [`COLUMN_SAMPLES_MAX`].
+    pub fn count(&self) -> usize {
+        self.clock.count as usize
+    }
+
+    /// Bytes of its values in the file.
+    pub fn values_len(&self) -> usize {
+        self.column().map_or(0, |column| column.len as usize)
+    }
+
+    pub(super) fn column(&self) -> Option<Extent> {
+        match self.values {
+            ValuesAt::Here(_) => None,
+            ValuesAt::Column(_, at) => Some(at),
+        }
+    }
+}
+
+/// Collects the rows of one block; kept and used again.
+#[derive(Default)]
+pub(super) struct BlockBuilder {
+    symbols: Interned<Box<[u8]>>,
+    clocks: Interned<u64>,
+    rows: Vec<u8>,
+    row_count: u32,
+    /// Where the next column is thought to lie, and the next clock.
+    column_end: u64,
+    clock_end: u64,
+}
+
+/// Things by number, and their bytes in order.
+struct Interned<K> {
+    numbers: HashMap<K, u32, RandomState>,
+    bytes: Vec<u8>,
+}
+
+impl<K> Default for Interned<K> {
+    fn default() -> Interned<K> {
+        Interned { numbers: HashMap::default(), bytes: Vec::new() }
+    }
+}
+
+impl<K> Interned<K> {
+    fn clear(&mut self) {
+        self.numbers.clear();
+        self.bytes.clear();
+    }
+}
+
+impl BlockBuilder {
+    /// Rows so far.
+    pub(super) fn row_count(&self) -> u32 {
+        self.row_count
+    }
+
+    /// Bytes so far.
+    pub(super) fn len(&self) -> usize {
+        COUNTS_BYTES + self.symbols.bytes.len() + self.clocks.bytes.len() + self.rows.len()
+    }
+
+    /// Appends the row of a series.
+    pub(super) fn push(
+        &mut self,
+        slot: Slot,
+        kind: MetricKind,
+        arrival: Arrival,
+        labels: LabelSetRef<'_>,
+        chunks: &[ChunkRow],
+    ) {
+        self.row_count += 1;
+        self.rows.extend_from_slice(&slot.number().to_le_bytes());
+        self.rows.push(kind as u8);
+        self.rows.extend_from_slice(&arrival.to_bits().to_le_bytes());
+        let name = self.symbol(labels.name());
+        put_varint(&mut self.rows, name);
+        put_varint(&mut self.rows, labels.labels().count() as u64);
+        for (label, value) in labels.labels() {
+            let (label, value) = (self.symbol(label), self.symbol(value));
+            put_varint(&mut self.rows, label);
+            put_varint(&mut self.rows, value);
+        }
+        put_varint(&mut self.rows, chunks.len() as u64);
+        chunks.iter().for_each(|chunk| self.push_chunk(chunk));
+    }
+
+    fn push_chunk(&mut self, chunk: &ChunkRow) {
+        let clock = self.clock(&chunk.clock);
+        let rows = &mut self.rows;
+        put_varint(rows, clock);
+        let aggregates = &chunk.aggregates;
+        match chunk.values {
+            ValuesAt::Here(value) => {
+                rows.push(ColumnName { codec: Codec::Constant }.to_byte());
+                rows.extend_from_slice(&value.to_bits().to_le_bytes());
+            }
+            ValuesAt::Column(name, at) => {
+                rows.push(name.to_byte());
+                put_varint(rows, at.offset.wrapping_sub(self.column_end));
+                put_varint(rows, u64::from(at.len));
+                rows.extend_from_slice(&at.crc.to_le_bytes());
+                self.column_end = at.end();
+                put_varint(rows, u64::from(aggregates.stale));
+                put_varint(rows, u64::from(aggregates.resets));
+                let Aggregates { first, last, min, max, sum, .. } = aggregates;
+                for number in [first, last, min, max, sum] {
+                    rows.extend_from_slice(&number.to_bits().to_le_bytes());
+                }
+            }
+        }
+    }
+
+    fn symbol(&mut self, text: &str) -> u64 {
+        let next = self.symbols.numbers.len() as u32;
+        if let Some(known) = self.symbols.numbers.get(text.as_bytes()) {
+            return u64::from(*known);
+        }
+        self.symbols.numbers.insert(text.as_bytes().into(), next);
+        put_varint(&mut self.symbols.bytes, text.len() as u64);
+        self.symbols.bytes.extend_from_slice(text.as_bytes());
+        u64::from(next)
+    }
+
+    fn clock(&mut self, clock: &ClockRow) -> u64 {
+        let Interned { numbers, bytes } = &mut self.clocks;
+        let next = numbers.len() as u32;
+        if let Some(known) = numbers.get(&clock.at.offset) {
+            return u64::from(*known);
+        }
+        numbers.insert(clock.at.offset, next);
+        bytes.extend_from_slice(&clock.first.ticks().to_le_bytes());
+        put_varint(bytes, clock.last.ticks().wrapping_sub(clock.first.ticks()) as u64);
+        put_varint(bytes, u64::from(clock.count));
+        put_varint(bytes, clock.at.offset.wrapping_sub(self.clock_end));
+        put_varint(bytes, u64::from(clock.at.len));
+        bytes.extend_from_slice(&clock.at.crc.to_le_bytes());
+        self.clock_end = clock.at.end();
+        u64::from(next)
+    }
+
+    /// The block, and an empty builder.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let mut block = Vec::with_capacity(self.len());
+        for count in [self.symbols.numbers.len() as u32, self.clocks.numbers.len() as u32, self.row_count] {
+            block.extend_from_slice(&count.to_le_bytes());
+        }
+        block.extend_from_slice(&self.symbols.bytes);
+        block.extend_from_slice(&self.clocks.bytes);
+        block.extend_from_slice(&self.rows);
+        self.symbols.clear();
+        self.clocks.clear();
+        self.rows.clear();
+        (self.row_count, self.column_end, self.clock_end) = (0, 0, 0);
+        block
+    }
+}
+
+/// The rows of a block, in order.
+pub(super) struct BlockRows<'a> {
+    symbols: Vec<&'a [u8]>,
+    clocks: Vec<ClockRow>,
+    rows_left: u32,
+    fields: Fields<'a>,
+    column_end: u64,
+    /// The canonical label bytes of the row at hand.
+    labels: Vec<u8>,
+}
+
+/// One series of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'a> {
+    pub(super) slot: Slot,
+    pub(super) kind: MetricKind,
+    pub(super) arrival: Arrival,
+    pub(super) labels: LabelSetRef<'a>,
+}
+
+/// The bytes are no directory block. The checksum was right, so only a writer at fault or a forger brings it about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoBlock;
+
+impl<'a> BlockRows<'a> {
+    pub(super) fn new(block: &'a [u8]) -> Result<BlockRows<'a>, NoBlock> {
+        let mut rows = BlockRows {
+            symbols: Vec::new(),
+            clocks: Vec::new(),
+            rows_left: 0,
+            fields: Fields(block),
+            column_end: 0,
+            labels: Vec::new(),
+        };
+        rows.read_head().ok_or(NoBlock)?;
+        Ok(rows)
+    }
+
+    fn read_head(&mut self) -> Option<()> {
+        let fields = &mut self.fields;
+        let (symbols, clocks) = (fields.u32()?, fields.u32()?);
+        self.rows_left = fields.u32()?;
+        // Each takes a byte at least, so a count that is forged asks for no more memory than the block has bytes.
+        for _ in 0..symbols {
+            let len = fields.varint()?;
+            self.symbols.push(fields.slice(usize::try_from(len).ok()?)?);
+        }
+        let mut clock_end = 0u64;
+        for _ in 0..clocks {
+            let first = fields.timestamp()?;
+            let last = Timestamp::from_ticks(first.ticks().wrapping_add(fields.varint()? as i64));
+            let count = u32::try_from(fields.varint()?).ok()?;
+            let offset = clock_end.wrapping_add(fields.varint()?);
+            let len = u32::try_from(fields.varint()?).ok()?;
+            let at = Extent { offset, len, crc: fields.u32()? };
+            let possible = first <= last
+                && (1..=COLUMN_SAMPLES_MAX).contains(&(count as usize))
+                && (1..=CLOCK_BYTES_MAX).contains(&(len as usize));
+            if !possible {
+                return None;
+            }
+            clock_end = at.end();
+            self.clocks.push(ClockRow { first, last, count, at });
+        }
+        Some(())
+    }
+
+    /// The next row; its chunks are appended to `chunks`, which the caller has cleared. `None` behind the last one, an
+    /// error once for a row that is not in the form, and nothing behind it.
+    pub(super) fn next(&mut self, chunks: &mut Vec<ChunkRow>) -> Option<Result<Row<'_>, NoBlock>> {
+        if self.rows_left == 0 {
+            let is_whole = self.fields.0.is_empty();
+            self.fields.0 = &[];
+            return (!is_whole).then_some(Err(NoBlock));
+        }
+        self.rows_left -= 1;
+        let Some((slot, kind, arrival)) = self.read_row(chunks) else {
+            (self.rows_left, self.fields.0) = (0, &[]);
+            return Some(Err(NoBlock));
+        };
+        let Ok(labels) = LabelSetRef::from_bytes(&self.labels) else {
+            (self.rows_left, self.fields.0) = (0, &[]);
+            return Some(Err(NoBlock));
+        };
+        Some(Ok(Row { slot, kind, arrival, labels }))
+    }
+
+    fn read_row(&mut self, chunks: &mut Vec<ChunkRow>) -> Option<(Slot, MetricKind, Arrival)> {
+        let slot = Slot::new(self.fields.u16()?)?;
+        let [kind] = self.fields.take()?;
+        let kind = MetricKind::from_byte(kind)?;
+        let arrival = Arrival::from_bits(u128::from_le_bytes(self.fields.take()?));
+        self.labels.clear();
+        let name = self.symbol()?;
+        self.labels.push(u8::try_from(name.len()).ok()?);
+        self.labels.extend_from_slice(name);
+        let labels = self.fields.varint()?;
+        if labels > LABELS_MAX as u64 {
+            return None;
+        }
+        for _ in 0..labels {
+            let (label, value) = (self.symbol()?, self.symbol()?);
+            self.labels.push(u8::try_from(label.len()).ok()?);
+            self.labels.extend_from_slice(label);
+            self.labels.extend_from_slice(&u16::try_from(value.len()).ok()?.to_le_bytes());
+            self.labels.extend_from_slice(value);
+        }
+        for _ in 0..self.fields.varint()? {
+            chunks.push(self.read_chunk()?);
+        }
+        Some((slot, kind, arrival))
+    }
+
+    fn symbol(&mut self) -> Option<&'a [u8]> {
+        let number = self.fields.varint()?;
+        self.symbols.get(usize::try_from(number).ok()?).copied()
+    }
+
+    fn read_chunk(&mut self) -> Option<ChunkRow> {
+        let fields = &mut self.fields;
+        let clock = *self.clocks.get(usize::try_from(fields.varint()?).ok()?)?;
+        let [name] = fields.take()?;
+        let name = ColumnName::from_byte(name)?;
+        if name.codec == Codec::Constant {
+            let value = fields.double()?;
+            let aggregates = Aggregates::of_constant(value, clock.count as usize);
+            return Some(ChunkRow { clock, values: ValuesAt::Here(value), aggregates });
+        }
+        let offset = self.column_end.wrapping_add(fields.varint()?);
+        let len = u32::try_from(fields.varint()?).ok()?;
+        let at = Extent { offset, len, crc: fields.u32()? };
+        self.column_end = at.end();
+        let stale = u16::try_from(fields.varint()?).ok()?;
+        let resets = u16::try_from(fields.varint()?).ok()?;
+        let (first, last) = (fields.double()?, fields.double()?);
+        let (min, max, sum) = (fields.double()?, fields.double()?, fields.double()?);
+        let aggregates = Aggregates { stale, resets, first, last, min, max, sum };
+        let fits = (1..=COLUMN_BYTES_MAX).contains(&(len as usize));
+        fits.then_some(ChunkRow { clock, values: ValuesAt::Column(name, at), aggregates })
+    }
+}
