@@ -24,6 +24,7 @@ use crate::trial::{self, TrialError, closed_loop};
 use crate::{Verdict, record, report};
 use attack::{ATTACKS, Attack, Met};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -38,9 +39,8 @@ mod attack;
 /// What can be chosen.
 #[derive(Args, Debug)]
 pub(crate) struct HostileArguments {
-    /// Kinds of bad clients, as the table names them: byte-by-byte, head-never-ended, body-never-ended, half-open, reset,
-    /// oversized-head, tls, connects, unread-answers (default: all of them)
-    #[arg(value_name = "KIND")]
+    /// Kinds of bad clients, as the table names them (default: all of them)
+    #[arg(value_name = "KIND", value_parser = PossibleValuesParser::new(ATTACKS.iter().map(|attack| attack.name)))]
     kinds: Vec<String>,
     /// Requests a second of the well-behaved client, on a clock
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
@@ -132,7 +132,6 @@ struct Round {
 /// Runs all kinds, and fails when one of them makes the p99 too much longer or the server too much larger.
 pub(crate) fn run(arguments: &HostileArguments, live: &Live) -> Result<Verdict, Box<dyn Error>> {
     arguments.setup.cores_apart()?;
-    let attacks = chosen(&arguments.kinds)?;
     let mut sets: Vec<String> = LIMITS.map(str::to_owned).to_vec();
     sets.extend(arguments.sets.iter().cloned());
     let ours = arguments.setup.ours(Some(Durability::Written), arguments.data_parent.as_deref(), sets);
@@ -151,7 +150,7 @@ pub(crate) fn run(arguments: &HostileArguments, live: &Live) -> Result<Verdict, 
         served(FLOOR, &floor, Check::Nothing, None),
     ];
     let mut kinds = Vec::new();
-    for attack in attacks {
+    for attack in chosen(&arguments.kinds) {
         println!("{}: {}", attack.name, attack.about);
         let kind = play(arguments, attack, ours.addr(), &sides, live)?;
         println!("  {}", counted(&kind));
@@ -171,13 +170,9 @@ pub(crate) fn run(arguments: &HostileArguments, live: &Live) -> Result<Verdict, 
     Ok(Verdict::from_failed(!faults.is_empty()))
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Attack>, String> {
-    let known = || ATTACKS.iter().map(|attack| attack.name).collect::<Vec<_>>().join(", ");
-    let find = |name: &String| {
-        let found = ATTACKS.iter().find(|attack| attack.name == name);
-        found.ok_or_else(|| format!("{name} is none of {}", known()))
-    };
-    if names.is_empty() { Ok(ATTACKS.iter().collect()) } else { names.iter().map(find).collect() }
+/// Those of these names, which the command line knows; all where there are none.
+fn chosen(names: &[String]) -> impl Iterator<Item = &'static Attack> {
+    ATTACKS.iter().filter(|attack| names.is_empty() || names.iter().any(|name| name == attack.name))
 }
 
 /// In turns alone and beside; the order changes each round, so that neither always follows the other. What `metrics`
@@ -399,7 +394,7 @@ mod tests {
             durability: Some(Durability::Written),
         });
         for name in ["byte-by-byte", "reset", "oversized-head", "tls", "connects", "unread-answers"] {
-            let attack = chosen(&[name.to_owned()]).unwrap()[0];
+            let attack = chosen(&[name.to_owned()]).next().unwrap();
             let kind = play(&arguments, attack, server.addr(), &sides, &Live::default()).unwrap();
             let order: Vec<_> = kind.rounds.iter().map(|round| (round.side, round.is_beside)).collect();
             let both = [(OURS, false), (OURS, true), (FLOOR, false), (FLOOR, true)];
@@ -414,8 +409,8 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_none_is_refused_with_those_there_are() {
-        let refused = chosen(&["tls".to_owned(), "ssl".to_owned()]).unwrap_err();
-        assert!(refused.starts_with("ssl is none of byte-by-byte, "), "{refused}");
-        assert_eq!(chosen(&[]).unwrap().len(), ATTACKS.len());
+        let refused = Line::try_parse_from(["hostile", "tls", "ssl"]).err().unwrap().to_string();
+        assert!(refused.contains("'ssl'") && refused.contains("byte-by-byte"), "{refused}");
+        assert_eq!(chosen(&[]).count(), ATTACKS.len());
     }
 }

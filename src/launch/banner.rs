@@ -21,6 +21,17 @@ impl Server {
                 )
             }
         };
+        let connections = self.connections_max();
+        let cut = match config.http_connections_max {
+            asked if asked > connections as usize => {
+                format!(" (what the descriptor limit leaves of http.connections_max = {asked})")
+            }
+            _ => String::new(),
+        };
+        let busy_poll = match config.http_busy_poll {
+            Duration::ZERO => String::new(),
+            time => format!("; polls the network card for {time:?} before it sleeps"),
+        };
         let url = format!("http://{}", self.address);
         let rules: Vec<String> = alert::default_rules()
             .iter()
@@ -37,19 +48,18 @@ impl Server {
             .collect();
         format!(
             "ringwatch {} on {url}\n\
-             \x20 shards   {} on cores {}; up to {} connections each\n\
+             \x20 shards   {} on cores {}; up to {connections} connections each{cut}{busy_poll}\n\
              \x20 memory   {} MiB budget\n\
              \x20 kernel   Linux {}: {}\n\
              \x20 data     {} (durability {}; {held})\n\
              \x20 alerts   {}\n\
-             Endpoints: POST /metrics, GET /query, GET /percentile, GET /alerts, GET /health, GET /metrics\n\
+             Endpoints: POST /metrics, POST /api/v1/write, POST /write, GET /query, GET /percentile, GET /alerts, GET /health, GET /metrics\n\
              Try:\n\
              \x20 curl -X POST {url}/metrics -d '{{\"name\":\"cpu_usage\",\"value\":85}}'\n\
              \x20 curl '{url}/query?name=cpu_usage'\n",
             env!("CARGO_PKG_VERSION"),
             self.cores.len(),
             core_list(&self.cores),
-            self.connections_max(),
             self.shared.memory_bytes_max >> 20,
             self.kernel.release,
             self.kernel.features.join(", "),

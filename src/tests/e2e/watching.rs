@@ -25,7 +25,7 @@ fn the_banner_says_what_was_laid_where_and_what_to_type_next() {
         path.to_str().unwrap().into(),
         "(durability written; a new directory)".into(),
         "cpu_usage > 80 over 60s; memory_usage > 90 over 60s; error_rate > 5 over 30s".into(),
-        "POST /metrics, GET /query, GET /percentile, GET /alerts, GET /health, GET /metrics".into(),
+        "POST /metrics, POST /api/v1/write, POST /write, GET /query, GET /percentile, GET /alerts, GET /health".into(),
         format!("curl -X POST {url}/metrics -d '{{\"name\":\"cpu_usage\",\"value\":85}}'"),
     ] {
         assert!(banner.contains(&part), "{part:?} is not in\n{banner}");
