@@ -1,4 +1,5 @@
-//! Columns: bytes and nanoseconds a sample, to seal and to decode, on kinds of series, against open chunks.
+//! Columns: bytes and nanoseconds a sample, to seal and to decode, on kinds of series, against open chunks; and a whole
+//! segment of them, written and read.
 //!
 //! Sketched before the first run: sealing some passes over a column that lies in the nearest cache, 20 to 60 ns a
 //! sample; decoding a load, two shifts and an addition, 0.5 ns for values and as much for times; decimals a division
@@ -7,13 +8,16 @@
 //! `cargo bench -p storage --bench column`; `cargo test` makes a small run. With a file of `name,milliseconds,value`
 //! lines, a series' lines together, as argument behind `--file`, its series as well.
 
-use model::{Sample, StampClock, Timestamp};
+use model::{Arrival, LabelSet, MetricKind, Sample, StampClock, Timestamp};
+use std::collections::HashSet;
 use std::time::Instant;
 use storage::chunk::Chunk;
 use storage::column::{
     Aggregates, COLUMN_SAMPLES_MAX, Codec, ColumnName, Heat, Scratch, decode_clock, decode_values,
     encode_clock, encode_values,
 };
+use storage::disk::{SimDisk, ready};
+use storage::segment::{ChunkRow, SegmentReader, SegmentWriter, Workspace, run_len};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -27,14 +31,108 @@ fn main() {
         let samples = of(count);
         measure(kind, &[samples], rounds);
     }
-    let file =
-        arguments.iter().position(|argument| argument == "--file").and_then(|at| arguments.get(at + 1));
-    if let Some(path) = file {
-        measure("file", &read(path), 7);
+    let file = arguments.iter().position(|argument| argument == "--file");
+    let file = file.and_then(|at| arguments.get(at + 1)).map(|path| read(path));
+    if let Some(series) = &file {
+        measure("file", series, 7);
+    }
+    println!(
+        "{:<22} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}  {:>7} {:>9}",
+        "whole segment", "series", "clock B", "value B", "rows B", "index B", "sum B", "seal ns", "read ns"
+    );
+    let (copies, count, rounds) = if small { (1, 3_000, 1) } else { (16, 1_800, 7) };
+    let scrape = || KINDS[..ONE_CLOCK].iter().map(|(_, of)| of(count));
+    let scrape: Vec<Vec<Sample>> = (0..copies).flat_map(|_| scrape()).collect();
+    for (heat, name) in [(Heat::Fresh, "fresh"), (Heat::Cold, "cold")] {
+        measure_segment(&format!("all kinds, {name}"), &scrape, heat, rounds);
+        if let Some(series) = &file {
+            measure_segment(&format!("file, {name}"), series, heat, rounds);
+        }
     }
 }
 
+/// Writes a segment of the series and reads it back, all of it.
+fn measure_segment(name: &str, series: &[Vec<Sample>], heat: Heat, rounds: usize) {
+    let mut sets: Vec<(LabelSet, &Vec<Sample>)> = series
+        .iter()
+        .enumerate()
+        .map(|(n, samples)| (LabelSet::new("cpu", &[("n", &n.to_string())]).expect("valid"), samples))
+        .collect();
+    sets.sort_by_key(|(set, _)| set.as_ref().hash().slot());
+    let disk = SimDisk::new(1);
+    let total: usize = series.iter().map(Vec::len).sum();
+    let (mut seal_ns, mut read_ns) = (f64::MAX, f64::MAX);
+    for _ in 0..rounds {
+        let began = Instant::now();
+        let mut writer = ready(SegmentWriter::create(&disk, 1, 0, 1, heat)).expect("the disk is in memory");
+        for (set, samples) in &sets {
+            let begun = writer.begin_series(set.as_ref(), MetricKind::Gauge, Arrival::from_bits(1));
+            ready(begun).expect("the disk is in memory");
+            for piece in samples.chunks(240) {
+                ready(writer.push(piece)).expect("the disk is in memory");
+            }
+        }
+        ready(writer.finish()).expect("the disk is in memory");
+        seal_ns = seal_ns.min(began.elapsed().as_nanos() as f64 / total as f64);
+    }
+    let reader = ready(SegmentReader::open(&disk, 1)).expect("just written");
+    assert_eq!(reader.sample_count(), total as u64);
+    let (mut clock, mut value) = (0, 0);
+    for _ in 0..rounds {
+        let began = Instant::now();
+        let mut clocks = HashSet::new();
+        (clock, value) = (0, 0);
+        let read = read_all(&reader, |chunk| {
+            value += chunk.values_len() as u64;
+            if clocks.insert(chunk.clock.at.offset) {
+                clock += u64::from(chunk.clock.at.len);
+            }
+        });
+        assert_eq!(read, total);
+        read_ns = read_ns.min(began.elapsed().as_nanos() as f64 / total as f64);
+    }
+    let each = |bytes: u64| bytes as f64 / total as f64;
+    println!(
+        "{name:<22} {:>7} {:>7.3} {:>7.3} {:>7.3} {:>7.3} {:>7.3}  {seal_ns:>7.1} {read_ns:>9.2}",
+        series.len(),
+        each(clock),
+        each(value),
+        each(reader.directory_bytes()),
+        each(reader.index_bytes()),
+        each(reader.entry().bytes),
+    );
+}
+
+/// Reads all series of a segment, one after the other; the number of samples.
+fn read_all(reader: &SegmentReader<SimDisk>, mut of_chunk: impl FnMut(&ChunkRow)) -> usize {
+    let mut workspace = Workspace::default();
+    let (mut samples, mut read, mut warnings) = (Vec::new(), 0, Vec::new());
+    for block in 0..reader.block_count() {
+        for found in ready(reader.series_in_block(block, |_| true, &mut warnings)) {
+            let mut rest = &found.chunks[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(run_len(rest));
+                rest = later;
+                let run = ready(reader.read_run(now, &mut workspace)).expect("the disk is in memory");
+                for chunk in now {
+                    samples.clear();
+                    let decoded =
+                        reader.decode_chunk(&found.labels, chunk, &run, &mut workspace, &mut samples);
+                    decoded.expect("just written");
+                    read += samples.len();
+                    of_chunk(chunk);
+                }
+            }
+        }
+    }
+    assert!(warnings.is_empty());
+    read
+}
+
 type Made = fn(usize) -> Vec<Sample>;
+
+/// The first of these are scraped at the same times.
+const ONE_CLOCK: usize = 12;
 
 const KINDS: &[(&str, Made)] = &[
     ("constant", |count| made(count, |_, _| 85.0)),

@@ -6,6 +6,7 @@
 //! ```
 
 use super::fields::Fields;
+use super::integers::Header;
 use super::{COLUMN_SAMPLES_MAX, ColumnError, Scratch, integers};
 use model::{MILLIS_MAX, TICKS_PER_MILLI, Timestamp};
 
@@ -55,7 +56,12 @@ pub fn decode_clock<'a>(
     }
     let mut fields = Fields(bytes);
     let form = fields.byte()?;
-    integers::decode(&mut fields, count, &mut scratch.numbers)?;
+    let header = Header::take(&mut fields, count)?;
+    if let (WHOLE, Some((first, distance))) = (form, header.steady()) {
+        fields.end()?;
+        return steady(first, distance, &mut scratch.numbers[..count]);
+    }
+    integers::decode_behind(header, &mut fields, count, &mut scratch.numbers)?;
     let times = &mut scratch.numbers[..count];
     // Of numbers that are all in range no difference overflows. Both checks are sums and masks, several at a time:
     // comparisons of 64 bits are not.
@@ -85,4 +91,17 @@ pub fn decode_clock<'a>(
     }
     fields.end()?;
     Ok(&scratch.numbers[..count])
+}
+
+/// Whole milliseconds at one distance: whether they are right is known by the first and the last.
+fn steady(first: i64, distance: i64, times: &mut [i64]) -> Result<&[i64], ColumnError> {
+    let millis = -MILLIS_HALF..MILLIS_HALF;
+    let more = times.len() as i64 - 1;
+    let last = distance.checked_mul(more).and_then(|all| first.checked_add(all));
+    let is_right = millis.contains(&first) && last.is_some_and(|last| millis.contains(&last));
+    if !is_right || (more > 0 && distance <= 0) {
+        return Err(ColumnError::Time);
+    }
+    integers::fill_steady(times, first << FINE_BITS, distance << FINE_BITS);
+    Ok(times)
 }

@@ -146,30 +146,72 @@ pub(super) fn encode(numbers: &[i64], plan: &Plan, room: &mut Room, out: &mut Ve
     debug_assert_eq!(out.len() - before, plan.len);
 }
 
-/// Takes `count` numbers, 1 to as many as a column holds, off the front of `fields`; those behind are undefined.
-pub(super) fn decode(fields: &mut Fields<'_>, count: usize, out: &mut Numbers) -> Result<(), ColumnError> {
-    debug_assert!((1..=out.len()).contains(&count));
-    let (form, width) = (fields.byte()?, u32::from(fields.byte()?));
-    if form > FORM_MAX || width > 64 {
-        return Err(ColumnError::Form);
-    }
-    let first = fields.signed()?;
-    let divisor = if form & HAS_DIVISOR != 0 { fields.varint()? as i64 } else { 1 };
-    let base = fields.signed()?;
-    let way = match form & 3 {
-        0 => Way::Frame,
-        1 => Way::Delta,
-        2 => Way::Change(fields.signed()?),
-        _ => Way::Line(fields.signed()?),
-    };
-    let residuals = residual_count(count, way);
-    let (mut patches, mut widest) = (0, width);
-    if form & HAS_PATCHES != 0 {
-        (patches, widest) = (usize::from(fields.u16()?), u32::from(fields.byte()?));
-        if patches > residuals || widest <= width || widest > 64 {
+/// What stands before packed numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Header {
+    first: i64,
+    divisor: i64,
+    base: i64,
+    way: Way,
+    residuals: usize,
+    width: u32,
+    patches: usize,
+    widest: u32,
+}
+
+impl Header {
+    /// Takes it off the front of a column of `count` numbers.
+    pub(super) fn take(fields: &mut Fields<'_>, count: usize) -> Result<Header, ColumnError> {
+        let (form, width) = (fields.byte()?, u32::from(fields.byte()?));
+        if form > FORM_MAX || width > 64 {
             return Err(ColumnError::Form);
         }
+        let first = fields.signed()?;
+        let divisor = if form & HAS_DIVISOR != 0 { fields.varint()? as i64 } else { 1 };
+        let base = fields.signed()?;
+        let way = match form & 3 {
+            0 => Way::Frame,
+            1 => Way::Delta,
+            2 => Way::Change(fields.signed()?),
+            _ => Way::Line(fields.signed()?),
+        };
+        let residuals = residual_count(count, way);
+        let (mut patches, mut widest) = (0, width);
+        if form & HAS_PATCHES != 0 {
+            (patches, widest) = (usize::from(fields.u16()?), u32::from(fields.byte()?));
+            if patches > residuals || widest <= width || widest > 64 {
+                return Err(ColumnError::Form);
+            }
+        }
+        Ok(Header { first, divisor, base, way, residuals, width, patches, widest })
     }
+
+    /// The first number and the distance of all, where the distances are one and the same: nothing follows then.
+    pub(super) fn steady(&self) -> Option<(i64, i64)> {
+        let is_steady = self.way == Way::Delta && self.width == 0 && self.patches == 0;
+        is_steady.then(|| (self.first, self.base.wrapping_mul(self.divisor)))
+    }
+}
+
+/// Takes `count` numbers, 1 to as many as a column holds, off the front of `fields`; those behind are undefined.
+pub(super) fn decode(fields: &mut Fields<'_>, count: usize, out: &mut Numbers) -> Result<(), ColumnError> {
+    let header = Header::take(fields, count)?;
+    decode_behind(header, fields, count, out)
+}
+
+/// The same, behind a header that has been taken.
+pub(super) fn decode_behind(
+    header: Header,
+    fields: &mut Fields<'_>,
+    count: usize,
+    out: &mut Numbers,
+) -> Result<(), ColumnError> {
+    debug_assert!((1..=out.len()).contains(&count));
+    if let Some((first, distance)) = header.steady() {
+        fill_steady(&mut out[..count], first, distance);
+        return Ok(());
+    }
+    let Header { first, divisor, base, way, residuals, width, patches, widest } = header;
     unpack(fields.slice(packed_len(residuals, width))?, residuals, width, out);
     if patches > 0 {
         let places = fields.slice(patches * 2)?.as_chunks::<2>().0;
@@ -184,13 +226,6 @@ pub(super) fn decode(fields: &mut Fields<'_>, count: usize, out: &mut Numbers) -
     }
     // One loop for each way, and for what is common, so that each is as short as can be.
     match (way, divisor) {
-        (Way::Delta, _) if width == 0 && patches == 0 => {
-            let (mut number, delta) = (first, base.wrapping_mul(divisor));
-            for place in &mut out[..count] {
-                *place = number;
-                number = number.wrapping_add(delta);
-            }
-        }
         (Way::Delta, 1) => from_deltas(&mut out[..count], first, |residual| residual.wrapping_add(base)),
         (Way::Delta, _) => from_deltas(&mut out[..count], first, |residual| {
             residual.wrapping_add(base).wrapping_mul(divisor)
@@ -220,6 +255,13 @@ pub(super) fn decode(fields: &mut Fields<'_>, count: usize, out: &mut Numbers) -
         }
     }
     Ok(())
+}
+
+/// Numbers at one distance; a few side by side, so that they need not wait for each other.
+pub(super) fn fill_steady(places: &mut [i64], first: i64, distance: i64) {
+    for (at, place) in places.iter_mut().enumerate() {
+        *place = first.wrapping_add(distance.wrapping_mul(at as i64));
+    }
 }
 
 #[inline(always)]

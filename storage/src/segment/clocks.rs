@@ -93,6 +93,12 @@ mod tests {
         other[99] = Timestamp::from_ticks(other[99].ticks() + 1);
         assert!(clocks.find(&other, &mut scratch).is_none());
         assert!(clocks.find(&other[..99], &mut scratch).is_none());
+        // Others of the same hash, as hardly ever happens.
+        let column = clocks.by_hash[&hash_of(&times(many - 1))].column.clone();
+        let row = clocks.find(&times(many - 1), &mut scratch).unwrap();
+        clocks.bytes += column.len() - clocks.by_hash[&hash_of(&times(many - 2))].column.len();
+        clocks.by_hash.insert(hash_of(&times(many - 2)), Known { column, row });
+        assert!(clocks.find(&times(many - 2), &mut scratch).is_none());
         let left: usize = clocks.by_hash.values().map(|known| ENTRY_BYTES + known.column.len()).sum();
         assert_eq!((left, clocks.order.len()), (clocks.bytes, clocks.by_hash.len()));
     }

@@ -117,6 +117,16 @@ impl<D: Disk> SegmentReader<D> {
         self.footer.first <= end && self.footer.last >= start
     }
 
+    /// Bytes of the file that are directory blocks.
+    pub fn directory_bytes(&self) -> u64 {
+        self.blocks.iter().map(|block| u64::from(block.len)).sum()
+    }
+
+    /// Bytes of index and filter.
+    pub fn index_bytes(&self) -> u64 {
+        u64::from(self.footer.index_len) + u64::from(self.footer.filter_len)
+    }
+
     /// Whether a series may have all these label pairs; where it says no, none does, and nothing need be read.
     pub fn may_hold(&self, pairs: &[PairHash]) -> bool {
         pairs.iter().all(|pair| self.filter.may_hold(*pair))
