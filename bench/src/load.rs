@@ -275,6 +275,8 @@ impl<'p> Load<'p> {
             name: &plan.metric,
             batch: plan.batch,
             series: plan.series,
+            labels: plan.labels,
+            run: plan.run,
             durability: plan.durability,
         });
         let sends_per_turn_max = (ARENA_BYTES_MAX / template.len()).clamp(1, SENDS_PER_TURN_MAX);

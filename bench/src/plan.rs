@@ -15,6 +15,9 @@ pub(crate) const CONNECTIONS_MAX: u32 = 500_000;
 /// Label sets per connection at most.
 pub(crate) const SERIES_MAX: u32 = 1_000_000;
 
+/// Further labels of a series at most.
+pub(crate) const LABELS_MAX: u32 = 60;
+
 /// Samples per request at most.
 pub(crate) const BATCH_MAX: u32 = 100_000;
 
@@ -122,6 +125,8 @@ pub(crate) struct Offered {
     /// Samples of each request.
     pub batch: u32,
     series: u32,
+    labels: u32,
+    samples_per_series: u32,
     durability: Option<&'static str>,
 }
 
@@ -159,6 +164,8 @@ impl Plan {
             form: self.form,
             batch: self.batch,
             series: self.series,
+            labels: self.labels,
+            samples_per_series: self.run,
             durability: self.durability.map(Durability::name),
         }
     }
@@ -193,6 +200,10 @@ pub(crate) struct Plan {
     pub batch: u32,
     /// Label sets per connection; 0 for one series without labels.
     pub series: u32,
+    /// Further labels of each, in remote write.
+    pub labels: u32,
+    /// Samples of a series in a row, in remote write.
+    pub run: u32,
     /// Asked for by header; the server's default when absent.
     pub durability: Option<Durability>,
     /// The name of every sample; no other run has it.

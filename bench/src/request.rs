@@ -11,6 +11,8 @@ use form::{Body, Coding, LABEL_DIGITS, Naming, Places, TIMESTAMP_DIGITS};
 use std::net::SocketAddr;
 
 mod form;
+#[cfg(test)]
+pub(crate) mod protobuf;
 mod remote_write;
 
 pub(crate) use form::Form;
@@ -34,6 +36,10 @@ pub(crate) struct Looks<'a> {
     pub batch: u32,
     /// Label sets that each connection cycles through; 0 for one series without labels for all.
     pub series: u32,
+    /// Further labels of each, in remote write.
+    pub labels: u32,
+    /// Samples of a series in a row, in remote write.
+    pub run: u32,
     /// Asked for by header.
     pub durability: Option<Durability>,
 }
@@ -44,7 +50,8 @@ pub(crate) struct Template {
     bytes: Vec<u8>,
     samples: Vec<Places>,
     coding: Coding,
-    series: u32,
+    series: u64,
+    run: u64,
     begin_ms: u64,
 }
 
@@ -53,7 +60,7 @@ const _: () = assert!(SERIES_MAX <= 10_u32.pow(LABEL_DIGITS as u32));
 impl Template {
     /// Lays the request out.
     pub(crate) fn new(looks: &Looks<'_>) -> Template {
-        let naming = Naming { name: looks.name, series: looks.series };
+        let naming = Naming { name: looks.name, series: looks.series, labels: looks.labels, run: looks.run };
         let Body { bytes: body, samples, coding } = form::body(looks.form, &naming, looks.batch);
         let level =
             looks.durability.map(|level| format!("Durability: {}\r\n", level.name())).unwrap_or_default();
@@ -72,7 +79,8 @@ impl Template {
             samples: samples.into_iter().map(|places| places.behind(head.len())).collect(),
             bytes: [head.as_bytes(), &body].concat(),
             coding,
-            series: looks.series.max(1),
+            series: u64::from(looks.series.max(1)),
+            run: u64::from(looks.run.max(1)),
             begin_ms: u64::try_from(looks.begin_ms).unwrap_or(0),
         }
     }
@@ -104,13 +112,18 @@ impl Template {
                 write_digits(&mut request[at..at + LABEL_DIGITS], u64::from(connection));
             }
             if let Some(at) = places.series {
-                write_digits(&mut request[at..at + LABEL_DIGITS], nth % u64::from(self.series));
+                write_digits(&mut request[at..at + LABEL_DIGITS], nth / self.run % self.series);
             }
             if let Some(at) = places.timestamp {
-                let timestamp = self.begin_ms.wrapping_add(nth);
                 match self.coding {
-                    Coding::Text => write_digits(&mut request[at..at + TIMESTAMP_DIGITS], timestamp),
+                    Coding::Text => {
+                        let timestamp = self.begin_ms.wrapping_add(nth);
+                        write_digits(&mut request[at..at + TIMESTAMP_DIGITS], timestamp);
+                    }
                     Coding::Binary => {
+                        // The series' own next one, so that time goes no faster than samples come.
+                        let before = nth / (self.series * self.run) * self.run + nth % self.run;
+                        let timestamp = self.begin_ms.wrapping_add(before);
                         let place = &mut request[at..at + remote_write::TIMESTAMP_BYTES];
                         remote_write::write_timestamp(place, timestamp);
                     }
@@ -139,6 +152,7 @@ pub(crate) fn mix(mut x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::protobuf::{fields, number};
     use super::*;
     use http::{Decoded, Decoder, Limits};
     use serde_json::Value;
@@ -154,6 +168,8 @@ mod tests {
             name: "bench_1",
             batch,
             series,
+            labels: 0,
+            run: 1,
             durability: Some(Durability::Written),
         }
     }
@@ -269,28 +285,6 @@ mod tests {
         format!("{:02}.{:02}", hundredths / 100, hundredths % 100)
     }
 
-    /// The fields of a protobuf message: number, and the value's bytes.
-    fn fields(mut message: &[u8]) -> Vec<(u8, Vec<u8>)> {
-        let mut found = Vec::new();
-        while let Some((key, rest)) = message.split_first() {
-            let varint = rest.iter().take_while(|byte| **byte >= 0x80).count() + 1;
-            let (skip, bytes) = match key & 7 {
-                0 => (0, varint),
-                1 => (0, 8),
-                2 => (varint, number(&rest[..varint]) as usize),
-                other => panic!("wire type {other}"),
-            };
-            found.push((key >> 3, rest[skip..skip + bytes].to_vec()));
-            message = &rest[skip + bytes..];
-        }
-        found
-    }
-
-    fn number(varint: &[u8]) -> u64 {
-        varint.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f))
-    }
-
-    /// Goal: a receiver with a snappy and a protobuf decoder of its own finds names, values and timestamps.
     /// Method: snappy by the crate that others use, protobuf by a reader written from its description.
     #[test]
     fn remote_write_is_snappy_and_protobuf() {
@@ -313,7 +307,31 @@ mod tests {
                 let sample = fields(&of_series[3].1);
                 let value = f64::from_le_bytes(sample[0].1.clone().try_into().unwrap());
                 assert_eq!(format!("{value:05.2}"), value_text(7, nth));
-                assert_eq!(number(&sample[1].1), 1_795_257_100_124 + nth);
+                assert_eq!(number(&sample[1].1), 1_795_257_100_124 + nth / 2);
+            }
+        }
+    }
+
+    /// The shape of a scrape that was kept for a while: ten labels, three samples a series, and copies as a compressor
+    /// finds them. No series has a time twice, however the requests fall on its cycle.
+    #[test]
+    fn remote_write_with_many_labels_and_samples_is_mostly_copies() {
+        let looks = Looks { form: Form::RemoteWrite, labels: 7, run: 3, ..looks(600, 70) };
+        let template = Template::new(&looks);
+        let mut seen = std::collections::HashSet::new();
+        for sequence in 0..3 {
+            let body = bytes_of(&template, 7, sequence);
+            let message = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+            assert!(body.len() * 2 < message.len(), "{} of {}", body.len(), message.len());
+            let all_series = fields(&message);
+            assert_eq!(all_series.len(), 200);
+            for (_, series) in all_series {
+                let of_series = fields(&series);
+                assert_eq!(of_series.len(), 10 + 3);
+                let digits = fields(&of_series[9].1)[1].1.clone();
+                for (_, sample) in &of_series[10..] {
+                    assert!(seen.insert((digits.clone(), number(&fields(sample)[1].1))));
+                }
             }
         }
     }

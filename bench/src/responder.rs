@@ -1,5 +1,6 @@
 //! A tiny server for tests: one thread per connection, answers by a function.
 
+use crate::request::protobuf::fields;
 use http::{Decoded, Decoder, Limits, Method, parameters};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -100,7 +101,8 @@ impl Responder {
         Responder::new(|_| Reply::Answer(404, "", "not here".to_owned()))
     }
 
-    /// Accepts samples and counts them by name, all of them under a name that it does not know; `reply` may answer a POST otherwise by its number, from 0.
+    /// Accepts samples, as JSON or remote write, and counts them by name, all of them under a name that it does not know;
+    /// `reply` may answer a POST otherwise by its number, from 0.
     pub(crate) fn counting(reply: impl Fn(u64) -> Option<Reply> + Send + Sync + 'static) -> Responder {
         let (stored, posts) = (Mutex::new(BTreeMap::new()), AtomicU64::new(0));
         Responder::new(move |asked| {
@@ -114,11 +116,10 @@ impl Responder {
                 let of_name = stored.get(&*found.unwrap().1).copied();
                 return count(of_name.unwrap_or_else(|| stored.values().sum()));
             }
-            let body: serde_json::Value = serde_json::from_slice(asked.body).unwrap();
-            let metrics = body.get("metrics").and_then(|metrics| metrics.as_array());
-            let samples = metrics.map_or(1, |metrics| metrics.len() as u64);
-            let first = metrics.map_or(&body, |metrics| &metrics[0]);
-            let name = first["name"].as_str().unwrap().to_owned();
+            let (name, samples) = match asked.path {
+                "/api/v1/write" => of_remote_write(asked.body),
+                _ => of_json(asked.body),
+            };
             let headers = match reply(posts.fetch_add(1, Ordering::Relaxed)) {
                 None => "Durability: written\r\n",
                 Some(Reply::Accept(headers)) => headers,
@@ -128,6 +129,23 @@ impl Responder {
             Reply::Answer(202, headers, r#"{"status":"accepted"}"#.to_owned())
         })
     }
+}
+
+/// The name of the first metric, and how many there are.
+fn of_json(body: &[u8]) -> (String, u64) {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let metrics = body.get("metrics").and_then(|metrics| metrics.as_array());
+    let first = metrics.map_or(&body, |metrics| &metrics[0]);
+    (first["name"].as_str().unwrap().to_owned(), metrics.map_or(1, |metrics| metrics.len() as u64))
+}
+
+/// The same; the name stands in the first label.
+fn of_remote_write(body: &[u8]) -> (String, u64) {
+    let message = snap::raw::Decoder::new().decompress_vec(body).unwrap();
+    let all_series: Vec<_> = fields(&message).into_iter().map(|(_, series)| fields(&series)).collect();
+    let samples = all_series.iter().flatten().filter(|(field, _)| *field == 2).count() as u64;
+    let name = fields(&all_series[0][0].1)[1].1.clone();
+    (String::from_utf8(name).unwrap(), samples)
 }
 
 impl Drop for Responder {

@@ -5,8 +5,8 @@ use crate::check::Check;
 use crate::load::Live;
 use crate::measure::Subjects;
 use crate::plan::{
-    BATCH_MAX, CONNECTIONS_MAX, Durability, Lifetime, Offer, Plan, RATE_MAX, Refusals, SERIES_MAX, Target,
-    parse_duration,
+    BATCH_MAX, CONNECTIONS_MAX, Durability, LABELS_MAX, Lifetime, Offer, Plan, RATE_MAX, Refusals,
+    SERIES_MAX, Target, parse_duration,
 };
 use crate::progress::Progress;
 use crate::record::Round;
@@ -73,6 +73,12 @@ pub(crate) struct RunArguments {
     /// Label sets per connection; 0 for one series without labels
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=SERIES_MAX as i64))]
     series: u32,
+    /// Further labels of each series, in remote write
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=LABELS_MAX as i64))]
+    labels: u32,
+    /// Samples of a series in a row, in remote write
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=BATCH_MAX as i64))]
+    samples_per_series: u32,
     /// Core for the generator (default: the last one allowed)
     #[arg(long)]
     core: Option<usize>,
@@ -152,6 +158,8 @@ pub(crate) fn run(arguments: RunArguments, live: &Live) -> Result<Verdict, Box<d
         form: arguments.form,
         batch: arguments.batch,
         series: arguments.series,
+        labels: arguments.labels,
+        run: arguments.samples_per_series,
         durability: arguments.durability,
         metric: metric_name(),
         subjects,

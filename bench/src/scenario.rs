@@ -18,7 +18,8 @@
 use crate::arrivals::Shape;
 use crate::measure::Subjects;
 use crate::plan::{
-    BATCH_MAX, CONNECTIONS_MAX, Durability, Lifetime, Offer, Plan, RATE_MAX, Refusals, SERIES_MAX, Target,
+    BATCH_MAX, CONNECTIONS_MAX, Durability, LABELS_MAX, Lifetime, Offer, Plan, RATE_MAX, Refusals,
+    SERIES_MAX, Target,
 };
 use crate::progress::Progress;
 use crate::request::Form;
@@ -41,6 +42,8 @@ pub(crate) const KNOWN: &[(&str, &str)] = &[
     ("single-10000", include_str!("../scenarios/single-10000.toml")),
     ("light-20000", include_str!("../scenarios/light-20000.toml")),
     ("batch-100-two-tags", include_str!("../scenarios/batch-100-two-tags.toml")),
+    ("remote-write-scrape", include_str!("../scenarios/remote-write-scrape.toml")),
+    ("remote-write-10-samples", include_str!("../scenarios/remote-write-10-samples.toml")),
     ("idle", include_str!("../scenarios/idle.toml")),
     ("connections-10000-60-percent", include_str!("../scenarios/connections-10000-60-percent.toml")),
     ("overload-x3", include_str!("../scenarios/overload-x3.toml")),
@@ -147,6 +150,12 @@ pub(crate) struct Scenario {
     /// Label sets per connection: none has no labels, one has `connection`, more have `connection` and `series`.
     #[serde(default = "one_sample")]
     pub series: u32,
+    /// Further labels of each series, in remote write.
+    #[serde(default)]
+    pub labels: u32,
+    /// Samples of a series in a row, in remote write.
+    #[serde(default = "one_sample")]
+    pub samples_per_series: u32,
     /// Asked for by header.
     pub durability: Option<Durability>,
     /// Settings of the server that is started.
@@ -248,6 +257,8 @@ impl Scenario {
             form: Form::default(),
             batch: one_sample(),
             series: one_sample(),
+            labels: 0,
+            samples_per_series: one_sample(),
             durability: None,
             server: BTreeMap::new(),
             expect: Expect::default(),
@@ -287,6 +298,17 @@ impl Scenario {
             ((1..=CONNECTIONS_MAX).contains(&self.connections), "connections", "is out of bounds"),
             ((1..=BATCH_MAX).contains(&self.batch), "batch", "is out of bounds"),
             (self.series <= SERIES_MAX, "series", "is out of bounds"),
+            (
+                self.labels == 0 || (self.form == Form::RemoteWrite && self.labels <= LABELS_MAX),
+                "labels",
+                "is for remote write, 60 at most",
+            ),
+            (
+                self.samples_per_series == 1
+                    || (self.form == Form::RemoteWrite && (1..=BATCH_MAX).contains(&self.samples_per_series)),
+                "samples_per_series",
+                "is for remote write, and at least 1",
+            ),
             ((1..=RATE_MAX).contains(&self.burst), "burst", "is out of bounds"),
             (is_positive(self.ramp_from_share), "ramp_from_share", "is to be above 0"),
             (
@@ -365,6 +387,8 @@ impl Scenario {
             form: self.form,
             batch: self.batch,
             series: self.series,
+            labels: self.labels,
+            run: self.samples_per_series,
             durability: self.durability,
             metric: metric_name(),
             subjects,

@@ -25,6 +25,8 @@ pub(crate) enum Rival {
     VictoriaInflux,
     /// VictoriaMetrics, JSON lines
     VictoriaJson,
+    /// VictoriaMetrics, remote write
+    VictoriaRemoteWrite,
     /// Prometheus, remote write
     Prometheus,
 }
@@ -87,7 +89,10 @@ pub(crate) fn start(rivals: &[Rival], core: CoreId, connections: u32) -> Result<
             Rival::Prometheus => {
                 (Rc::new(stores::start_prometheus(core)?), Some(Form::RemoteWrite), promql(None))
             }
-            Rival::VictoriaText | Rival::VictoriaInflux | Rival::VictoriaJson => {
+            Rival::VictoriaText
+            | Rival::VictoriaInflux
+            | Rival::VictoriaJson
+            | Rival::VictoriaRemoteWrite => {
                 let peer = match &victoria {
                     Some(peer) => Rc::clone(peer),
                     None => Rc::new(stores::start_victoria_metrics(core)?),
@@ -96,6 +101,7 @@ pub(crate) fn start(rivals: &[Rival], core: CoreId, connections: u32) -> Result<
                 let form = match rival {
                     Rival::VictoriaText => Form::PrometheusText,
                     Rival::VictoriaInflux => Form::InfluxLine,
+                    Rival::VictoriaRemoteWrite => Form::RemoteWrite,
                     _ => Form::JsonLine,
                 };
                 (peer, Some(form), promql(Some(stores::VICTORIA_METRICS_FLUSH)))
@@ -115,6 +121,7 @@ impl Rival {
             Rival::VictoriaText => "victoria-text",
             Rival::VictoriaInflux => "victoria-influx",
             Rival::VictoriaJson => "victoria-json",
+            Rival::VictoriaRemoteWrite => "victoria-remote-write",
             Rival::Prometheus => "prometheus",
         }
     }

@@ -63,6 +63,8 @@ pub(crate) fn closed_loop(addr: SocketAddr, connections: u32, subjects: Subjects
         form: Form::Json,
         batch: 1,
         series: 1,
+        labels: 0,
+        run: 1,
         durability: None,
         metric: metric_name(),
         subjects,

@@ -72,7 +72,9 @@ pub fn is_json(body: &[u8]) -> bool {
 /// Series remembered of senders that say their labels in other forms than JSON: a share of what the loop's dictionary
 /// may take, at some 60 bytes each, with their numbers.
 fn remembered_max(dictionary_bytes_max: usize) -> usize {
-    (dictionary_bytes_max / 8 / 64).clamp(1024, 1 << 20)
+    let series = (dictionary_bytes_max / 8 / 64).clamp(1024, 1 << 20);
+    // A power of two, as their numbers are kept.
+    1 << series.ilog2()
 }
 
 /// Whose label sets the rows of a batch name.

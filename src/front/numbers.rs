@@ -6,15 +6,14 @@
 //! same and uses so many names in a row at a time, so a place is only ever taken from a set that it has forgotten.
 
 use model::{RepeatId, SeriesNumber};
-use std::num::NonZeroU64;
 
 /// See the head of this file.
 pub struct Numbers {
     /// The dictionary in which they are numbers.
     dictionary: u64,
-    /// How many label sets the decoder remembers at a time.
-    places_max: NonZeroU64,
-    /// By the decoder's id, modulo that.
+    /// How many label sets the decoder remembers at a time, less one; their number is a power of two.
+    mask: u64,
+    /// By the decoder's id, as far as the mask goes.
     of: Vec<Option<Remembered>>,
 }
 
@@ -28,10 +27,9 @@ struct Remembered {
 const _: () = assert!(size_of::<Option<Remembered>>() == 16);
 
 impl Numbers {
-    /// Those of a decoder that remembers so many label sets at a time.
+    /// Those of a decoder that remembers so many label sets at a time, or fewer.
     pub fn new(places_max: usize) -> Numbers {
-        let places_max = NonZeroU64::new(places_max as u64).unwrap_or(NonZeroU64::MIN);
-        Numbers { dictionary: 0, places_max, of: Vec::new() }
+        Numbers { dictionary: 0, mask: places_max.next_power_of_two() as u64 - 1, of: Vec::new() }
     }
 
     /// What is asked and noted from now on is of that dictionary.
@@ -61,14 +59,15 @@ impl Numbers {
 
     #[inline]
     fn place(&self, repeat: RepeatId) -> usize {
-        (repeat.0.get() % self.places_max) as usize
+        (repeat.0.get() & self.mask) as usize
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    const PLACES: usize = 100;
+    use std::num::NonZeroU64;
+    const PLACES: usize = 128;
 
     fn id(id: u64) -> RepeatId {
         RepeatId(NonZeroU64::new(id).unwrap())

@@ -121,6 +121,9 @@ impl ContentCoding {
     /// For bodies that a turn has time for. One that takes more work than it gives is told apart: of 256 KiB, empty
     /// gzip members take 65 ms, and empty deflate blocks with codes of their own 45.
     pub fn decompress(self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), NotAtOnce> {
+        if self == ContentCoding::Snappy && !body.starts_with(SNAPPY_FRAMED_MAGIC) {
+            return Ok(self.decompress_block(body, bytes_max, out)?);
+        }
         let mut decompression = self.begin(body, bytes_max, out)?;
         let mut in_vain = 0;
         loop {
@@ -135,6 +138,30 @@ impl ContentCoding {
             }
             if in_vain > IN_VAIN_BYTES_MAX {
                 return Err(NotAtOnce::GivesLittle);
+            }
+        }
+    }
+
+    /// A snappy block in one go: its library takes half as long as the steps do, for it may write beyond what it is to
+    /// write, and over what is there (of remote write with 10 labels a sample 30 ns for 65).
+    fn decompress_block(self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), CodingError> {
+        if body.is_empty() {
+            return Err(CodingError::Truncated(self));
+        }
+        // The same words for the same bytes as in steps: those say what is wrong with a block.
+        let plain_len = Block::begin(body).map_err(|error| self.block_error(error))?.plain_len();
+        if plain_len > bytes_max {
+            out.clear();
+            return Err(CodingError::TooLarge { bytes_max });
+        }
+        // What is there is written over, so that only growth is filled with zeros.
+        out.resize(plain_len, 0);
+        match snap::raw::Decoder::new().decompress(body, out) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let mut steps = self.begin(body, bytes_max, out)?;
+                while steps.step(usize::MAX)? {}
+                Ok(())
             }
         }
     }

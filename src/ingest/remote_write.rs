@@ -212,24 +212,25 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
         let stop_at = self.at().saturating_add(bytes_max);
         let mut left = fields_max;
         while left > 0 && self.at() < stop_at {
-            if let Some(mut series) = self.series.take() {
-                left -= self.samples(&mut series, left, stop_at)?;
-                if series.rest.is_empty() {
-                    self.index += 1;
-                } else {
-                    self.series = Some(series);
-                }
-                continue;
-            }
-            left -= 1;
-            if self.rest.is_empty() {
-                return Ok(Some(()));
+            let mut series = if let Some(series) = self.series.take() {
+                series
             } else if self.rest.rest().first() == Some(&FIRST_OF_BYTES) {
+                left -= 1;
                 self.rest.pass(1);
                 let series = self.rest.take()?;
-                self.series = Some(self.begin_series(series)?);
+                self.begin_series(series)?
+            } else if self.rest.is_empty() {
+                return Ok(Some(()));
             } else {
+                left -= 1;
                 self.other()?;
+                continue;
+            };
+            left -= self.samples(&mut series, left, stop_at)?;
+            if series.rest.is_empty() {
+                self.index += 1;
+            } else {
+                self.series = Some(series);
             }
         }
         Ok(None)

@@ -99,6 +99,10 @@ const TIMESTAMP: &str = "0000000000000";
 pub(super) struct Naming<'a> {
     pub(super) name: &'a str,
     pub(super) series: u32,
+    /// Further labels, the same for all; of remote write alone.
+    pub(super) labels: u32,
+    /// Samples of a series in a row; of remote write alone.
+    pub(super) run: u32,
 }
 
 impl Naming<'_> {
