@@ -238,6 +238,16 @@ pub async fn recover<D: Disk>(
         };
         remove.await.map_err(|error| RecoverError::Disk { path: path.clone(), error })?;
     }
+    // The next file's head will say that this one ends here. Should a power cut take that head and leave one behind it,
+    // what is torn would look like damage, for two files were begun since. So nothing is left of it.
+    if let Some(TornTail { path, position }) = recovered.torn.as_ref().filter(|torn| torn.position > 0) {
+        let cut = async {
+            let file = disk.open(path).await?;
+            file.truncate(*position).await?;
+            file.sync().await
+        };
+        cut.await.map_err(|error| RecoverError::Disk { path: path.clone(), error })?;
+    }
     // After `kill -9` good frames may be in the kernel alone. The next head will call them good, so a power
     // cut must not take them any more.
     for scan in chain.iter().rev().take(2) {
