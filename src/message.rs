@@ -6,7 +6,7 @@
 use crate::api::IntakeError;
 use crate::fan_in::{Inquiry, Part, QueryAnswer, QueryError, Question};
 use crate::front::{LargeBatch, LargeBody};
-use crate::service::{Admission, Switch};
+use crate::service::{Admission, Purpose, SegmentsChanged, Switch};
 use alert::WindowPart;
 use model::{Share, Stamp};
 use shard::file::LoopFile;
@@ -83,12 +83,12 @@ pub enum ToPeer {
     Partial { ticket: u64, from: usize, partial: Result<Part, QueryError> },
     /// One shard's count and sum for a rule, as of a moment.
     RulePart { rule: usize, from: usize, part: WindowPart },
-    /// To executor 0, which keeps the manifest: name this segment and these positions.
+    /// To executor 0, which keeps the manifest: name these segments and positions.
     Switch { from: usize, switch: Box<Switch> },
-    /// From executor 0: the manifest on disk names it, or why not.
-    Switched { result: io::Result<()> },
-    /// From executor 0: segments that end before this millisecond are no longer named by the manifest.
-    Dropped { before_ms: i64 },
+    /// From executor 0: the manifest on disk names them, or why not.
+    Switched { purpose: Purpose, result: io::Result<()> },
+    /// From executor 0: the manifest names others than it did.
+    Segments(Box<SegmentsChanged>),
     /// To executor 0 at the end: nothing more will be asked of the manifest.
     Finished,
 }

@@ -119,6 +119,13 @@ const METRICS: &[Metric] = &[
     counter("store_flush_failures_total", "Flushes that failed and will be tried again.", |s| {
         &s.store.flush_failures
     }),
+    counter("store_merges_total", "Times that segments were merged.", |s| &s.store.merges),
+    counter("store_merge_failures_total", "Merges that failed and left the segments as they were.", |s| {
+        &s.store.merge_failures
+    }),
+    counter("store_merged_bytes_total", "Bytes of the segments that merges wrote.", |s| {
+        &s.store.merged_bytes
+    }),
     counter("query_queries_total", "Queries answered.", |s| &s.store.queries),
     counter("query_failures_total", "Queries refused or failed.", |s| &s.store.query_failures),
     gauge("alert_rules_firing", "Rules of this shard that fire.", |s| &s.store.alerts_firing),

@@ -5,10 +5,11 @@
 //! answered before it began; work that takes long runs as a task of its own class and yields.
 //! Not here: sockets and journals (`front.rs`), how chunks are kept (`storage`).
 //! Read next: `service/select.rs` for a query's share, `service/decode.rs` for large bodies, `service/rules.rs` for
-//! alerts, `service/flush.rs` for the way to a segment, `service/keeper.rs` for the manifest, `service/admission.rs`
-//! for the bound of memory.
+//! alerts, `service/flush.rs` for the way to a segment, `service/compact.rs` for what becomes of segments,
+//! `service/keeper.rs` for the manifest, `service/admission.rs` for the bound of memory.
 
 mod admission;
+mod compact;
 mod decode;
 mod flush;
 mod keeper;
@@ -18,8 +19,9 @@ mod rules;
 mod select;
 
 pub use admission::{Admission, Admitted};
+pub use compact::SegmentsChanged;
 pub use flush::prepare;
-pub use keeper::{Keeper, Switch};
+pub use keeper::{Keeper, Purpose, Switch};
 pub use rules::Rules;
 
 use crate::adapt::ShardDisk;
@@ -29,6 +31,7 @@ use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::query_memory::QueryMemory;
 use crate::shared::{Shared, StoreCounters};
 use admission::Gate;
+use compact::Compaction;
 use flush::Flush;
 use model::{Sample, Share, Stamp};
 use shard::executor::{self, BellWaiter, LocalEvent, TaskClass};
@@ -82,6 +85,7 @@ pub struct Service {
     rules: Rules,
     fan_in: FanIn,
     flush: Flush,
+    compaction: Compaction,
     gate: Gate,
     keeper: Option<Keeper>,
     inbox: Inbox<ToStore>,
@@ -104,6 +108,7 @@ enum Job {
     SaveRules,
     Flush,
     Switch { from: usize, switch: Box<keeper::Switch> },
+    Segments,
     Finish { positions: Vec<JournalPosition> },
 }
 
@@ -117,6 +122,7 @@ impl Service {
         let shards = parts.shared.shard_count();
         let shard: Shard = Rc::new(RefCell::new(Service {
             flush: Flush::new(parts.applied),
+            compaction: Compaction::default(),
             gate: Gate::new(shards),
             shared: parts.shared,
             index: parts.index,
@@ -136,6 +142,7 @@ impl Service {
         }));
         executor::spawn_local(TaskClass::Store, rules::run_clock(shard.clone(), rules_due)).detach();
         executor::spawn_local(TaskClass::Background, flush::run_clock(shard.clone())).detach();
+        executor::spawn_local(TaskClass::Background, compact::run_clock(shard.clone())).detach();
         shard.borrow_mut().open_gate();
         shard.borrow().count_segments();
         admission::settle(&shard);
@@ -252,7 +259,7 @@ impl Service {
         counters.memtable_bytes.set(memory.bytes() as u64);
     }
 
-    /// Tells how many segments there are: after a flush, and when retention took some.
+    /// Tells how many segments there are: after a flush or a merge, and when retention took some.
     fn count_segments(&self) {
         self.counters().segments.set(self.store.segments().count() as u64);
     }
@@ -299,11 +306,9 @@ impl Service {
                 }
             }
             ToPeer::Switch { from, switch } => jobs.push(Job::Switch { from, switch }),
-            ToPeer::Switched { result } => self.flush.switched(result),
-            ToPeer::Dropped { before_ms } => {
-                self.store.drop_segments_before(before_ms);
-                self.count_segments();
-            }
+            ToPeer::Switched { purpose: Purpose::Merge, result } => self.compaction.switched(result),
+            ToPeer::Switched { result, .. } => self.flush.switched(result),
+            ToPeer::Segments(changed) => jobs.extend(self.compaction.take(*changed).then_some(Job::Segments)),
             ToPeer::Finished => self.finished_peers += 1,
         }
     }
@@ -339,6 +344,9 @@ fn start(shard: &Shard, job: Job) {
         Job::Flush => executor::spawn_local(TaskClass::Background, flush::run(shard)).detach(),
         Job::Switch { from, switch } => {
             executor::spawn_local(TaskClass::Background, keeper::carry_out(shard, from, switch)).detach();
+        }
+        Job::Segments => {
+            executor::spawn_local(TaskClass::Background, compact::follow(shard)).detach();
         }
         Job::Finish { positions } => {
             executor::spawn_local(TaskClass::Background, flush::finish(shard, positions)).detach();

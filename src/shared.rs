@@ -350,6 +350,10 @@ pub struct StoreCounters {
     pub segments: Counter,
     pub flushes: Counter,
     pub flush_failures: Counter,
+    pub merges: Counter,
+    pub merge_failures: Counter,
+    /// Of the segments that merges wrote.
+    pub merged_bytes: Counter,
     pub queries: Counter,
     pub query_failures: Counter,
     pub alerts_firing: Counter,

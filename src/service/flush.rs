@@ -17,8 +17,8 @@
 //! for it will not be replayed. So the loop asks for a flush at once. It may name a position in the abandoned part:
 //! the next file's sequence is higher, so nothing that will be written lies below it.
 
-use super::keeper::Switch;
-use super::{Service, Shard, admission, send_to_loop, send_to_peer};
+use super::keeper::{Purpose, Switch};
+use super::{Service, Shard, admission, compact, send_to_loop, send_to_peer};
 use crate::adapt::ShardDisk;
 use crate::front::Now;
 use crate::log;
@@ -215,6 +215,7 @@ pub async fn run(shard: Shard) {
         service.flush.moved.notify();
     }
     admission::settle(&shard);
+    compact::begin(&shard);
 }
 
 /// Tries again by the clock: when the memory is full no drain asks for it any more.
@@ -248,10 +249,10 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         Some(job) => Some(job.run(&disk).await.map_err(|error| error.to_string())?),
         None => None,
     };
-    let segment = flushed.as_ref().map(|flushed| *flushed.entry());
+    let added = flushed.iter().map(|flushed| *flushed.entry()).collect();
     sync_journals(shard, &moved).await;
-    send_to_peer(shard, 0, ToPeer::Switch { from: index, switch: Box::new(Switch { segment, positions }) })
-        .await;
+    let switch = Switch { purpose: Purpose::Flush, removed: Vec::new(), added, positions };
+    send_to_peer(shard, 0, ToPeer::Switch { from: index, switch: Box::new(switch) }).await;
     let switched = loop {
         let switched = shard.borrow_mut().flush.switched.take();
         match switched {

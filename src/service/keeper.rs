@@ -1,9 +1,11 @@
 //! The keeper of the directory's one manifest: executor 0.
 //!
 //! Always: one change at a time, each a whole new manifest on disk before anybody acts on it; a file is
-//! removed only after the manifest no longer names it. A start that found no room for the raised run number is
+//! removed only after the manifest no longer names it; what has left the manifest never comes back, as part of a merge
+//! that began before either. A start that found no room for the raised run number is
 //! made good here: until then no journal file is prepared.
 
+use super::compact::SegmentsChanged;
 use super::{Shard, send_to_peer};
 use crate::adapt::ShardDisk;
 use crate::front::Now;
@@ -21,12 +23,29 @@ use storage::segment::{SegmentEntry, segment_path};
 /// How often the run number is tried again that a full disk had no room for.
 const RUN_RETRY: Duration = Duration::from_secs(1);
 
-/// One executor's wish: name this segment, and these positions of its own, one per journal.
+/// One executor's wish: these segments in place of those, and these positions of its own.
+#[derive(Default)]
 pub struct Switch {
-    /// The segment that was written, unless there was nothing to write.
-    pub segment: Option<SegmentEntry>,
-    /// Below them, everything the executor owns is in segments.
+    /// What it is for, which is who waits for the answer.
+    pub purpose: Purpose,
+    /// Ids of what a merge has read.
+    pub removed: Vec<u64>,
+    /// What was written.
+    pub added: Vec<SegmentEntry>,
+    /// One per journal, none for a merge: below them, everything the executor owns is in segments.
     pub positions: Vec<JournalPosition>,
+}
+
+/// What a manifest is switched for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// A flush.
+    Flush,
+    /// A merge.
+    Merge,
+    /// To see what has left the retention; nobody waits.
+    #[default]
+    Retention,
 }
 
 /// The manifest as it stands on disk, and the changes that wait.
@@ -48,10 +67,14 @@ impl Keeper {
     }
 }
 
-/// Segments that have left the retention.
-struct Dropped {
-    ids: Vec<u64>,
-    before_ms: i64,
+/// What a change took out of the manifest.
+struct Gone {
+    /// Merged into those that were added.
+    merged: Vec<u64>,
+    /// Whether others than who merged them read them, for they are of another number of shards.
+    is_shared: bool,
+    /// Left the retention.
+    expired: Vec<u64>,
 }
 
 /// Carries out a change and those that came meanwhile.
@@ -107,7 +130,16 @@ async fn carry_out_waiting(shard: &Shard) {
             (next, keeper.manifest.clone(), disk)
         };
         let (from, switch) = next;
-        let dropped = change(shard, &mut manifest, from, *switch);
+        let (purpose, added) = (switch.purpose, switch.added.clone());
+        let Some(gone) = change(shard, &mut manifest, from, *switch) else {
+            let why = "what was merged is no longer there";
+            let result = Err(io::Error::new(io::ErrorKind::NotFound, why));
+            send_to_peer(shard, from, ToPeer::Switched { purpose, result }).await;
+            continue;
+        };
+        if purpose == Purpose::Retention && gone.expired.is_empty() {
+            continue;
+        }
         let result = manifest.store(&disk).await;
         if let (Ok(()), Some(keeper)) = (&result, &mut shard.borrow_mut().keeper) {
             keeper.manifest = manifest.clone();
@@ -116,42 +148,67 @@ async fn carry_out_waiting(shard: &Shard) {
         if stored {
             shard.borrow().shared.store_run();
         }
-        send_to_peer(shard, from, ToPeer::Switched { result }).await;
+        match (purpose, &result) {
+            (Purpose::Retention, Ok(())) => {}
+            (Purpose::Retention, Err(error)) => {
+                log::warning(format!("the manifest still names what has expired: {error}"));
+            }
+            (Purpose::Flush | Purpose::Merge, _) => {
+                send_to_peer(shard, from, ToPeer::Switched { purpose, result }).await;
+            }
+        }
         if stored {
-            clean_up(shard, &disk, &manifest, dropped).await;
+            tell_peers(shard, from, &gone, added).await;
+            clean_up(&disk, &manifest, gone).await;
         }
     }
 }
 
-/// The manifest after the change; segments that have left the retention leave it on the way.
-fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -> Dropped {
-    if let Some(segment) = switch.segment {
+/// The manifest after the change; segments that have left the retention leave it on the way. None where a merge has
+/// read what is gone by now.
+fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -> Option<Gone> {
+    let Switch { removed: merged, added, positions, .. } = switch;
+    let named = manifest.segments.extract_if(.., |entry| merged.contains(&entry.id));
+    let named: Vec<SegmentEntry> = named.collect();
+    if named.len() != merged.len() {
+        return None;
+    }
+    let is_shared = named.iter().any(|entry| entry.shards != manifest.shards);
+    for segment in added {
         manifest.next_segment = manifest.next_segment.max(segment.id + 1);
         manifest.segments.push(segment);
     }
-    for (of, position) in switch.positions.into_iter().enumerate() {
+    for (of, position) in positions.into_iter().enumerate() {
         let kept = &mut manifest.positions[from][of];
         *kept = position.max(*kept);
     }
     let service = shard.borrow();
     let before_ms = service.shared.config.oldest_ms(Now::read().unix_ms).unwrap_or(i64::MIN);
-    let expired = manifest.segments.iter().filter(|entry| entry.max_ms < before_ms);
-    let ids = expired.map(|entry| entry.id).collect();
-    manifest.segments.retain(|entry| entry.max_ms >= before_ms);
-    Dropped { ids, before_ms }
+    let expired = manifest.segments.extract_if(.., |entry| entry.max_ms < before_ms);
+    let expired = expired.map(|entry| entry.id).collect();
+    Some(Gone { merged, is_shared, expired })
+}
+
+/// Who else reads what is gone hears of it, and of what holds its samples now. The executor that merged knows.
+async fn tell_peers(shard: &Shard, from: usize, gone: &Gone, added: Vec<SegmentEntry>) {
+    let shards = shard.borrow().shared.shard_count();
+    let tell = |removed: &[u64], added: &[SegmentEntry]| {
+        let (removed, added) = (removed.into(), added.into());
+        Box::new(SegmentsChanged { removed, added })
+    };
+    for to in (0..shards).filter(|to| *to != from && gone.is_shared) {
+        send_to_peer(shard, to, ToPeer::Segments(tell(&gone.merged, &added))).await;
+    }
+    for to in (0..shards).filter(|_| !gone.expired.is_empty()) {
+        send_to_peer(shard, to, ToPeer::Segments(tell(&gone.expired, &[]))).await;
+    }
 }
 
 /// Removes what the manifest has let go of: segments, and journals below every executor's position.
-async fn clean_up(shard: &Shard, disk: &ShardDisk, manifest: &Manifest, dropped: Dropped) {
-    if !dropped.ids.is_empty() {
-        let shards = shard.borrow().shared.shard_count();
-        for to in 0..shards {
-            send_to_peer(shard, to, ToPeer::Dropped { before_ms: dropped.before_ms }).await;
-        }
-        // Who reads one of them has it open, and goes on.
-        for id in &dropped.ids {
-            tell(disk.remove(&segment_path(*id)).await, "an expired segment");
-        }
+async fn clean_up(disk: &ShardDisk, manifest: &Manifest, gone: Gone) {
+    // Who reads one of them has it open, and goes on.
+    for id in gone.merged.iter().chain(&gone.expired) {
+        tell(disk.remove(&segment_path(*id)).await, "a segment that is no longer needed");
     }
     for loop_index in 0..manifest.positions.first().map_or(0, Vec::len) {
         let lowest = manifest.lowest_position(loop_index);

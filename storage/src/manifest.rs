@@ -1,6 +1,6 @@
 //! The manifest: the one file that says what a data directory consists of.
 //!
-//! Owner: the server, which writes it whole at each start and each flush.
+//! Owner: the server, which writes it whole at each start, flush and merge.
 //! Always: it is the old one or the new one, never a mixture; a segment that it does not name does not
 //! exist; what lies below a position that it names is in a segment that it names.
 //! Not here: the lock on the directory, and whether strange files in it matter; that is the server's.
@@ -16,11 +16,14 @@ pub const MANIFEST_FILE: &str = "MANIFEST";
 /// The name under which the next one is written, before it replaces the last.
 pub const MANIFEST_FILE_NEXT: &str = "MANIFEST.next";
 /// The version that this code writes and the newest that it reads.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
+/// The oldest that it reads: in version 1 every segment was one flush.
+const MANIFEST_VERSION_MIN: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"rwmanife";
 const HEAD_BYTES: usize = 24;
-const SEGMENT_BYTES: usize = 8 + 2 + 2 + 8 + 8 + 8;
+const SEGMENT_BYTES_1: usize = 8 + 2 + 2 + 8 + 8 + 8;
+const SEGMENT_BYTES: usize = SEGMENT_BYTES_1 + 8;
 const POSITION_BYTES: usize = 16;
 /// A million segments are far below; what claims more is not a manifest.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -57,6 +60,9 @@ pub struct SegmentEntry {
     pub max_ms: i64,
     /// Bytes of its file.
     pub bytes: u64,
+    /// The newest flush whose samples are in it, by its id; its own for a segment that was flushed. Where two segments
+    /// hold a sample of one series and time, that of the newer flush counts.
+    pub newest: u64,
 }
 
 /// Why a manifest cannot be loaded.
@@ -186,6 +192,7 @@ impl Manifest {
             body.extend_from_slice(&segment.min_ms.to_le_bytes());
             body.extend_from_slice(&segment.max_ms.to_le_bytes());
             body.extend_from_slice(&segment.bytes.to_le_bytes());
+            body.extend_from_slice(&segment.newest.to_le_bytes());
         }
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
         bytes.extend_from_slice(&MAGIC);
@@ -211,7 +218,7 @@ impl Manifest {
         if head.u32()? != crc32c::crc32c(&bytes[..HEAD_BYTES - 4]) {
             return Err(damaged(0, "a head that matches its checksum"));
         }
-        if version != MANIFEST_VERSION {
+        if !(MANIFEST_VERSION_MIN..=MANIFEST_VERSION).contains(&version) {
             return Err(ManifestError::Version { found: version });
         }
         if bytes.len() - HEAD_BYTES != body_bytes || crc32c::crc32c(&bytes[HEAD_BYTES..]) != body_crc {
@@ -232,14 +239,17 @@ impl Manifest {
             }
             manifest.positions.push(positions);
         }
-        for _ in 0..body.count(SEGMENT_BYTES)? {
+        let segment_bytes = if version == 1 { SEGMENT_BYTES_1 } else { SEGMENT_BYTES };
+        for _ in 0..body.count(segment_bytes)? {
+            let id = body.u64()?;
             manifest.segments.push(SegmentEntry {
-                id: body.u64()?,
+                id,
                 shards: body.u16()?,
                 shard: body.u16()?,
                 min_ms: body.u64()? as i64,
                 max_ms: body.u64()? as i64,
                 bytes: body.u64()?,
+                newest: if version == 1 { id } else { body.u64()? },
             });
         }
         if body.at == bytes.len() { Ok(manifest) } else { Err(damaged(body.at, "the end")) }
@@ -300,8 +310,16 @@ mod tests {
             routing_generation: 5,
             positions: vec![vec![position(1), position(9)], vec![position(3), position(7)]],
             segments: vec![
-                SegmentEntry { id: 1, shards: 2, shard: 0, min_ms: -5, max_ms: 70, bytes: 1 << 33 },
-                SegmentEntry { id: 8, shards: 4, shard: 3, min_ms: 0, max_ms: 0, bytes: 0 },
+                SegmentEntry {
+                    id: 1,
+                    shards: 2,
+                    shard: 0,
+                    min_ms: -5,
+                    max_ms: 70,
+                    bytes: 1 << 33,
+                    newest: 1,
+                },
+                SegmentEntry { id: 8, shards: 4, shard: 3, min_ms: 0, max_ms: 0, bytes: 0, newest: 6 },
             ],
             next_segment: 9,
         }
@@ -343,10 +361,10 @@ mod tests {
     #[test]
     fn a_newer_version_a_foreign_file_and_damage_are_told_apart() {
         let mut newer = manifest(1).encode();
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = crc32c::crc32c(&newer[..HEAD_BYTES - 4]);
         newer[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(Manifest::decode(&newer), Err(ManifestError::Version { found: 2 })));
+        assert!(matches!(Manifest::decode(&newer), Err(ManifestError::Version { found: 3 })));
         assert!(matches!(Manifest::decode(b"[package]"), Err(ManifestError::Foreign)));
         let good = manifest(1).encode();
         for len in MAGIC.len()..good.len() {

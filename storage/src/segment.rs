@@ -6,7 +6,7 @@
 //! it are used; damage costs the column, the clock or the directory block that it hit and is reported. A power cut
 //! before the sync may tear the middle of a file whose end is there: so a manifest names a segment only
 //! when [`write_segment`] has returned.
-//! Not here: which segments count (the manifest says), merging of several sources (`store`), compaction.
+//! Not here: which segments count (the manifest says), merging of several sources (`store`, `compact`).
 //! Read next: `segment/layout.rs` and `segment/directory.rs` for the bytes, `segment/write.rs`, then `segment/read.rs` for
 //! the directory and `segment/run.rs` for the chunks; `column.rs` for what they are made of.
 
@@ -96,6 +96,18 @@ impl fmt::Display for SegmentError {
             SegmentError::Memory { series, error } => {
                 write!(f, "memory of series {series} is damaged: {error}")
             }
+        }
+    }
+}
+
+impl SegmentError {
+    /// The file that it is about, within the data directory.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            SegmentError::Io { path, .. }
+            | SegmentError::Damaged { path, .. }
+            | SegmentError::OtherVersion { path, .. } => Some(path),
+            SegmentError::Memory { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! of a flush; where several sources hold a sample of one series and time the newest counts:
 //! late arrivals, memtable, frozen part, newer segment, older segment.
 //! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
-//! segments count and what is too old.
+//! segments count and what is too old; how segments become one (`compact.rs`).
 //! Read next: `store/select.rs` for queries, `store/merge.rs` for how sources become one, `store/flush.rs` for
 //! the way to disk, `store/memory.rs` and `store/views.rs` for what keeps both within their bound.
 
@@ -20,13 +20,16 @@ mod tests;
 
 pub use flush::{FlushJob, Flushed};
 pub use memory::Memory;
+pub(crate) use merge::SeriesMerge;
 pub use select::{Piece, SelectedSeries, Selection};
 
+use crate::compact::{Merge, OpenSegment, Owner, Windows, choose};
 use crate::disk::Disk;
 use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};
-use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path};
-use model::{Arrival, Sample, SeriesNumber, Share};
+use crate::segment::{SegmentEntry, SegmentError, SegmentReader};
+use model::{Arrival, Sample, SeriesNumber, Share, Timestamp};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use views::Views;
 
@@ -58,8 +61,8 @@ pub struct Store<D: Disk> {
     /// Frozen parts that are on disk and that somebody may still read, the oldest first.
     read_on: Vec<ReadOn>,
     views: Views,
-    /// Ids rising: the newest last.
-    segments: Vec<Rc<SegmentReader<D>>>,
+    /// By the newest flush in them, the newest last.
+    segments: Vec<OpenSegment<D>>,
     /// What the indexes of `segments` take.
     segment_index_bytes: usize,
     loops: Vec<Numbers>,
@@ -115,19 +118,12 @@ impl<D: Disk> Store<D> {
             if !self.may_own_part_of(entry) || self.segments.iter().any(|open| open.entry().id == entry.id) {
                 continue;
             }
-            match SegmentReader::open(&self.disk, entry.id).await {
-                Ok(reader) if reader.entry() == entry => self.segments.push(Rc::new(reader)),
-                Ok(_) => refused.push(SegmentError::Damaged {
-                    path: segment_path(entry.id),
-                    offset: 0,
-                    series: None,
-                    what: "the segment is not the one that the manifest describes",
-                }),
+            match SegmentReader::open_named(&self.disk, entry).await {
+                Ok(reader) => self.segments.push(Rc::new(reader)),
                 Err(error) => refused.push(error),
             }
         }
-        self.segments.sort_by_key(|reader| reader.entry().id);
-        self.count_segment_indexes();
+        self.sort_segments();
         refused
     }
 
@@ -191,21 +187,38 @@ impl<D: Disk> Store<D> {
         self.loops.get(loop_index).filter(|numbers| !numbers.series.is_empty())?.dictionary
     }
 
-    /// Lets go of the segments whose last sample is older than that millisecond. The caller takes them out
-    /// of the manifest, then removes their files; selections that read them go on.
-    pub fn drop_segments_before(&mut self, millis: i64) -> Vec<SegmentEntry> {
-        let dropped: Vec<SegmentEntry> = self
-            .segments
-            .iter()
-            .map(|reader| *reader.entry())
-            .filter(|entry| entry.max_ms < millis)
-            .collect();
-        self.segments.retain(|reader| reader.entry().max_ms >= millis);
-        self.count_segment_indexes();
-        dropped
+    /// The manifest does not name those of `removed` any more, and what they held that still counts is in `added`: in
+    /// one step, so no query sees both or neither. Selections that read the old ones go on.
+    ///
+    /// What of `added` holds nothing of this shard is left out.
+    pub fn replace_segments(&mut self, removed: &[u64], added: &[OpenSegment<D>]) {
+        self.segments.retain(|reader| !removed.contains(&reader.entry().id));
+        let ours = added.iter().filter(|reader| self.may_own_part_of(reader.entry()));
+        let ours: Vec<_> = ours.cloned().collect();
+        self.segments.extend(ours);
+        self.sort_segments();
     }
 
-    /// The open segments, ids rising.
+    /// A merge of those of the open segments that are worth it now, if any are: to be carried out step by step, then
+    /// switched in. `unmergeable` are left as they are, samples before `oldest` left out.
+    pub fn begin_merge(
+        &self,
+        now_ms: i64,
+        oldest: Timestamp,
+        windows: &Windows,
+        unmergeable: &BTreeSet<u64>,
+        next_id: impl FnMut() -> u64 + 'static,
+    ) -> Option<Merge<D>> {
+        let entries: Vec<SegmentEntry> = self.segments().copied().collect();
+        let owner = Owner { shard: self.shard, shards: self.shards };
+        let chosen = choose(&entries, owner, now_ms, windows, unmergeable)?;
+        let is_chosen = |reader: &&OpenSegment<D>| chosen.iter().any(|entry| entry.id == reader.entry().id);
+        let segments = self.segments.iter().filter(is_chosen).cloned().collect();
+        let owner = (self.shard, self.shards);
+        Some(Merge::new(self.disk.clone(), segments, owner, windows.clone(), now_ms, oldest, next_id))
+    }
+
+    /// The open segments, the newest last.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentEntry> {
         self.segments.iter().map(|reader| reader.entry())
     }
@@ -225,7 +238,9 @@ impl<D: Disk> Store<D> {
         self.memtable.borrow().sample_count() + self.frozen.as_ref().map_or(0, |frozen| frozen.sample_count())
     }
 
-    fn count_segment_indexes(&mut self) {
+    /// Pieces of one merge are equally new, and lie apart in time or in slots.
+    fn sort_segments(&mut self) {
+        self.segments.sort_by_key(|reader| (reader.entry().newest, reader.entry().id));
         self.segment_index_bytes = self.segments.iter().map(|reader| reader.memory_bytes()).sum();
     }
 }

@@ -156,20 +156,25 @@ fn a_run_answers_flushes_rotates_and_leaves_nothing_behind() {
             rest(&mut machine, &mut random);
             (0..shards).for_each(|at| machine.flush_step(at));
         }
+        while (0..shards).any(|at| machine.is_merging(at)) {
+            (0..shards).for_each(|at| machine.merge_step(at));
+        }
         machine.query();
         let answered =
             |level| machine.record.batches.iter().filter(|batch| batch.fate == Fate::Answered(level)).count();
         assert!(answered(Level::Written) > 50 && answered(Level::Synced) > 100);
         assert!(machine.flushes > 4 && machine.expired > 0, "{} {}", machine.flushes, machine.expired);
+        assert!(machine.merges > 1, "{}", machine.merges);
         let (journals, orphans) = machine.files_left();
         assert_eq!(orphans, 0);
         assert!(journals <= 4 * shards, "{journals} journal files stay");
         println!(
-            "{shards} shards: {} operations, {} syncs, {} batches, {} flushes",
+            "{shards} shards: {} operations, {} syncs, {} batches, {} flushes, {} merges",
             disk.operations(),
             disk.syncs(),
             machine.record.batches.len(),
-            machine.flushes
+            machine.flushes,
+            machine.merges
         );
     }
 }

@@ -280,12 +280,13 @@ fn a_directory_of_a_newer_version_is_refused_and_left_as_it_is() {
     let path = dir.path().join("MANIFEST");
     let written = fs::read(&path).unwrap();
     let mut newer = written.clone();
-    newer[8..12].copy_from_slice(&2u32.to_le_bytes());
+    let version = u32::from_le_bytes(written[8..12].try_into().unwrap()) + 1;
+    newer[8..12].copy_from_slice(&version.to_le_bytes());
     let sum = crc32c(&newer[..20]);
     newer[20..24].copy_from_slice(&sum.to_le_bytes());
     fs::write(&path, &newer).unwrap();
     let ended = ends(command(dir.path(), &[]));
-    told(&ended, FAILED, &["MANIFEST has format version 2", "newer ringwatch"]);
+    told(&ended, FAILED, &[&format!("MANIFEST has format version {version}"), "newer ringwatch"]);
     assert_eq!(fs::read(&path).unwrap(), newer);
 
     let mut damaged = written.clone();

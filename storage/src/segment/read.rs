@@ -93,11 +93,29 @@ impl<D: Disk> SegmentReader<D> {
             min_ms: footer.first.millis(),
             max_ms: footer.last.millis(),
             bytes: len,
+            newest: id,
         };
         Ok(SegmentReader { path, file, entry, footer, blocks, filter })
     }
 
-    /// What a manifest keeps of the segment.
+    /// Opens the segment that a manifest names; one that is another is refused.
+    pub async fn open_named(disk: &D, named: &SegmentEntry) -> Result<SegmentReader<D>, SegmentError> {
+        let mut reader = SegmentReader::open(disk, named.id).await?;
+        // What the manifest alone knows.
+        reader.entry.newest = named.newest;
+        if reader.entry == *named {
+            return Ok(reader);
+        }
+        Err(reader.damaged(0, None, "the segment is not the one that the manifest describes"))
+    }
+
+    /// Its file, within the data directory.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What a manifest keeps of the segment; as one that was flushed, unless it was opened [by
+    /// name](Self::open_named).
     pub fn entry(&self) -> &SegmentEntry {
         &self.entry
     }
@@ -154,6 +172,11 @@ impl<D: Disk> SegmentReader<D> {
             + self.blocks.len() * size_of::<Block>()
             + names
             + self.filter.bytes()
+    }
+
+    /// The slot with which a block of the directory begins; none behind the last.
+    pub fn first_slot_of(&self, block: usize) -> Option<Slot> {
+        self.blocks.get(block).and_then(|block| Slot::new(block.first_slot))
     }
 
     /// Blocks of the directory.

@@ -236,6 +236,7 @@ impl<D: Disk> SegmentWriter<D> {
             min_ms: footer.first.millis(),
             max_ms: footer.last.millis(),
             bytes,
+            newest: self.head.id,
         })
     }
 

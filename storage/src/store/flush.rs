@@ -106,8 +106,7 @@ impl<D: Disk> Store<D> {
         self.read_on.extend(self.frozen.take().map(read_on));
         self.flushing = false;
         self.segments.push(flushed.0);
-        self.segments.sort_by_key(|reader| reader.entry().id);
-        self.count_segment_indexes();
+        self.sort_segments();
     }
 
     /// The flush failed, in writing or in naming the segment: what it would have written stays in memory.

@@ -10,7 +10,7 @@
 //!
 //! Always: what is given rises strictly in time; one piece costs a bounded number of decoded samples and of
 //! steps; in memory are, per source, one chunk's samples and the bytes of one read.
-//! Not here: which sources a series has (`select.rs`).
+//! Not here: which sources a series has (`select.rs`, `../compact/merge.rs`).
 
 use crate::chunk::Chunk;
 use crate::disk::Disk;
@@ -26,7 +26,7 @@ use std::rc::Rc;
 pub(super) const PIECE_WORK: usize = 4096;
 
 /// See the head of this file.
-pub(super) struct SeriesMerge<D: Disk> {
+pub(crate) struct SeriesMerge<D: Disk> {
     labels: Rc<LabelSet>,
     start: Timestamp,
     end: Timestamp,
@@ -54,12 +54,12 @@ enum Chunks<D: Disk> {
 
 impl<D: Disk> SeriesMerge<D> {
     /// A series without sources; only samples from `start` to `end`, both included, will be given.
-    pub(super) fn new(labels: Rc<LabelSet>, start: Timestamp, end: Timestamp) -> SeriesMerge<D> {
+    pub(crate) fn new(labels: Rc<LabelSet>, start: Timestamp, end: Timestamp) -> SeriesMerge<D> {
         SeriesMerge { labels, start, end, sources: Vec::new(), heads: BinaryHeap::new(), last: None }
     }
 
     /// Adds what a segment holds, which is newer than all sources before.
-    pub(super) fn add_segment(&mut self, segment: Rc<SegmentReader<D>>, rows: Vec<ChunkRow>) {
+    pub(crate) fn add_segment(&mut self, segment: Rc<SegmentReader<D>>, rows: Vec<ChunkRow>) {
         let list_bytes = rows.capacity() * size_of::<ChunkRow>();
         let chunks = Chunks::Segment { segment, rows: rows.into_iter(), run: ChunkRun::default() };
         self.add(Source { samples: Vec::new(), taken: 0, chunks, list_bytes });
@@ -84,7 +84,7 @@ impl<D: Disk> SeriesMerge<D> {
     }
 
     /// Appends the next samples, possibly none; `false` when there are no more.
-    pub(super) async fn next_piece(
+    pub(crate) async fn next_piece(
         &mut self,
         out: &mut Vec<Sample>,
         workspace: &mut Workspace,

@@ -128,11 +128,50 @@ pub(super) fn flush(store: &mut Store<SimDisk>, disk: &SimDisk, id: u64) -> Opti
     Some(entry)
 }
 
+/// Carries out all that is worth it, as a keeper does; ids begin with that one.
+fn merge_all(
+    store: &mut Store<SimDisk>,
+    disk: &SimDisk,
+    entries: &mut Vec<SegmentEntry>,
+    now_ms: i64,
+    first_id: u64,
+) -> usize {
+    let windows = Windows::new(Some(60), 2);
+    let mut id = first_id;
+    let mut merges = 0;
+    let mut begin = |store: &Store<SimDisk>| {
+        let (from, ids) = (id, 100);
+        id += ids;
+        let mut next = from..from + ids;
+        let next_id = move || next.next().expect("a merge makes a segment per window");
+        store.begin_merge(now_ms, Timestamp::MIN, &windows, &BTreeSet::new(), next_id)
+    };
+    while let Some(mut merge) = begin(store) {
+        while ready(merge.step()).unwrap() {}
+        let merged = merge.end();
+        entries.retain(|entry| !merged.removed.contains(&entry.id));
+        entries.extend(merged.entries());
+        store.replace_segments(&merged.removed, &merged.added);
+        for removed in merged.removed {
+            ready(disk.remove(&crate::segment::segment_path(removed))).unwrap();
+        }
+        merges += 1;
+        assert!(merges < 100, "it comes to an end");
+    }
+    merges
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(u32, i64, u8),
     BeginFlush,
-    EndFlush { fails: bool },
+    EndFlush {
+        fails: bool,
+    },
+    /// As if it were that millisecond.
+    Merge {
+        now_ms: i64,
+    },
     Restart,
     Select(i64, i64, i64),
 }
@@ -147,6 +186,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         30 => (0u32..4, ticks, 0u8..3).prop_map(|(n, ticks, value)| Step::Append(n, ticks, value)),
         3 => Just(Step::BeginFlush),
         3 => any::<bool>().prop_map(|fails| Step::EndFlush { fails }),
+        2 => (0i64..90).prop_map(|now_ms| Step::Merge { now_ms }),
         1 => Just(Step::Restart),
         3 => (bound(), bound(), bound()).prop_map(|(start, end, oldest)| Step::Select(start, end, oldest)),
     ];
@@ -156,7 +196,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever is appended, flushed in the middle of anything, failed and restarted: every selection is
+    /// Whatever is appended, flushed in the middle of anything, merged, failed and restarted: every selection is
     /// what a map would answer, and one taken earlier and read later is what a view may show.
     #[test]
     fn the_store_is_a_map_from_series_and_time_to_the_last_value(steps in steps()) {
@@ -192,6 +232,11 @@ proptest! {
                     prop_assert_eq!(&all_of(&store), &model, "written, not yet switched");
                     entries.push(*flushed.entry());
                     store.finish_flush(flushed);
+                }
+                Step::Merge { now_ms } => {
+                    merge_all(&mut store, &disk, &mut entries, now_ms, next_id);
+                    next_id += 20_000;
+                    prop_assert_eq!(&all_of(&store), &model, "merged");
                 }
                 Step::Restart => {
                     if let Some(job) = job.take() {
@@ -422,7 +467,8 @@ fn what_retention_drops_is_gone_and_earlier_selections_still_read_it() {
         entries.extend(flush(&mut store, &disk, id));
     }
     let before = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
-    assert_eq!(store.drop_segments_before(201), entries[..2]);
+    store.replace_segments(&[1, 2], &[]);
+    assert!(store.segments().eq(&entries[2..]));
     ready(crate::disk::Disk::remove(&disk, &format!("{SEGMENTS_FOLDER}/0000000000000001.segment"))).unwrap();
     assert_eq!(all_of(&store)[&set(1)].len(), 1);
     assert_eq!(drain(before)[&set(1)].len(), 3);

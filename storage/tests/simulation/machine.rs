@@ -7,7 +7,10 @@ use super::record::{Batch, Contents, Crash, Fate, Level, Record, Row};
 use super::script::{Random, rest};
 use super::start::{NotStarted, start};
 use model::{LabelSet, MetricKind, Sample, SeriesHash, SeriesNumber, Share, Stamp, StampClock, Timestamp};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use storage::compact::{Merge, Windows};
 use storage::disk::{Disk as _, DiskFile as _, SimDisk, SimFile, ready};
 use storage::journal::{
     self, JournalLimits, JournalPosition, NextFile, Reserve, Sync, Writer, batch_bytes_max,
@@ -18,6 +21,10 @@ use storage::store::{FlushJob, Flushed, Piece, Store};
 
 /// Samples older than this are hidden, and segments of such samples dropped.
 const RETENTION_MS: i64 = 6_000;
+/// How long after its end a window may still be written into.
+const GRACE_MS: i64 = 100;
+/// Steps of a merge between two steps of the script: few, so that flushes, queries and retention come between.
+const MERGE_STEPS: usize = 40;
 const BEGIN_MS: i64 = 1_700_000_000_000;
 const NAMES: [&str; 2] = ["cpu", "mem"];
 const LIMITS: JournalLimits = JournalLimits {
@@ -102,6 +109,7 @@ struct Executor {
     /// Stamps of the shares in the memtable, and in the frozen part.
     in_memtable: BTreeSet<Stamp>,
     in_frozen: BTreeSet<Stamp>,
+    merge: Option<Merge<SimDisk>>,
 }
 
 /// See the head of this file.
@@ -111,13 +119,14 @@ pub(crate) struct Machine {
     pub(crate) now_ms: i64,
     pub(crate) record: Record,
     pub(crate) positions: Positions,
-    /// Flushes that were switched in, and segments that left the retention.
+    /// Flushes and merges that were switched in, and segments that left the retention.
     pub(crate) flushes: usize,
+    pub(crate) merges: usize,
     pub(crate) expired: usize,
     nanos: u64,
     run: u64,
     manifest: Manifest,
-    next_segment: u64,
+    next_segment: Rc<Cell<u64>>,
     next_value: u64,
     next_series: u32,
     loops: Vec<Loop>,
@@ -144,10 +153,11 @@ impl Machine {
             record: before.map(|before| before.record.clone()).unwrap_or_default(),
             positions,
             flushes: 0,
+            merges: 0,
             expired: 0,
             nanos: 0,
             run,
-            next_segment: started.manifest.next_segment,
+            next_segment: Rc::new(Cell::new(started.manifest.next_segment)),
             next_value: before.map_or(0, |before| before.next_value),
             next_series: before.map_or(9, |before| before.next_series),
             loops: Vec::new(),
@@ -184,6 +194,7 @@ impl Machine {
                 at_once: false,
                 in_memtable: BTreeSet::new(),
                 in_frozen: BTreeSet::new(),
+                merge: None,
             });
         }
         for index in 0..shards {
@@ -585,9 +596,9 @@ impl Machine {
     }
 
     fn freeze(&mut self, at: usize, told: Vec<JournalPosition>) -> Flush {
+        let id = self.next_segment.replace(self.next_segment.get() + 1);
         let executor = &mut self.executors[at];
-        let job = executor.store.begin_flush(self.next_segment);
-        self.next_segment += 1;
+        let job = executor.store.begin_flush(id);
         if !job.as_ref().is_some_and(FlushJob::is_retry) {
             executor.at_once = false;
             executor.in_frozen = std::mem::take(&mut executor.in_memtable);
@@ -626,10 +637,7 @@ impl Machine {
             let kept = &mut manifest.positions[at][of];
             *kept = (*kept).max(*position);
         }
-        let before_ms = self.now_ms - RETENTION_MS;
-        let expired: Vec<u64> =
-            manifest.segments.iter().filter(|s| s.max_ms < before_ms).map(|s| s.id).collect();
-        manifest.segments.retain(|entry| entry.max_ms >= before_ms);
+        let expired = self.expire(&mut manifest);
         if ready(manifest.store(&self.disk)).is_err() {
             self.executors[at].store.abort_flush();
             return;
@@ -637,25 +645,91 @@ impl Machine {
         self.manifest = manifest;
         self.flushes += 1;
         self.record.kept(at, self.shards, &self.executors[at].in_frozen, labels_of);
-        self.expired += expired.len();
         if let Some(flushed) = flushed {
             self.executors[at].store.finish_flush(flushed);
         }
-        for executor in &mut self.executors {
-            if !expired.is_empty() {
-                executor.store.drop_segments_before(before_ms);
-            }
-        }
-        for id in expired {
-            // As in the server: what stays costs room alone.
-            let _ = ready(self.disk.remove(&segment_path(id)));
-        }
+        self.drop_expired(&expired);
         for journal in 0..self.manifest.positions.first().map_or(0, Vec::len) {
             let lowest = self.manifest.lowest_position(journal);
             let Ok(names) = ready(self.disk.list(&journal::folder(journal as u16))) else { continue };
             let sequences: Vec<u64> = names.iter().filter_map(|name| journal::sequence_of(name)).collect();
             let _ = ready(journal::truncate(&self.disk, journal as u16, &sequences, lowest));
         }
+    }
+
+    /// Takes out of the manifest what has left the retention.
+    fn expire(&self, manifest: &mut Manifest) -> Vec<u64> {
+        let before_ms = self.now_ms - RETENTION_MS;
+        let expired = manifest.segments.extract_if(.., |entry| entry.max_ms < before_ms);
+        expired.map(|entry| entry.id).collect()
+    }
+
+    /// The manifest does not name them any more.
+    fn drop_expired(&mut self, expired: &[u64]) {
+        self.expired += expired.len();
+        for executor in &mut self.executors {
+            executor.store.replace_segments(expired, &[]);
+        }
+        for id in expired {
+            // As in the server: what stays costs room alone.
+            let _ = ready(self.disk.remove(&segment_path(*id)));
+        }
+    }
+
+    /// An executor's merge goes some steps further, or one is begun if it is worth it.
+    pub(crate) fn merge_step(&mut self, at: usize) {
+        let (now_ms, oldest) = (self.now_ms, Timestamp::from_ticks(self.oldest()));
+        let executor = &mut self.executors[at];
+        let Some(mut merge) = executor.merge.take() else {
+            let windows = Windows::new(Some(RETENTION_MS), GRACE_MS);
+            let next = self.next_segment.clone();
+            let next_id = move || next.replace(next.get() + 1);
+            executor.merge = executor.store.begin_merge(now_ms, oldest, &windows, &BTreeSet::new(), next_id);
+            return;
+        };
+        for _ in 0..MERGE_STEPS {
+            match ready(merge.step()) {
+                Ok(true) => {}
+                Ok(false) => return self.switch_merged(merge),
+                Err(error) => {
+                    assert!(self.faulty || self.disk.is_cut(), "{error}");
+                    ready(merge.abandon());
+                    return;
+                }
+            }
+        }
+        executor.merge = Some(merge);
+    }
+
+    /// Whether an executor's merge has begun and not ended.
+    pub(crate) fn is_merging(&self, at: usize) -> bool {
+        self.executors[at].merge.is_some()
+    }
+
+    fn switch_merged(&mut self, merge: Merge<SimDisk>) {
+        let merged = merge.end();
+        let mut manifest = self.manifest.clone();
+        let named = manifest.segments.extract_if(.., |entry| merged.removed.contains(&entry.id)).count();
+        let entries = merged.entries();
+        let ids = entries.iter().map(|entry| entry.id + 1);
+        manifest.next_segment = ids.max().unwrap_or(0).max(manifest.next_segment);
+        manifest.segments.extend(entries);
+        let expired = self.expire(&mut manifest);
+        // What has left the manifest meanwhile does not come back.
+        let is_stale = named != merged.removed.len();
+        if is_stale || ready(manifest.store(&self.disk)).is_err() {
+            ready(merged.abandon(&self.disk));
+            return;
+        }
+        self.manifest = manifest;
+        self.merges += 1;
+        for executor in &mut self.executors {
+            executor.store.replace_segments(&merged.removed, &merged.added);
+        }
+        for id in merged.removed {
+            let _ = ready(self.disk.remove(&segment_path(id)));
+        }
+        self.drop_expired(&expired);
     }
 
     /// Journal files there are, and segments that no manifest names.

@@ -7,6 +7,7 @@ use std::io;
 use storage::disk::{Disk as _, SimDisk, ready};
 use storage::journal::{self, JournalPosition, OnDamage, Recovered, Replay, recover};
 use storage::manifest::Manifest;
+use storage::segment::{SEGMENTS_FOLDER, segment_path};
 use storage::store::{Store, StoreOptions};
 
 /// Small, so that a move to another count flushes in the middle.
@@ -48,6 +49,13 @@ pub(crate) fn start(disk: &SimDisk, shards: usize, faulty: bool) -> Result<Start
             let _ = ready(disk.remove(&journal::file_path(loop_index, *sequence)));
         }
         journals.push(recovered);
+    }
+    for name in ready(disk.list(SEGMENTS_FOLDER)).unwrap_or_default() {
+        let path = format!("{SEGMENTS_FOLDER}/{name}");
+        if !manifest.segments.iter().any(|entry| segment_path(entry.id) == path) {
+            // As in the server: what stays costs room alone.
+            let _ = ready(disk.remove(&path));
+        }
     }
     manifest.run += 1;
     disk_or_finding(disk, faulty, ready(manifest.store(disk)))?;

@@ -124,7 +124,9 @@ proptest! {
                 }
                 Step::Retain { millis } => {
                     oldest = oldest.max(Timestamp::first_of_milli(millis));
-                    store.drop_segments_before(oldest.millis());
+                    let is_expired = |entry: &&SegmentEntry| entry.max_ms < oldest.millis();
+                    let expired: Vec<u64> = store.segments().filter(is_expired).map(|entry| entry.id).collect();
+                    store.replace_segments(&expired, &[]);
                 }
                 Step::Select { start, end, ahead } => {
                     let (start, end) = (Timestamp::first_of_milli(start), Timestamp::first_of_milli(end));
