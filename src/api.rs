@@ -20,6 +20,8 @@ pub enum Route {
     Query(Endpoint),
     /// `GET /alerts`.
     Alerts,
+    /// `POST /api/v1/admin/tsdb/delete_series`.
+    DeleteSeries,
     /// `GET /metrics`: our own.
     OwnMetrics,
     /// `GET /health`.
@@ -98,6 +100,13 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
         "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
         "/alerts" => (READ, Some(Route::Alerts), None),
+        "/api/v1/admin/tsdb/delete_series" => {
+            return match method {
+                Method::Post | Method::Put => Ok(Route::DeleteSeries),
+                Method::Options => Ok(Route::Options("POST, PUT, OPTIONS")),
+                _ => Err(method_not_allowed("POST, PUT, OPTIONS")),
+            };
+        }
         "/health" => (READ, Some(Route::Health), None),
         "/-/healthy" => (READ, Some(Route::Alive), None),
         "/-/ready" => (READ, Some(Route::Ready), None),
@@ -111,7 +120,11 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         Method::Options => Some(Route::Options(allow)),
         _ => None,
     };
-    found.ok_or_else(|| Refusal { allow: Some(allow), ..Refusal::new(405, "method not allowed") })
+    found.ok_or_else(|| method_not_allowed(allow))
+}
+
+fn method_not_allowed(allow: &'static str) -> Refusal {
+    Refusal { allow: Some(allow), ..Refusal::new(405, "method not allowed") }
 }
 
 fn lines(version: InfluxVersion) -> Option<Route> {
@@ -169,6 +182,16 @@ impl Refusal {
             close: false,
             shape: RefusalShape::Plain,
         }
+    }
+
+    /// The same in Prometheus' shape, for its paths.
+    pub fn prometheus(self) -> Refusal {
+        Refusal { shape: RefusalShape::Prometheus, ..self }
+    }
+
+    /// `--enable-admin` was not said.
+    pub fn admin_disabled() -> Refusal {
+        Refusal { retry_after: Some(ADMIN_RETRY_S), ..Refusal::new(503, "admin APIs disabled") }.prometheus()
     }
 
     /// The body as JSON.
@@ -309,6 +332,8 @@ impl Refusal {
     }
 }
 
+/// A setting is not changed while somebody waits.
+const ADMIN_RETRY_S: u32 = 3_600;
 /// When a client that found no room for its connection may try again: others have to close theirs meanwhile.
 const CONNECTION_RETRY_S: u32 = 5;
 
@@ -479,6 +504,11 @@ impl From<QueryError> for Refusal {
                 detail: Some(cause),
                 retry_after: Some(5),
                 ..Refusal::new(503, "the disk could not be read")
+            },
+            QueryError::NotDeleted(cause) => Refusal {
+                detail: Some(cause),
+                retry_after: Some(5),
+                ..Refusal::new(503, "it may not be deleted")
             },
             QueryError::Starting => Refusal {
                 retry_after: Some(1),

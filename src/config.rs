@@ -53,6 +53,8 @@ impl Durability {
 pub struct Config {
     pub listen: SocketAddr,
     pub insecure: bool,
+    /// Whether series may be deleted by request.
+    pub enable_admin: bool,
     pub data_dir: PathBuf,
     /// As many as there are cores when absent.
     pub shards: Option<usize>,
@@ -77,6 +79,8 @@ pub struct Config {
     pub ingest_rate_limit_per_client: Option<NonZeroU32>,
     /// Nothing is ever too old when zero.
     pub storage_retention: Duration,
+    /// No limit when absent.
+    pub storage_retention_bytes: Option<u64>,
     pub storage_flush_interval: Duration,
     pub storage_journal_file_bytes: u64,
     pub storage_on_damage: OnDamage,
@@ -175,6 +179,7 @@ impl Config {
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             insecure: false,
+            enable_admin: false,
             data_dir: PathBuf::new(),
             shards: None,
             cores: None,
@@ -193,6 +198,7 @@ impl Config {
             ingest_future_max: Duration::ZERO,
             ingest_rate_limit_per_client: None,
             storage_retention: Duration::ZERO,
+            storage_retention_bytes: None,
             storage_flush_interval: Duration::ZERO,
             storage_journal_file_bytes: 0,
             storage_on_damage: OnDamage::Stop,

@@ -8,6 +8,7 @@
 //! Read next: `query_memory.rs` for the account.
 
 use crate::alerts::{AlertsQuery, Standing};
+use crate::delete_series::DeleteSeries;
 use crate::front::Now;
 use crate::query_memory::{Holding, QueryMemory};
 use model::MatcherError;
@@ -23,12 +24,16 @@ pub enum Inquiry {
     Samples(Query),
     /// Where the rules stand.
     Alerts(AlertsQuery),
+    /// Samples to be deleted.
+    Delete(DeleteSeries),
 }
 
 /// What one executor answers to an [`Inquiry`] of the same kind.
 pub enum Part {
-    /// Its samples.
-    Samples(Partial),
+    /// Its samples, and what is missing of them for its file is damaged.
+    Samples(Box<Partial>, Warnings),
+    /// It has deleted them.
+    Deleted,
     /// The rules it owns.
     Alerts(Vec<Standing>),
 }
@@ -45,9 +50,17 @@ pub struct Question {
 
 /// A whole answer, ready to be sent.
 pub struct QueryAnswer {
-    /// JSON.
-    pub body: Vec<u8>,
+    /// JSON; absent where it was done and there is nothing to say.
+    pub body: Option<Vec<u8>>,
+    /// What is missing, and why.
+    pub warnings: Warnings,
 }
+
+/// Texts for people; mostly none. Values with them cross rings, so they take two words.
+pub type Warnings = Box<[String]>;
+
+/// Damaged places that one shard names in an answer; the others are in the log.
+pub const WARNINGS_MAX: usize = 4;
 
 /// Why a query was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +77,10 @@ pub enum QueryError {
     TooMany { concurrency: usize },
     /// Its regular expressions, which are compiled only where series are selected.
     Matchers(MatcherError),
-    /// A file could not be read, or is damaged.
+    /// A file could not be read.
     Storage(String),
+    /// It is not deleted, or not sure to be after a restart.
+    NotDeleted(String),
     /// The journals are still being replayed.
     Starting,
 }
@@ -119,9 +134,14 @@ impl Gather {
     pub async fn answer(self) -> Result<QueryAnswer, QueryError> {
         let mut partials = Vec::new();
         let mut standings = Vec::new();
+        let mut warnings = Vec::new();
         for part in self.parts.into_iter().flatten() {
             match part {
-                Part::Samples(partial) => partials.push(partial),
+                Part::Samples(partial, missing) => {
+                    partials.push(*partial);
+                    warnings.extend(missing);
+                }
+                Part::Deleted => {}
                 Part::Alerts(owned) => standings.extend(owned),
             }
         }
@@ -133,14 +153,16 @@ impl Gather {
             }
             return Err(error);
         }
+        let warnings: Warnings = warnings.into();
         let question = self.question;
         let mut body = Vec::new();
         let query = match &question.inquiry {
             Inquiry::Samples(query) => query,
             Inquiry::Alerts(alerts) => {
                 let body = alerts.render(standings);
-                return Ok(QueryAnswer { body });
+                return Ok(QueryAnswer { body: Some(body), warnings });
             }
+            Inquiry::Delete(_) => return Ok(QueryAnswer { body: None, warnings }),
         };
         match query.merge(partials) {
             Answer::Percentile(mut search) => {
@@ -162,7 +184,7 @@ impl Gather {
                 }
             }
         }
-        Ok(QueryAnswer { body })
+        Ok(QueryAnswer { body: Some(body), warnings })
     }
 }
 

@@ -16,6 +16,8 @@ mod message;
 
 mod alerts;
 mod api;
+mod damage;
+mod delete_series;
 mod front;
 mod own_metrics;
 
@@ -83,6 +85,9 @@ struct ServeArguments {
     /// Serve beyond loopback without credentials or TLS
     #[arg(long)]
     insecure: bool,
+    /// Take requests that delete series
+    #[arg(long)]
+    enable_admin: bool,
 }
 
 /// A port, where options came first: a command can only be the first word.
@@ -110,6 +115,7 @@ impl ServeArguments {
         set("access_log", on(self.access_log));
         set("stats_interval", self.stats_interval);
         set("insecure", on(self.insecure));
+        set("enable_admin", on(self.enable_admin));
         Sources { file: self.config, environment: std::env::vars().collect(), sets }
     }
 }

@@ -184,6 +184,11 @@ pub fn text(shared: &Shared) -> String {
     line(&mut page, dropped, format_args!(" {}", shared.console.lines_dropped()));
     head(&mut page, "query_memory_bytes", "gauge", "Memory that running queries hold, in portions.");
     line(&mut page, "query_memory_bytes", format_args!(" {}", shared.query_budget.taken()));
+    let damaged = "storage_damaged_total";
+    head(&mut page, damaged, "counter", "Times that a query met a damaged part of a file, and left it out.");
+    for (file, count) in shared.damage.by_file() {
+        line(&mut page, damaged, format_args!("{{file=\"{file}\"}} {count}"));
+    }
     queue_of(&shared.shards, &mut page);
     page
 }

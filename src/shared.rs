@@ -18,6 +18,7 @@ pub use stamping::Stamping;
 
 use crate::config::Config;
 use crate::console::Console;
+use crate::damage::Damage;
 use crate::query_memory::QueryBudget;
 use shard::bell::Bell;
 use std::hash::{BuildHasher as _, RandomState};
@@ -53,6 +54,8 @@ pub struct Shared {
     pub applied_bytes: Vec<Vec<Counter>>,
     /// What queries may hold of it.
     pub query_budget: Arc<QueryBudget>,
+    /// What queries have found damaged.
+    pub damage: Damage,
     /// Counters by shard.
     pub shards: Vec<ShardCounters>,
     /// Wakes each loop.
@@ -86,6 +89,7 @@ impl Shared {
         let memory_bytes_max = config.memory_bytes_max.unwrap_or_else(machine);
         Shared {
             stamping: Stamping::default(),
+            damage: Damage::default(),
             client_seed,
             addresses: per_address.map(|max| Addresses::new(max.get(), connections_max, client_seed)),
             memory_bytes_max,

@@ -44,6 +44,13 @@ pub const KEYS: &[Key] = &[
         set: |c, t| flag(t).map(|v| c.insecure = v),
     },
     Key {
+        name: "enable_admin",
+        default: "false",
+        unit: "true, false",
+        reason: "take requests that delete series: /api/v1/admin/tsdb/delete_series",
+        set: |c, t| flag(t).map(|v| c.enable_admin = v),
+    },
+    Key {
         name: "data_dir",
         default: "./data",
         unit: "path",
@@ -204,6 +211,16 @@ pub const KEYS: &[Key] = &[
         unit: "duration, 0 keeps everything",
         reason: "older samples are refused, hidden from queries and removed",
         set: |c, t| duration(t, 0).map(|v| c.storage_retention = v),
+    },
+    Key {
+        name: "storage.retention_bytes",
+        default: "0",
+        unit: "bytes, 0 is no limit",
+        reason: "of all segments together: beyond it those that end first are removed",
+        set: |c, t| {
+            c.storage_retention_bytes = if t == "0" { None } else { Some(bytes(t, 1 << 20, u64::MAX)?) };
+            Ok(())
+        },
     },
     Key {
         name: "storage.flush_interval",

@@ -23,6 +23,7 @@ use super::withheld::Pending;
 use crate::alerts::AlertsQuery;
 use crate::api::{self, Door, IntakeError, Refusal, Route};
 use crate::config::Durability;
+use crate::delete_series::DeleteSeries;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
 use crate::own_metrics;
 use crate::shared::{Place, Shared};
@@ -516,20 +517,22 @@ impl Exchange {
                     (Payload::Refused(refusal), Durability::Memory)
                 }
             },
-            Ok(route @ (Route::Query(_) | Route::Alerts)) => match self.inquiry(route, &request) {
-                Ok(inquiry) => {
-                    self.questions.push((id, Box::new(inquiry)));
-                    self.asked += 1;
-                    let arrived_nanos = self.now.nanos;
-                    if let Some(held) = self.connection(id) {
-                        let awaited = Awaited::Answer;
-                        let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
-                        held.asked = Some(Box::new(asked));
+            Ok(route @ (Route::Query(_) | Route::Alerts | Route::DeleteSeries)) => {
+                match self.inquiry(route, &request) {
+                    Ok(inquiry) => {
+                        self.questions.push((id, Box::new(inquiry)));
+                        self.asked += 1;
+                        let arrived_nanos = self.now.nanos;
+                        if let Some(held) = self.connection(id) {
+                            let awaited = Awaited::Answer;
+                            let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
+                            held.asked = Some(Box::new(asked));
+                        }
+                        return Flow::Wait;
                     }
-                    return Flow::Wait;
+                    Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
                 }
-                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
-            },
+            }
             Ok(route) => {
                 let payload = self.read(route, &request);
                 if let Payload::Body { bytes, .. } = &payload {
@@ -716,6 +719,11 @@ impl Exchange {
         let pairs = pairs.into_iter();
         let inquiry = match route {
             Route::Query(endpoint) => Inquiry::Samples(Query::from_parameters(endpoint, pairs)?),
+            Route::DeleteSeries if !self.shared.config.enable_admin => return Err(Refusal::admin_disabled()),
+            Route::DeleteSeries => {
+                let read = DeleteSeries::from_parameters(pairs);
+                Inquiry::Delete(read.map_err(|error| Refusal::from(error).prometheus())?)
+            }
             _ => Inquiry::Alerts(AlertsQuery::from_parameters(pairs)?),
         };
         Ok(inquiry)
@@ -772,7 +780,13 @@ impl Exchange {
         self.asked -= 1;
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
         let payload = match answer {
-            Ok(answer) => Payload::Body { status: 200, content_type: "application/json", bytes: answer.body },
+            Ok(QueryAnswer { body: None, .. }) => Payload::Done,
+            Ok(QueryAnswer { body: Some(bytes), warnings }) if !warnings.is_empty() => {
+                Payload::Incomplete { bytes, warnings }
+            }
+            Ok(QueryAnswer { body: Some(bytes), .. }) => {
+                Payload::Body { status: 200, content_type: "application/json", bytes }
+            }
             Err(error) => Payload::Refused(error.into()),
         };
         let any_origin = true;

@@ -21,6 +21,10 @@ pub enum Payload {
     Continue,
     /// A complete body.
     Body { status: u16, content_type: &'static str, bytes: Vec<u8> },
+    /// A complete body that lacks what is damaged on the disk; where that is.
+    Incomplete { bytes: Vec<u8>, warnings: Box<[String]> },
+    /// It was done, and there is nothing to say.
+    Done,
     /// No body, only the methods a path allows.
     Allow(&'static str),
     /// Not carried out.
@@ -34,7 +38,12 @@ impl Payload {
             Payload::Accepted { .. } => RefusalShape::Plain,
             Payload::Kept { shape, .. } => *shape,
             Payload::Partly(refusal) => refusal.shape,
-            Payload::Continue | Payload::Body { .. } | Payload::Allow(_) | Payload::Refused(_) => return,
+            Payload::Continue
+            | Payload::Body { .. }
+            | Payload::Incomplete { .. }
+            | Payload::Done
+            | Payload::Allow(_)
+            | Payload::Refused(_) => return,
         };
         *self = Payload::Refused(Refusal { shape, ..refusal() });
     }
@@ -71,7 +80,8 @@ impl Reply {
             Payload::Accepted { .. } => 202,
             Payload::Continue => return None,
             Payload::Body { status, .. } => *status,
-            Payload::Allow(_) | Payload::Kept { .. } => 204,
+            Payload::Incomplete { .. } => 200,
+            Payload::Allow(_) | Payload::Kept { .. } | Payload::Done => 204,
             Payload::Refused(refusal) | Payload::Partly(refusal) => refusal.status,
         })
     }
@@ -182,6 +192,14 @@ impl Renderer {
                 let head = self.head(*status, content_type, extra, reply.connection);
                 self.encode(head, bytes, reply.head_only, out);
             }
+            Payload::Incomplete { bytes, warnings } => {
+                let warnings: Vec<String> = warnings.iter().map(|text| warning_field(text)).collect();
+                let named = warnings.iter().map(|value| ("Warning", value.as_str()));
+                let extra: Vec<(&str, &str)> = [ANY_ORIGIN].into_iter().chain(named).collect();
+                let head = self.head(200, JSON, &extra, reply.connection);
+                self.encode(head, bytes, reply.head_only, out);
+            }
+            Payload::Done => self.head(204, "", &[], reply.connection).encode(b"", out),
             Payload::Allow(methods) => {
                 let allowed = if reply.any_origin { &READS_ALLOWED[..] } else { &[] };
                 let extra: Vec<(&str, &str)> =
@@ -205,6 +223,13 @@ impl Renderer {
             }
         }
     }
+}
+
+/// RFC 7234 §5.5: 199 is a warning for people. What could end the field, or is no ASCII, is a question mark.
+fn warning_field(text: &str) -> String {
+    let plain = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
+    let text: String = text.chars().map(plain).collect();
+    format!("199 ringwatch \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// The policy, and what is left of it: nothing, for so many seconds

@@ -353,7 +353,7 @@ fn a_connection_does_not_idle_while_its_answer_is_made() {
     };
     front.exchange.connection(conn).unwrap().active_s = 0;
     assert_eq!(front.exchange.look_for_expired(|_| false), None, "nothing runs while it is out");
-    front.exchange.answered(conn, Ok(QueryAnswer { body: b"[]".to_vec() }));
+    front.exchange.answered(conn, Ok(QueryAnswer { body: Some(b"[]".to_vec()), warnings: Box::default() }));
     front.send_replies();
     let expires_at = front.exchange.look_for_expired(|_| false);
     assert!(!front.exchange.has_expired());
@@ -670,7 +670,7 @@ fn what_finds_no_room_waits_for_the_answer_before_it_and_no_refusal_overtakes_th
         // Once this is answered the loop has seen the others.
         reader.send(get("/-/healthy")).unwrap();
         assert_eq!(reader.answer().status, 200);
-        let answer = Ok(QueryAnswer { body: b"the answer".to_vec() });
+        let answer = Ok(QueryAnswer { body: Some(b"the answer".to_vec()), warnings: Box::default() });
         assert!(rig.loops.send(0, ToLoop::Answer { conn, answer }).is_ok());
         assert_eq!(client.answer().body, "the answer");
         assert_eq!(statuses(&mut client, BEHIND), [200; BEHIND]);
@@ -694,7 +694,7 @@ fn a_large_answer_comes_whole_and_in_order() {
     assert_eq!(client.answer().body, "ringwatch is up\n");
     for method in [Method::Get, Method::Head, Method::Get] {
         let ToStore::Query { conn, .. } = rig.message() else { panic!("a query goes to the executor") };
-        let answer = Ok(QueryAnswer { body: large.clone() });
+        let answer = Ok(QueryAnswer { body: Some(large.clone()), warnings: Box::default() });
         assert!(rig.loops.send(0, ToLoop::Answer { conn, answer }).is_ok());
         let answer = client.answer_to(method).unwrap();
         if method == Method::Head {

@@ -10,6 +10,7 @@ use alert::WindowRule;
 use shard::file::Directory;
 use shard::mesh::{Inbox, Outbox};
 use std::sync::Arc;
+use storage::deletes::Delete;
 use storage::journal::{JournalPosition, NextFile, Recovered, Replay, ReplayError};
 use storage::manifest::Manifest;
 use storage::store::{Store, StoreOptions};
@@ -50,6 +51,13 @@ impl StoreStart {
         let mut store = Store::new(disk.clone(), index, shards, options, watch_of);
         for refused in store.open_segments(&self.manifest.segments).await {
             log::error(format!("shard {index}: a segment is left out: {refused}"));
+        }
+        let deletes = self.manifest.deletes.iter().cloned().map(Delete::new);
+        match deletes.collect() {
+            Ok(deletes) => store.add_deletes(deletes),
+            Err(error) => {
+                log::error(format!("shard {index}: a delete in the manifest cannot be read: {error}"))
+            }
         }
         let mut rules = Rules::new(&self.rules, &self.shared, index);
         let from = &self.manifest.positions[index];

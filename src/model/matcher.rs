@@ -35,7 +35,11 @@ pub enum Condition {
 impl Matcher {
     /// Whether a label set meets the condition.
     pub fn matches(&self, labels: LabelSetRef<'_>) -> bool {
-        let value = labels.get(&self.label);
+        self.meets(labels.get(&self.label))
+    }
+
+    /// Whether a value of its label meets the condition; an absent label has the value `""`.
+    pub fn meets(&self, value: &str) -> bool {
         match &self.condition {
             Condition::Equal(wanted) => value == wanted,
             Condition::NotEqual(unwanted) => value != unwanted,

@@ -117,7 +117,7 @@ async fn merge_once(shard: &Shard) -> bool {
         purpose: Purpose::Merge,
         removed: merged.removed.clone(),
         added: merged.entries(),
-        positions: Vec::new(),
+        ..Switch::default()
     };
     send_to_peer(shard, 0, ToPeer::Switch { from, switch: Box::new(switch) }).await;
     let switched = loop {

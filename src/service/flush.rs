@@ -20,16 +20,20 @@
 use super::keeper::{Purpose, Switch};
 use super::{Service, Shard, admission, compact, send_to_loop, send_to_peer};
 use crate::adapt::ShardDisk;
+use crate::delete_series::DeleteSeries;
 use crate::front::Now;
 use crate::log;
 use crate::message::{ToLoop, ToPeer};
 use crate::shared::Shared;
 use shard::executor::{self, LocalEvent, TaskClass};
 use shard::file::LoopFile;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
+use storage::deletes::Delete;
 use storage::journal::{self, JournalPosition, NextFile, PreparedFile};
+use storage::manifest::Tombstone;
 use storage::store::FlushJob;
 
 /// After a failed flush.
@@ -54,6 +58,18 @@ pub struct Flush {
     switched: Option<io::Result<()>>,
     /// Rung when `switched` is set, and when a flush has ended.
     moved: Rc<LocalEvent>,
+    /// What is to be deleted of all that the next freeze takes, and of what was before it.
+    wanted_deletes: Vec<WantedDelete>,
+    /// Whose deletes are on their way with the flush that is under way.
+    deleting: Vec<u64>,
+    /// How those ended that somebody waits for, by ticket.
+    deleted: BTreeMap<u64, Result<(), String>>,
+    next_ticket: u64,
+}
+
+struct WantedDelete {
+    ticket: u64,
+    request: DeleteSeries,
 }
 
 enum State {
@@ -78,6 +94,10 @@ impl Flush {
             frozen_positions: Vec::new(),
             switched: None,
             moved: Rc::new(LocalEvent::new()),
+            wanted_deletes: Vec::new(),
+            deleting: Vec::new(),
+            deleted: BTreeMap::new(),
+            next_ticket: 0,
         }
     }
 
@@ -148,6 +168,27 @@ impl Service {
         }
     }
 
+    /// What is wanted goes with the flush that has just frozen the memory: its ids are above that segment's.
+    fn take_deletes(&mut self) -> Vec<Tombstone> {
+        let wanted = std::mem::take(&mut self.flush.wanted_deletes);
+        let mut tombstones = Vec::new();
+        for WantedDelete { ticket, request } in wanted {
+            self.flush.deleting.push(ticket);
+            for selector in request.selectors {
+                tombstones.push(Tombstone {
+                    id: self.shared.next_segment_id(),
+                    // A store is of a `u16` of shards.
+                    shards: self.shared.shard_count() as u16,
+                    shard: self.index as u16,
+                    start_ms: request.start_ms,
+                    end_ms: request.end_ms,
+                    selector,
+                });
+            }
+        }
+        tombstones
+    }
+
     /// Asks every loop to sync and to tell how far it is; false if one has no place for the question.
     fn ask_positions(&mut self) -> bool {
         let shards = self.shared.shard_count();
@@ -200,6 +241,9 @@ pub async fn run(shard: Shard) {
     {
         let mut service = shard.borrow_mut();
         service.flush.state = State::Resting;
+        for ticket in std::mem::take(&mut service.flush.deleting) {
+            service.flush.deleted.insert(ticket, result.clone());
+        }
         service.gate.flushed(result.as_ref().map(|_| ()).map_err(String::as_str));
         match result {
             Ok(()) => service.counters().flushes.add(1),
@@ -218,6 +262,33 @@ pub async fn run(shard: Shard) {
     compact::begin(&shard);
 }
 
+/// Deletes what was answered before this question, and returns once it is hidden and the manifest says so.
+///
+/// It goes with a flush of all that is in memory: so nothing of it is in memory or above a journal's position, and
+/// whatever comes later is not meant.
+pub async fn delete(shard: &Shard, request: DeleteSeries) -> Result<(), String> {
+    let (ticket, moved) = {
+        let mut service = shard.borrow_mut();
+        // What was answered before the question lies in the rings by now.
+        let mut jobs = Vec::new();
+        service.drain(usize::MAX, &mut jobs);
+        jobs.into_iter().for_each(|job| super::start(shard, job));
+        let flush = &mut service.flush;
+        let ticket = flush.next_ticket;
+        flush.next_ticket += 1;
+        flush.wanted_deletes.push(WantedDelete { ticket, request });
+        flush.at_once();
+        (ticket, flush.moved.clone())
+    };
+    loop {
+        admission::settle(shard);
+        if let Some(result) = shard.borrow_mut().flush.deleted.remove(&ticket) {
+            return result;
+        }
+        moved.wait().await;
+    }
+}
+
 /// Tries again by the clock: when the memory is full no drain asks for it any more.
 async fn retry(shard: Shard) {
     loop {
@@ -232,7 +303,7 @@ async fn retry(shard: Shard) {
 }
 
 async fn write_and_switch(shard: &Shard) -> Result<(), String> {
-    let (job, positions, index, disk, moved) = {
+    let (job, deletes, positions, index, disk, moved) = {
         let mut service = shard.borrow_mut();
         let id = service.shared.next_segment_id();
         let job = service.store.begin_flush(id);
@@ -242,16 +313,23 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
             service.gate.froze();
             service.forgot(job.as_ref().map_or(&[], |job| job.forgotten()));
         }
+        let is_retry = job.as_ref().is_some_and(|job| job.is_retry());
+        // What a failed flush left was frozen before they were wanted.
+        let deletes = if is_retry { Vec::new() } else { service.take_deletes() };
         let positions = service.flush.frozen_positions.clone();
-        (job, positions, service.index, service.disk.clone(), service.flush.moved.clone())
+        (job, deletes, positions, service.index, service.disk.clone(), service.flush.moved.clone())
     };
+    let deletes: Result<Vec<Delete>, _> = deletes.into_iter().map(Delete::new).collect();
+    let deletes = deletes.map_err(|error| error.to_string())?;
     let flushed = match &job {
         Some(job) => Some(job.run(&disk).await.map_err(|error| error.to_string())?),
         None => None,
     };
     let added = flushed.iter().map(|flushed| *flushed.entry()).collect();
     sync_journals(shard, &moved).await;
-    let switch = Switch { purpose: Purpose::Flush, removed: Vec::new(), added, positions };
+    let tombstones = deletes.iter().map(|delete| delete.tombstone.clone()).collect();
+    let switch =
+        Switch { purpose: Purpose::Flush, added, deletes: tombstones, positions, removed: Vec::new() };
     send_to_peer(shard, 0, ToPeer::Switch { from: index, switch: Box::new(switch) }).await;
     let switched = loop {
         let switched = shard.borrow_mut().flush.switched.take();
@@ -261,8 +339,13 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         }
     };
     switched.map_err(|error| format!("the manifest: {error}"))?;
-    if let Some(flushed) = flushed {
-        shard.borrow_mut().store.finish_flush(flushed);
+    {
+        // Both in one step: no query sees what is deleted by way of the segment.
+        let mut service = shard.borrow_mut();
+        if let Some(flushed) = flushed {
+            service.store.finish_flush(flushed);
+        }
+        service.store.add_deletes(deletes);
     }
     if let Some(mut written) = job.and_then(FlushJob::end) {
         while written.let_go() {

@@ -15,9 +15,10 @@ use shard::executor;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
+use storage::compact::expired;
 use storage::disk::Disk as _;
 use storage::journal::{self, JournalPosition};
-use storage::manifest::Manifest;
+use storage::manifest::{DELETES_MAX, Manifest, Tombstone};
 use storage::segment::{SegmentEntry, segment_path};
 
 /// How often the run number is tried again that a full disk had no room for.
@@ -32,6 +33,8 @@ pub struct Switch {
     pub removed: Vec<u64>,
     /// What was written.
     pub added: Vec<SegmentEntry>,
+    /// What is deleted of all that was written before.
+    pub deletes: Vec<Tombstone>,
     /// One per journal, none for a merge: below them, everything the executor owns is in segments.
     pub positions: Vec<JournalPosition>,
 }
@@ -131,11 +134,13 @@ async fn carry_out_waiting(shard: &Shard) {
         };
         let (from, switch) = next;
         let (purpose, added) = (switch.purpose, switch.added.clone());
-        let Some(gone) = change(shard, &mut manifest, from, *switch) else {
-            let why = "what was merged is no longer there";
-            let result = Err(io::Error::new(io::ErrorKind::NotFound, why));
-            send_to_peer(shard, from, ToPeer::Switched { purpose, result }).await;
-            continue;
+        let gone = match change(shard, &mut manifest, from, *switch) {
+            Ok(gone) => gone,
+            Err(why) => {
+                let result = Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+                send_to_peer(shard, from, ToPeer::Switched { purpose, result }).await;
+                continue;
+            }
         };
         if purpose == Purpose::Retention && gone.expired.is_empty() {
             continue;
@@ -164,15 +169,21 @@ async fn carry_out_waiting(shard: &Shard) {
     }
 }
 
-/// The manifest after the change; segments that have left the retention leave it on the way. None where a merge has
-/// read what is gone by now.
-fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -> Option<Gone> {
-    let Switch { removed: merged, added, positions, .. } = switch;
+/// The manifest after the change; segments that have left the retention leave it on the way. Refused where a merge has
+/// read what is gone by now, and where there are too many deletes.
+fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -> Result<Gone, &'static str> {
+    let Switch { removed: merged, added, positions, deletes, .. } = switch;
     let named = manifest.segments.extract_if(.., |entry| merged.contains(&entry.id));
     let named: Vec<SegmentEntry> = named.collect();
     if named.len() != merged.len() {
-        return None;
+        return Err("what was merged is no longer there");
     }
+    if !deletes.is_empty() && manifest.deletes.len() + deletes.len() > DELETES_MAX {
+        return Err("too many deletes wait for their segments to be written anew");
+    }
+    let ids = deletes.iter().map(|delete| delete.id + 1);
+    manifest.next_segment = ids.fold(manifest.next_segment, u64::max);
+    manifest.deletes.extend(deletes);
     let is_shared = named.iter().any(|entry| entry.shards != manifest.shards);
     for segment in added {
         manifest.next_segment = manifest.next_segment.max(segment.id + 1);
@@ -184,9 +195,11 @@ fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -
     }
     let service = shard.borrow();
     let before_ms = service.shared.config.oldest_ms(Now::read().unix_ms).unwrap_or(i64::MIN);
-    let expired = manifest.segments.extract_if(.., |entry| entry.max_ms < before_ms);
-    let expired = expired.map(|entry| entry.id).collect();
-    Some(Gone { merged, is_shared, expired })
+    let bytes_max = service.shared.config.storage_retention_bytes;
+    let expired = expired(&manifest.segments, before_ms, bytes_max);
+    manifest.segments.retain(|entry| !expired.contains(&entry.id));
+    manifest.forget_deletes();
+    Ok(Gone { merged, is_shared, expired })
 }
 
 /// Who else reads what is gone hears of it, and of what holds its samples now. The executor that merged knows.

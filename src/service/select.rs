@@ -6,7 +6,8 @@
 //! before the next one.
 
 use super::{Shard, send_to_loop, send_to_peer};
-use crate::fan_in::{Gather, Inquiry, Part, QueryError, Question};
+use crate::damage::Damage;
+use crate::fan_in::{Gather, Inquiry, Part, QueryError, Question, WARNINGS_MAX, Warnings};
 use crate::front::Now;
 use crate::message::{ToLoop, ToPeer};
 use crate::query_memory::Holding;
@@ -15,12 +16,20 @@ use query::{Partial, PartialBuilder, Query};
 use shard::executor;
 use std::sync::Arc;
 use storage::disk::Disk;
+use storage::segment::SegmentError;
 use storage::store::{Piece, Selection};
 
 /// Answers one executor's question with this shard's share.
 pub async fn answer(shard: Shard, ticket: u64, to: usize, question: Arc<Question>) {
     let partial = match &question.inquiry {
-        Inquiry::Samples(query) => gather(&shard, &question, query).await.map(Part::Samples),
+        Inquiry::Samples(query) => {
+            let gathered = gather(&shard, &question, query).await;
+            gathered.map(|(partial, warnings)| Part::Samples(Box::new(partial), warnings))
+        }
+        Inquiry::Delete(request) => {
+            let deleted = super::flush::delete(&shard, request.clone()).await;
+            deleted.map(|()| Part::Deleted).map_err(QueryError::NotDeleted)
+        }
         Inquiry::Alerts(_) => Ok(Part::Alerts(shard.borrow().rules.standings())),
     };
     drop(question);
@@ -28,7 +37,12 @@ pub async fn answer(shard: Shard, ticket: u64, to: usize, question: Arc<Question
     send_to_peer(&shard, to, ToPeer::Partial { ticket, from, partial }).await;
 }
 
-async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Partial, QueryError> {
+/// The share, and what is missing of it.
+async fn gather(
+    shard: &Shard,
+    question: &Question,
+    query: &Query,
+) -> Result<(Partial, Warnings), QueryError> {
     let selector = &query.selector;
     let matchers = selector.matchers().map_err(QueryError::Matchers)?;
     let mut selection = {
@@ -52,6 +66,7 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
     // It may have kept samples in memory that are on disk by now, and so closed the store.
     let let_go = || super::admission::settle(shard);
     let filled = fill(&mut partial, &mut selection, question, let_go).await;
+    let warnings = noted(&shard.borrow().shared.damage, selection.warnings());
     let mut is_left = selection.let_go();
     super::admission::settle(shard);
     while is_left {
@@ -64,7 +79,18 @@ async fn gather(shard: &Shard, question: &Question, query: &Query) -> Result<Par
         }
         return Err(error);
     }
-    Ok(partial.finish())
+    Ok((partial.finish(), warnings))
+}
+
+/// Counts what is damaged; gives the first of it, to be told with the answer.
+fn noted(damage: &Damage, warnings: &[SegmentError]) -> Warnings {
+    let mut texts: Vec<String> = warnings.iter().map(|error| damage.note(error)).collect();
+    let more = texts.len().saturating_sub(WARNINGS_MAX);
+    texts.truncate(WARNINGS_MAX);
+    if more > 0 {
+        texts.push(format!("{more} more damaged places"));
+    }
+    texts.into()
 }
 
 /// Reads the selection to its end, or to the query's; tells when it does not keep the store's memory any more.
@@ -93,8 +119,11 @@ async fn fill<D: Disk>(
         if selection.is_broken_off() {
             return Err(QueryError::BrokenOff);
         }
-        if let Some(damage) = selection.warnings().first() {
-            return Err(QueryError::Storage(damage.to_string()));
+        // Damage costs what it hit, and the answer says so. A disk that does not answer may answer later.
+        if let Some(error @ (SegmentError::Io { .. } | SegmentError::Memory { .. })) =
+            selection.warnings().last()
+        {
+            return Err(QueryError::Storage(error.to_string()));
         }
         executor::yield_if_needed().await;
         while partial.tidy() {

@@ -31,6 +31,10 @@ mod connections;
 mod contract;
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/damage.rs"]
+mod damage;
+#[path = "e2e/deletes.rs"]
+mod deletes;
 #[path = "e2e/disk_full.rs"]
 mod disk_full;
 #[path = "e2e/http.rs"]

@@ -10,20 +10,24 @@
 //! out in steps, between which its caller lets others have the core; then the caller switches the manifest, once, and
 //! lets go of what was merged. Until then, and after a crash, the old set holds and the new files are orphans.
 //!
+//! What is deleted goes with the next merge of its segment; where none comes, the segment is written anew for that.
+//!
 //! Always: a merge leaves every sample that a query would find, and no other: of several with one time that of the
 //! newest segment. Segments are ordered by the newest flush in them ([`SegmentEntry::newest`]), and no segment that is
 //! left out of a merge lies between those in it, in this order and in time.
 //! Not here: manifests, clocks, who waits for whom; the server's executor has the turn.
-//! Read next: `compact/choose.rs`, then `compact/merge.rs`.
+//! Read next: `compact/choose.rs`, then `compact/merge.rs`; `compact/retention.rs` for what leaves.
 
 mod choose;
 mod merge;
+mod retention;
 
 #[cfg(test)]
 mod tests;
 
-pub use choose::{Owner, Window, Windows, choose};
+pub use choose::{Owner, Window, Windows, choose, choose_to_clean};
 pub use merge::{Merge, MergeError, Merged, OpenSegment};
+pub use retention::expired;
 
 #[cfg(doc)]
 use crate::manifest::SegmentEntry;

@@ -20,3 +20,4 @@ pub mod segment;
 pub mod store;
 
 pub mod compact;
+pub mod deletes;

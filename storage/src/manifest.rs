@@ -23,7 +23,11 @@ const MANIFEST_VERSION_MIN: u32 = 1;
 const MAGIC: [u8; 8] = *b"rwmanife";
 const HEAD_BYTES: usize = 24;
 const SEGMENT_BYTES_1: usize = 8 + 2 + 2 + 8 + 8 + 8;
-const SEGMENT_BYTES: usize = SEGMENT_BYTES_1 + 8;
+const SEGMENT_BYTES: usize = SEGMENT_BYTES_1 + 8 + 8;
+/// With an empty selector.
+const TOMBSTONE_BYTES_MIN: usize = 8 + 2 + 2 + 8 + 8 + 4;
+/// Deletes that may wait for segments to be written anew; each is looked at for each segment of a query.
+pub const DELETES_MAX: usize = 1_000;
 const POSITION_BYTES: usize = 16;
 /// A million segments are far below; what claims more is not a manifest.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -43,6 +47,8 @@ pub struct Manifest {
     pub segments: Vec<SegmentEntry>,
     /// The next segment's id; ids are never given twice.
     pub next_segment: u64,
+    /// What is deleted and may still lie in segments.
+    pub deletes: Vec<Tombstone>,
 }
 
 /// A segment, as the manifest names it.
@@ -63,6 +69,38 @@ pub struct SegmentEntry {
     /// The newest flush whose samples are in it, by its id; its own for a segment that was flushed. Where two segments
     /// hold a sample of one series and time, that of the newer flush counts.
     pub newest: u64,
+    /// Deletes up to this id are carried out in it: what they hide is not there.
+    pub deletes_through: u64,
+}
+
+/// Samples that are hidden, and gone once the segments that hold them have been written anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Its id, of the same row as those of segments: it hides what flushes below it hold, and nothing later.
+    pub id: u64,
+    /// How many shards there were when it was made.
+    pub shards: u16,
+    /// Whose series it hides.
+    pub shard: u16,
+    /// The first millisecond.
+    pub start_ms: i64,
+    /// The last millisecond, included.
+    pub end_ms: i64,
+    /// Which series, as `{__name__="cpu",host=~"a.*"}`.
+    pub selector: String,
+}
+
+impl Tombstone {
+    /// Whether the segment may hold samples that it hides.
+    pub fn concerns(&self, segment: &SegmentEntry) -> bool {
+        // Each shard has one of its own for the same request.
+        let is_of_owner = self.shards != segment.shards || self.shard == segment.shard;
+        is_of_owner
+            && self.id > segment.newest
+            && self.id > segment.deletes_through
+            && self.start_ms <= segment.max_ms
+            && self.end_ms >= segment.min_ms
+    }
 }
 
 /// Why a manifest cannot be loaded.
@@ -125,6 +163,12 @@ impl Manifest {
             positions: vec![highest; usize::from(shards)],
             ..self.clone()
         }
+    }
+
+    /// Forgets the deletes that concern no segment any more.
+    pub fn forget_deletes(&mut self) {
+        let segments = &self.segments;
+        self.deletes.retain(|delete| segments.iter().any(|segment| delete.concerns(segment)));
     }
 
     /// The position of an executor in a journal: the journal's start where none is named.
@@ -193,6 +237,17 @@ impl Manifest {
             body.extend_from_slice(&segment.max_ms.to_le_bytes());
             body.extend_from_slice(&segment.bytes.to_le_bytes());
             body.extend_from_slice(&segment.newest.to_le_bytes());
+            body.extend_from_slice(&segment.deletes_through.to_le_bytes());
+        }
+        body.extend_from_slice(&count(self.deletes.len()).to_le_bytes());
+        for delete in &self.deletes {
+            body.extend_from_slice(&delete.id.to_le_bytes());
+            body.extend_from_slice(&delete.shards.to_le_bytes());
+            body.extend_from_slice(&delete.shard.to_le_bytes());
+            body.extend_from_slice(&delete.start_ms.to_le_bytes());
+            body.extend_from_slice(&delete.end_ms.to_le_bytes());
+            body.extend_from_slice(&count(delete.selector.len()).to_le_bytes());
+            body.extend_from_slice(delete.selector.as_bytes());
         }
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
         bytes.extend_from_slice(&MAGIC);
@@ -250,6 +305,18 @@ impl Manifest {
                 max_ms: body.u64()? as i64,
                 bytes: body.u64()?,
                 newest: if version == 1 { id } else { body.u64()? },
+                deletes_through: if version == 1 { 0 } else { body.u64()? },
+            });
+        }
+        let deletes = if version == 1 { 0 } else { body.count(TOMBSTONE_BYTES_MIN)? };
+        for _ in 0..deletes {
+            manifest.deletes.push(Tombstone {
+                id: body.u64()?,
+                shards: body.u16()?,
+                shard: body.u16()?,
+                start_ms: body.u64()? as i64,
+                end_ms: body.u64()? as i64,
+                selector: body.text()?,
             });
         }
         if body.at == bytes.len() { Ok(manifest) } else { Err(damaged(body.at, "the end")) }
@@ -285,6 +352,15 @@ impl Reader<'_> {
         self.take().map(u64::from_le_bytes)
     }
 
+    fn text(&mut self) -> Result<String, ManifestError> {
+        let at = self.at as u64;
+        let len = self.count(1)? as usize;
+        let bytes = &self.bytes[self.at..self.at + len];
+        self.at += len;
+        let text = std::str::from_utf8(bytes);
+        text.map(str::to_owned).map_err(|_| ManifestError::Damaged { at, expected: "text in UTF-8" })
+    }
+
     /// A count of things that each take `bytes`, checked against what is left before anything is made.
     fn count(&mut self, bytes: usize) -> Result<u32, ManifestError> {
         let at = self.at as u64;
@@ -318,11 +394,52 @@ mod tests {
                     max_ms: 70,
                     bytes: 1 << 33,
                     newest: 1,
+                    deletes_through: 0,
                 },
-                SegmentEntry { id: 8, shards: 4, shard: 3, min_ms: 0, max_ms: 0, bytes: 0, newest: 6 },
+                SegmentEntry {
+                    id: 8,
+                    shards: 4,
+                    shard: 3,
+                    min_ms: 0,
+                    max_ms: 0,
+                    bytes: 0,
+                    newest: 6,
+                    deletes_through: 9,
+                },
             ],
             next_segment: 9,
+            deletes: vec![Tombstone {
+                id: 7,
+                shards: 2,
+                shard: 1,
+                start_ms: -1,
+                end_ms: i64::MAX,
+                selector: "{host=\"ä\"}".to_owned(),
+            }],
         }
+    }
+
+    /// A directory of a version before merges: each segment is one flush, and nothing is deleted.
+    /// Method: the body of version 1, written out by hand.
+    #[test]
+    fn version_1_is_read() {
+        let mut body = Vec::new();
+        [4u64, 1, 12].iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
+        body.extend_from_slice(&1u16.to_le_bytes());
+        [1u32, 0, 1].iter().for_each(|count| body.extend_from_slice(&count.to_le_bytes()));
+        body.extend_from_slice(&11u64.to_le_bytes());
+        [1u16, 0].iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
+        [5u64, 6, 700].iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&1u32.to_le_bytes());
+        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        bytes.extend_from_slice(&body);
+        let read = Manifest::decode(&bytes).unwrap();
+        assert_eq!((read.run, read.next_segment, read.deletes.len()), (4, 12, 0));
+        let [segment] = read.segments[..] else { panic!("{read:?}") };
+        assert_eq!((segment.id, segment.newest, segment.deletes_through, segment.bytes), (11, 11, 0, 700));
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub use memory::Memory;
 pub(crate) use merge::SeriesMerge;
 pub use select::{Piece, SelectedSeries, Selection};
 
-use crate::compact::{Merge, OpenSegment, Owner, Windows, choose};
+use crate::compact::{Merge, OpenSegment, Owner, Windows, choose, choose_to_clean};
+use crate::deletes::Delete;
 use crate::disk::Disk;
 use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader};
@@ -65,6 +66,9 @@ pub struct Store<D: Disk> {
     segments: Vec<OpenSegment<D>>,
     /// What the indexes of `segments` take.
     segment_index_bytes: usize,
+    deletes: Rc<[Delete]>,
+    /// What the manifest names and could not be opened.
+    unopened: Vec<SegmentEntry>,
     loops: Vec<Numbers>,
 }
 
@@ -106,12 +110,14 @@ impl<D: Disk> Store<D> {
             views: Views::default(),
             segments: Vec::new(),
             segment_index_bytes: 0,
+            deletes: Rc::default(),
+            unopened: Vec::new(),
             loops: Vec::new(),
         }
     }
 
     /// Opens those of the segments that may hold series of this shard, whatever number of shards wrote
-    /// them. A segment that cannot be opened is told and left out.
+    /// them. A segment that cannot be opened is told and left out; so is every query that would have read it.
     pub async fn open_segments(&mut self, entries: &[SegmentEntry]) -> Vec<SegmentError> {
         let mut refused = Vec::new();
         for entry in entries {
@@ -120,7 +126,10 @@ impl<D: Disk> Store<D> {
             }
             match SegmentReader::open_named(&self.disk, entry).await {
                 Ok(reader) => self.segments.push(Rc::new(reader)),
-                Err(error) => refused.push(error),
+                Err(error) => {
+                    self.unopened.push(*entry);
+                    refused.push(error);
+                }
             }
         }
         self.sort_segments();
@@ -193,10 +202,31 @@ impl<D: Disk> Store<D> {
     /// What of `added` holds nothing of this shard is left out.
     pub fn replace_segments(&mut self, removed: &[u64], added: &[OpenSegment<D>]) {
         self.segments.retain(|reader| !removed.contains(&reader.entry().id));
+        self.unopened.retain(|entry| !removed.contains(&entry.id));
         let ours = added.iter().filter(|reader| self.may_own_part_of(reader.entry()));
         let ours: Vec<_> = ours.cloned().collect();
         self.segments.extend(ours);
         self.sort_segments();
+        self.add_deletes(Vec::new());
+    }
+
+    /// The manifest names these deletes: selections that begin from now on do not see what they hide. Those that concern
+    /// no segment here are forgotten on the way.
+    pub fn add_deletes(&mut self, deletes: Vec<Delete>) {
+        let known = self.deletes.iter().cloned().chain(deletes);
+        let segments = &self.segments;
+        let concerns_some =
+            |delete: &Delete| segments.iter().any(|segment| delete.tombstone.concerns(segment.entry()));
+        self.deletes = known.filter(concerns_some).collect();
+    }
+
+    /// Segments that may hold samples which are deleted, as far as their filters tell.
+    fn with_deleted(&self) -> BTreeSet<u64> {
+        let holds_some = |segment: &&OpenSegment<D>| {
+            let mut concerning = self.deletes.iter().filter(|d| d.tombstone.concerns(segment.entry()));
+            concerning.any(|delete| segment.may_hold(&delete.required_pairs()))
+        };
+        self.segments.iter().filter(holds_some).map(|segment| segment.entry().id).collect()
     }
 
     /// A merge of those of the open segments that are worth it now, if any are: to be carried out step by step, then
@@ -209,13 +239,20 @@ impl<D: Disk> Store<D> {
         unmergeable: &BTreeSet<u64>,
         next_id: impl FnMut() -> u64 + 'static,
     ) -> Option<Merge<D>> {
-        let entries: Vec<SegmentEntry> = self.segments().copied().collect();
+        // What cannot be read is left where it is, and its place in the order free.
+        let entries: Vec<SegmentEntry> = self.segments().chain(&self.unopened).copied().collect();
+        let unopened = self.unopened.iter().map(|entry| entry.id);
+        let unmergeable = &unopened.chain(unmergeable.iter().copied()).collect();
         let owner = Owner { shard: self.shard, shards: self.shards };
-        let chosen = choose(&entries, owner, now_ms, windows, unmergeable)?;
+        let chosen = choose(&entries, owner, now_ms, windows, unmergeable).or_else(|| {
+            choose_to_clean(&entries, owner, &self.with_deleted(), unmergeable).map(|one| vec![one])
+        })?;
         let is_chosen = |reader: &&OpenSegment<D>| chosen.iter().any(|entry| entry.id == reader.entry().id);
         let segments = self.segments.iter().filter(is_chosen).cloned().collect();
         let owner = (self.shard, self.shards);
-        Some(Merge::new(self.disk.clone(), segments, owner, windows.clone(), now_ms, oldest, next_id))
+        let deletes = self.deletes.clone();
+        let windows = (windows.clone(), now_ms);
+        Some(Merge::new(self.disk.clone(), segments, owner, deletes, windows, oldest, next_id))
     }
 
     /// The open segments, the newest last.

@@ -118,7 +118,7 @@ fn a_word_goes_only_to_a_request_that_waits_for_it() {
     let ToStore::Query { conn, .. } = rig.message() else { panic!("a query goes to the executor") };
     rig.grant();
     let ToStore::Decode { conn: decoded, body, .. } = rig.message() else { panic!("the first one goes on") };
-    let answer = Ok(QueryAnswer { body: b"rows".to_vec() });
+    let answer = Ok(QueryAnswer { body: Some(b"rows".to_vec()), warnings: Box::default() });
     assert!(rig.loops.send(0, ToLoop::Answer { conn, answer }).is_ok());
     assert_eq!(second.answer().told(), (200, "rows"));
     let (counted_bytes, error) = (body.counted_bytes, Err(IntakeError::TooLarge));

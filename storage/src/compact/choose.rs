@@ -37,6 +37,10 @@ const SIZE_RATIO: u64 = 2;
 const INPUTS_MAX: usize = 32;
 /// Bytes in one merge. At some 50 MiB/s it takes a minute or two, which is what a crash costs at most.
 pub(super) const INPUT_BYTES_MAX: u64 = 4 << 30;
+/// A segment that is cleaned is one of so many parts of all at most,
+const CLEANED_SHARE: u64 = 10;
+/// or as small as a journal file.
+const CLEANED_BYTES_MIN: u64 = 64 << 20;
 
 /// The lengths of windows, and when one is complete.
 #[derive(Clone, Debug)]
@@ -155,6 +159,27 @@ pub fn choose(
     }
     let is_crowd = fresh.len() >= FRESH_MAX;
     if is_crowd { choice.longest_from_newest(of_similar_size(&fresh)) } else { None }
+}
+
+/// A segment to be written anew for nothing but what is deleted in it: the smallest of `with_deleted`.
+///
+/// The old one and the new one lie on the disk together for a while, so it is a tenth of all at most, or small: one after
+/// another they are cleaned with the disk never above 1.1 times what it holds. What is too large for that waits for a
+/// merge, or until there is more beside it; it is hidden meanwhile.
+pub fn choose_to_clean(
+    segments: &[SegmentEntry],
+    owner: Owner,
+    with_deleted: &BTreeSet<u64>,
+    unmergeable: &BTreeSet<u64>,
+) -> Option<SegmentEntry> {
+    let bytes_max = (bytes_of(segments) / CLEANED_SHARE).max(CLEANED_BYTES_MIN);
+    let may = |entry: &&SegmentEntry| {
+        usize::from(entry.shards) == owner.shards
+            && with_deleted.contains(&entry.id)
+            && !unmergeable.contains(&entry.id)
+            && entry.bytes <= bytes_max
+    };
+    segments.iter().filter(may).min_by_key(|entry| (entry.bytes, entry.id)).copied()
 }
 
 /// From the newest on, as long as the next older one is not much larger than what is there.

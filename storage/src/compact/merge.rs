@@ -13,6 +13,7 @@
 
 use super::choose::Windows;
 use crate::column::Heat;
+use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
 use crate::segment::{
     ChunkRow, SegmentEntry, SegmentError, SegmentReader, SegmentSeries, SegmentWriter, Workspace,
@@ -66,8 +67,8 @@ pub struct Merged<D: Disk> {
 pub struct Merge<D: Disk> {
     disk: D,
     sources: Vec<Source<D>>,
-    /// The newest flush in any of them.
-    newest: u64,
+    /// Those of the moment it began.
+    deletes: Rc<[Delete]>,
     windows: Windows,
     now_ms: i64,
     /// Samples before it have expired.
@@ -119,14 +120,14 @@ struct Output<D: Disk> {
 }
 
 impl<D: Disk> Merge<D> {
-    /// A merge of these, which [`super::choose`] has chosen of shard `shard` of `shards`; `next_id` numbers what is
+    /// A merge of these, which [`super::choose`] has chosen of shard `shard` of `shards` for that millisecond; `next_id` numbers what is
     /// written. Samples before `oldest` are left out.
     pub(crate) fn new(
         disk: D,
         mut segments: Vec<OpenSegment<D>>,
         (shard, shards): (usize, usize),
-        windows: Windows,
-        now_ms: i64,
+        deletes: Rc<[Delete]>,
+        (windows, now_ms): (Windows, i64),
         oldest: Timestamp,
         next_id: impl FnMut() -> u64 + 'static,
     ) -> Merge<D> {
@@ -135,7 +136,7 @@ impl<D: Disk> Merge<D> {
         let source = |segment| Source { segment, next_block: 0, found: VecDeque::new() };
         Merge {
             disk,
-            newest: segments.iter().map(|segment| segment.entry().newest).max().unwrap_or(0),
+            deletes,
             sources: segments.into_iter().map(source).collect(),
             windows,
             now_ms,
@@ -229,7 +230,9 @@ impl<D: Disk> Merge<D> {
         let labels = Rc::new(labels);
         let mut merge = SeriesMerge::new(labels.clone(), self.oldest, Timestamp::MAX);
         for (source, chunks) in series.chunks {
-            merge.add_segment(self.sources[source].segment.clone(), chunks);
+            let segment = self.sources[source].segment.clone();
+            let hidden = Hidden::of(&self.deletes, segment.entry(), (*labels).as_ref());
+            merge.add_segment(segment, chunks, hidden);
         }
         self.outputs.values_mut().for_each(|output| output.has_begun = false);
         self.reading = Some(Reading { labels, kind: series.kind, arrival: series.arrival, merge });
@@ -270,7 +273,9 @@ impl<D: Disk> Merge<D> {
                 let id = (self.next_id)();
                 let owner = self.owners.front().copied().unwrap_or(0);
                 // A store is of a `u16` of shards.
-                let writer = SegmentWriter::create(&self.disk, id, owner as u16, self.shards as u16, Heat::Cold).await?;
+                let writer =
+                    SegmentWriter::create(&self.disk, id, owner as u16, self.shards as u16, Heat::Cold)
+                        .await?;
                 entry.insert(Output { writer, id, has_begun: false })
             }
         };
@@ -293,7 +298,12 @@ impl<D: Disk> Merge<D> {
 
     async fn complete_one(&self, output: Output<D>) -> Result<SegmentReader<D>, SegmentError> {
         let written = output.writer.finish().await?;
-        let named = SegmentEntry { newest: self.newest, ..written };
+        let entries = || self.sources.iter().map(|source| source.segment.entry());
+        let newest = entries().map(|entry| entry.newest).max().unwrap_or(0);
+        // A delete that is still to be switched in is above all that are known, and not carried out here.
+        let carried_out = self.deletes.iter().map(|delete| delete.tombstone.id);
+        let deletes_through = carried_out.chain(entries().map(|entry| entry.deletes_through)).max();
+        let named = SegmentEntry { newest, deletes_through: deletes_through.unwrap_or(0), ..written };
         let opened = SegmentReader::open_named(&self.disk, &named).await;
         if opened.is_err() {
             // The error is the one to tell; a file that stays is no harm, no manifest names it.

@@ -13,7 +13,7 @@ const DAY: i64 = 24 * HOUR;
 const ALONE: Owner = Owner { shard: 0, shards: 1 };
 
 fn flushed(id: u64, min_ms: i64, max_ms: i64, bytes: u64) -> SegmentEntry {
-    SegmentEntry { id, shards: 1, shard: 0, min_ms, max_ms, bytes, newest: id }
+    SegmentEntry { id, shards: 1, shard: 0, min_ms, max_ms, bytes, newest: id, deletes_through: 0 }
 }
 
 fn ids(chosen: Option<Vec<SegmentEntry>>) -> Vec<u64> {

@@ -94,6 +94,7 @@ impl<D: Disk> SegmentReader<D> {
             max_ms: footer.last.millis(),
             bytes: len,
             newest: id,
+            deletes_through: 0,
         };
         Ok(SegmentReader { path, file, entry, footer, blocks, filter })
     }
@@ -103,6 +104,7 @@ impl<D: Disk> SegmentReader<D> {
         let mut reader = SegmentReader::open(disk, named.id).await?;
         // What the manifest alone knows.
         reader.entry.newest = named.newest;
+        reader.entry.deletes_through = named.deletes_through;
         if reader.entry == *named {
             return Ok(reader);
         }

@@ -237,6 +237,7 @@ impl<D: Disk> SegmentWriter<D> {
             max_ms: footer.last.millis(),
             bytes,
             newest: self.head.id,
+            deletes_through: 0,
         })
     }
 

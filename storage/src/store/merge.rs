@@ -13,6 +13,7 @@
 //! Not here: which sources a series has (`select.rs`, `../compact/merge.rs`).
 
 use crate::chunk::Chunk;
+use crate::deletes::Hidden;
 use crate::disk::Disk;
 use crate::memtable::SeriesSlice;
 use crate::segment::{ChunkRow, ChunkRun, SegmentError, SegmentReader, Workspace, run_len};
@@ -49,7 +50,12 @@ struct Source<D: Disk> {
 /// Chunks not decoded yet, in order of time.
 enum Chunks<D: Disk> {
     Memory(std::vec::IntoIter<Chunk>),
-    Segment { segment: Rc<SegmentReader<D>>, rows: std::vec::IntoIter<ChunkRow>, run: ChunkRun },
+    Segment {
+        segment: Rc<SegmentReader<D>>,
+        rows: std::vec::IntoIter<ChunkRow>,
+        run: ChunkRun,
+        hidden: Hidden,
+    },
 }
 
 impl<D: Disk> SeriesMerge<D> {
@@ -58,10 +64,16 @@ impl<D: Disk> SeriesMerge<D> {
         SeriesMerge { labels, start, end, sources: Vec::new(), heads: BinaryHeap::new(), last: None }
     }
 
-    /// Adds what a segment holds, which is newer than all sources before.
-    pub(crate) fn add_segment(&mut self, segment: Rc<SegmentReader<D>>, rows: Vec<ChunkRow>) {
+    /// Adds what a segment holds and is not hidden, which is newer than all sources before.
+    pub(crate) fn add_segment(
+        &mut self,
+        segment: Rc<SegmentReader<D>>,
+        mut rows: Vec<ChunkRow>,
+        hidden: Hidden,
+    ) {
+        rows.retain(|row| !hidden.covers(row.first(), row.last()));
         let list_bytes = rows.capacity() * size_of::<ChunkRow>();
-        let chunks = Chunks::Segment { segment, rows: rows.into_iter(), run: ChunkRun::default() };
+        let chunks = Chunks::Segment { segment, rows: rows.into_iter(), run: ChunkRun::default(), hidden };
         self.add(Source { samples: Vec::new(), taken: 0, chunks, list_bytes });
     }
 
@@ -181,7 +193,7 @@ impl<D: Disk> Source<D> {
                         .map_err(|error| SegmentError::Memory { series: format!("{labels:?}"), error })?;
                 }
             }
-            Chunks::Segment { segment, rows, run } => {
+            Chunks::Segment { segment, rows, run, hidden } => {
                 let Some(row) = rows.as_slice().first().copied() else { return Ok(()) };
                 if !run.holds(&row) {
                     let ahead = rows.as_slice();
@@ -197,6 +209,7 @@ impl<D: Disk> Source<D> {
                 }
                 rows.next();
                 segment.decode_chunk(labels, &row, run, workspace, &mut self.samples)?;
+                hidden.take_out(&mut self.samples);
             }
         }
         self.clip(start, end);

@@ -32,9 +32,10 @@ mod tests;
 
 use super::Store;
 use super::merge::SeriesMerge;
+use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
 use crate::memtable::SeriesSlice;
-use crate::segment::{ChunkRow, PairHash, SegmentError, Workspace};
+use crate::segment::{ChunkRow, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
 use directories::Directories;
 use memory::{InMemory, MemorySeries};
 use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
@@ -63,6 +64,8 @@ pub struct Selection<D: Disk> {
     workspace: Workspace,
     /// See [`Selection::hold_ahead`].
     ahead_bytes_max: usize,
+    /// Those of the moment.
+    deletes: Rc<[Delete]>,
     warnings: Vec<SegmentError>,
 }
 
@@ -194,8 +197,23 @@ impl<D: Disk> Store<D> {
             reading: None,
             workspace: Workspace::default(),
             ahead_bytes_max: 0,
-            warnings: Vec::new(),
+            deletes: self.deletes.clone(),
+            warnings: self.unopened(start, end),
         }
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// What is missing of that time because its segments could not be opened.
+    fn unopened(&self, start: Timestamp, end: Timestamp) -> Vec<SegmentError> {
+        let overlaps = |entry: &&SegmentEntry| entry.min_ms <= end.millis() && entry.max_ms >= start.millis();
+        let error = |entry: &SegmentEntry| SegmentError::Damaged {
+            path: segment_path(entry.id),
+            offset: 0,
+            series: None,
+            what: "a segment that can be opened",
+        };
+        self.unopened.iter().filter(overlaps).map(error).collect()
     }
 }
 
@@ -390,7 +408,9 @@ impl<D: Disk> Selection<D> {
         self.waiting_bytes -= bytes;
         let mut merge = SeriesMerge::new(series.labels.clone(), self.wanted.start, self.wanted.end);
         for (segment, rows) in in_segments {
-            merge.add_segment(self.directories.segment(segment).clone(), rows);
+            let segment = self.directories.segment(segment).clone();
+            let hidden = Hidden::of(&self.deletes, segment.entry(), (*series.labels).as_ref());
+            merge.add_segment(segment, rows, hidden);
         }
         merge.add_slice(frozen);
         merge.add_slice(memtable);

@@ -610,7 +610,14 @@ fn a_segment_that_is_not_the_manifests_is_refused() {
     let missing = SegmentEntry { id: 9, ..entry };
     let mut store = Store::new(disk, 0, 1, OPTIONS, Box::new(|_| 0));
     assert_eq!(ready(store.open_segments(&[other, missing, entry])).len(), 2);
-    assert_eq!(all_of(&store).len(), 1);
+    // Whoever would have read them is told.
+    let (answer, is_complete) =
+        drain_what_is_left(store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN));
+    assert_eq!((answer.len(), is_complete), (1, false));
+    let later = Timestamp::from_millis(1_000).unwrap();
+    assert!(drain(store.select("cpu", &[], later, Timestamp::MAX, Timestamp::MIN)).is_empty());
+    store.replace_segments(&[1, 9], &[]);
+    assert!(all_of(&store).is_empty(), "what is no longer named is missed by nobody");
 }
 
 /// The slot of the test series is their hash's: the tests above rely on a spread over the shards.

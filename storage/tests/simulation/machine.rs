@@ -10,7 +10,7 @@ use model::{LabelSet, MetricKind, Sample, SeriesHash, SeriesNumber, Share, Stamp
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use storage::compact::{Merge, Windows};
+use storage::compact::{Merge, Windows, expired};
 use storage::disk::{Disk as _, DiskFile as _, SimDisk, SimFile, ready};
 use storage::journal::{
     self, JournalLimits, JournalPosition, NextFile, Reserve, Sync, Writer, batch_bytes_max,
@@ -659,9 +659,9 @@ impl Machine {
 
     /// Takes out of the manifest what has left the retention.
     fn expire(&self, manifest: &mut Manifest) -> Vec<u64> {
-        let before_ms = self.now_ms - RETENTION_MS;
-        let expired = manifest.segments.extract_if(.., |entry| entry.max_ms < before_ms);
-        expired.map(|entry| entry.id).collect()
+        let expired = expired(&manifest.segments, self.now_ms - RETENTION_MS, None);
+        manifest.segments.retain(|entry| !expired.contains(&entry.id));
+        expired
     }
 
     /// The manifest does not name them any more.
