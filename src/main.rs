@@ -27,6 +27,7 @@ mod query_memory;
 mod service;
 
 mod demo;
+mod verify;
 
 mod access_log;
 mod console;
@@ -58,8 +59,20 @@ enum Command {
     Serve(ServeArguments),
     /// Show it at work: real readings of this machine, a query, a percentile, an alert that fires and resolves
     Demo(demo::DemoArguments),
+    /// Look after a data directory that no server uses
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Show every setting: value, default, unit and reason, as file, environment and options make them
     Config(ServeArguments),
+}
+
+#[derive(Subcommand)]
+enum StorageCommand {
+    /// Read all checksums, and name what is damaged: file, offset, series and time; changes nothing
+    Verify {
+        /// The data directory
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -138,6 +151,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve_until_stopped(serve),
         Command::Demo(demo) => demo::run(demo),
         Command::Config(of) => show_settings(of),
+        Command::Storage(StorageCommand::Verify { dir }) => verify::run(&dir),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,3 +21,4 @@ pub mod store;
 
 pub mod compact;
 pub mod deletes;
+pub mod verify;

@@ -1,8 +1,14 @@
 //! Damage on the disk costs what it hit, and whoever asks is told.
 
-use crate::server::{Server, now_ms, poll};
+use crate::server::{Server, bare_command, now_ms, poll};
 use std::fs;
+use std::path::Path;
+use std::process::Output;
 use tempfile::tempdir;
+
+fn verify(dir: &Path) -> Output {
+    bare_command().args(["storage", "verify"]).arg(dir).output().unwrap()
+}
 
 /// Method: a segment's bytes are turned in the middle, where the samples are.
 #[test]
@@ -23,6 +29,7 @@ fn a_damaged_segment_costs_its_block_and_the_answer_says_so() {
     server.signal("TERM");
     server.wait();
 
+    assert_eq!(verify(dir.path()).status.code(), Some(0));
     let mut segments = fs::read_dir(dir.path().join("segments")).unwrap();
     let path = segments.next().unwrap().unwrap().path();
     let mut bytes = fs::read(&path).unwrap();
@@ -30,7 +37,16 @@ fn a_damaged_segment_costs_its_block_and_the_answer_says_so() {
     bytes[at..at + 4].iter_mut().for_each(|byte| *byte ^= 0xff);
     fs::write(&path, bytes).unwrap();
 
+    let verified = verify(dir.path());
+    assert_eq!(verified.status.code(), Some(1));
+    let told = String::from_utf8(verified.stdout).unwrap();
+    assert!(told.starts_with("segments/") && told.contains("is damaged at offset"), "{told}");
+    assert!(told.contains("series m") && told.contains("samples from"), "{told}");
+
     let server = Server::start(dir.path(), &[]);
+    let used = verify(dir.path());
+    assert_eq!(used.status.code(), Some(1));
+    assert!(String::from_utf8(used.stderr).unwrap().contains("already uses this data directory"));
     let answer = server.get("/query?name=m");
     assert_eq!(answer.status, 200, "{}", answer.body);
     let rows = answer.body.matches("\"name\"").count();
