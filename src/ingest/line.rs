@@ -282,7 +282,13 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
             Some(_) => {}
         }
         let begin = self.at;
-        self.at += find(self.rest(), |byte| b" \n".contains(&byte));
+        // Mostly there is nothing to unescape.
+        let rest = self.rest();
+        self.at += match memchr::memchr3(b' ', b'\n', b'\\', rest) {
+            Some(at) if rest[at] != b'\\' => at,
+            Some(at) => at + find(&rest[at..], |byte| b" \n".contains(&byte)),
+            None => rest.len(),
+        };
         let key = begin..self.at;
         if self.peek() != Some(b' ') {
             return Err(LineCause::Expected("fields behind measurement and tags"));

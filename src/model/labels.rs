@@ -229,6 +229,8 @@ pub struct LabelSetBuilder {
     /// Where in `text` each label lies.
     labels: Vec<LabelSpan>,
     name_len: usize,
+    /// Whether a name did not rise above the one before: senders that sort them are the most.
+    is_unsorted: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -254,6 +256,7 @@ impl LabelSetBuilder {
         self.labels.clear();
         self.text.extend_from_slice(metric_name.as_bytes());
         self.name_len = metric_name.len();
+        self.is_unsorted = false;
         Ok(())
     }
 
@@ -280,6 +283,9 @@ impl LabelSetBuilder {
         if self.labels.len() == LABELS_MAX {
             return Err(LabelError::TooManyLabels);
         }
+        if let Some(LabelSpan { name_start, value_start, .. }) = self.labels.last() {
+            self.is_unsorted |= name.as_bytes() <= &self.text[*name_start as usize..*value_start as usize];
+        }
         let name_start = self.text.len() as u32;
         self.text.extend_from_slice(name.as_bytes());
         let value_start = self.text.len() as u32;
@@ -292,10 +298,12 @@ impl LabelSetBuilder {
     pub fn finish_into(&mut self, out: &mut Vec<u8>) -> Result<(), LabelError> {
         let text = &self.text;
         let name = |label: &LabelSpan| &text[label.name_start as usize..label.value_start as usize];
-        self.labels.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-        for pair in self.labels.windows(2) {
-            if name(&pair[0]) == name(&pair[1]) {
-                return Err(LabelError::LabelTwice(String::from_utf8_lossy(name(&pair[0])).into()));
+        if self.is_unsorted {
+            self.labels.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+            for pair in self.labels.windows(2) {
+                if name(&pair[0]) == name(&pair[1]) {
+                    return Err(LabelError::LabelTwice(String::from_utf8_lossy(name(&pair[0])).into()));
+                }
             }
         }
         out.push(self.name_len as u8);
@@ -345,7 +353,9 @@ fn split_label(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 /// C0, DEL and C1: the characters of Unicode's category Cc.
 fn has_control(text: &[u8]) -> bool {
     let c0 = text.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == 0x7f));
-    c0 || text.windows(2).any(|pair| pair[0] == 0xc2 && (0x80..0xa0).contains(&pair[1]))
+    // Pairs are looked at one by one, so only where there is a byte that begins one.
+    let may_be_c1 = text.iter().fold(false, |found, &byte| found | (byte == 0xc2));
+    c0 || may_be_c1 && text.windows(2).any(|pair| pair[0] == 0xc2 && (0x80..0xa0).contains(&pair[1]))
 }
 
 fn check_text(bytes: &[u8]) -> Option<()> {
