@@ -82,7 +82,7 @@ pub fn decode_clock<'a>(
                 return Err(ColumnError::Form);
             }
             times.iter_mut().zip(fine).for_each(|(time, fine)| *time = *time << FINE_BITS | fine);
-            times.is_sorted_by(|a, b| a < b)
+            rises(times)
         }
         _ => return Err(ColumnError::Form),
     };
@@ -104,4 +104,14 @@ fn steady(first: i64, distance: i64, times: &mut [i64]) -> Result<&[i64], Column
     }
     integers::fill_steady(times, first << FINE_BITS, distance << FINE_BITS);
     Ok(times)
+}
+
+/// Whether each is less than the next. Where all lie within half of what 64 bits can say no difference overflows.
+fn rises(ticks: &[i64]) -> bool {
+    let first = ticks[0];
+    let spread = ticks.iter().fold(0, |spread, tick| spread | tick.wrapping_sub(first) as u64);
+    if spread >= 1 << 62 {
+        return ticks.is_sorted_by(|a, b| a < b);
+    }
+    ticks.iter().zip(&ticks[1..]).fold(-1, |falls, (a, b)| falls & a.wrapping_sub(*b)) < 0
 }

@@ -247,6 +247,13 @@ pub(super) fn decode_behind(
                 distance = distance.wrapping_add(change);
             }
         }
+        (Way::Line(slope), 1) => {
+            let (first, mut line) = (first.wrapping_add(base), 0i64);
+            for place in &mut out[..count] {
+                *place = place.wrapping_add(first).wrapping_add(line >> SLOPE_BITS);
+                line = line.wrapping_add(slope);
+            }
+        }
         (Way::Line(slope), _) => {
             for (at, place) in out[..count].iter_mut().enumerate() {
                 let distance = place.wrapping_add(base).wrapping_add(on_line(slope, at));
@@ -257,11 +264,16 @@ pub(super) fn decode_behind(
     Ok(())
 }
 
-/// Numbers at one distance; a few side by side, so that they need not wait for each other.
+/// Numbers at one distance; eight side by side, so that they need not wait for each other.
 pub(super) fn fill_steady(places: &mut [i64], first: i64, distance: i64) {
-    for (at, place) in places.iter_mut().enumerate() {
-        *place = first.wrapping_add(distance.wrapping_mul(at as i64));
+    let mut eight: [i64; 8] = std::array::from_fn(|at| first.wrapping_add(distance.wrapping_mul(at as i64)));
+    let stride = distance.wrapping_mul(8);
+    let (blocks, rest) = places.as_chunks_mut::<8>();
+    for block in blocks {
+        *block = eight;
+        eight.iter_mut().for_each(|number| *number = number.wrapping_add(stride));
     }
+    rest.iter_mut().zip(eight).for_each(|(place, number)| *place = number);
 }
 
 #[inline(always)]

@@ -336,6 +336,18 @@ fn wrong_counts_are_named() {
     assert_eq!(decode_clock(&[0, 0, 0, 0, 0], COLUMN_SAMPLES_MAX + 1, &mut scratch), Err(ColumnError::Count));
     assert_eq!(decode_clock(&[0, 0, 0, 0, 0], 2, &mut scratch), Err(ColumnError::Time), "twice the same");
     assert_eq!(decode_clock(&[2, 0, 0, 0, 0], 1, &mut scratch), Err(ColumnError::Form));
+    // Two samples of millisecond 0, the first with fine part 5, the second by a step behind it.
+    let fine = |step: u8| [1, 1, 0, 0, 0, 1, 0, 10, step];
+    assert_eq!(decode_clock(&fine(2), 2, &mut scratch), Ok(&[5, 6][..]));
+    assert_eq!(decode_clock(&fine(0), 2, &mut scratch), Err(ColumnError::Time), "none");
+    assert_eq!(decode_clock(&fine(1), 2, &mut scratch), Err(ColumnError::Time), "back");
+    // At one distance: beyond what a timestamp holds, and beyond 64 bits.
+    let steady = |first: &[u8]| [&[0, 1, 0], first, &[2]].concat();
+    assert_eq!(decode_clock(&steady(&[0]), 3, &mut scratch), Ok(&[0, 1 << 20, 2 << 20][..]));
+    let last = [&[0xfe][..], &[0xff; 5], &[3]].concat();
+    assert_eq!(decode_clock(&steady(&last), 2, &mut scratch), Err(ColumnError::Time));
+    let far = [&[0xfe][..], &[0xff; 8], &[1]].concat();
+    assert_eq!(decode_clock(&steady(&far), 2, &mut scratch), Err(ColumnError::Time));
     assert_eq!((6..=u8::MAX).find(|byte| ColumnName::from_byte(*byte).is_some()), None);
 }
 
