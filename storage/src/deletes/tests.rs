@@ -230,6 +230,41 @@ fn a_cut_anywhere_leaves_a_delete_whole_or_undone() {
     }
 }
 
+/// A delete that is asked for while a merge is under way, which began without knowing of it, holds for what that merge
+/// leaves.
+#[test]
+fn a_merge_that_began_before_a_delete_does_not_bring_it_back() {
+    let disk = SimDisk::new(1);
+    let mut kept = Kept::open(&disk).unwrap();
+    for round in 0..4 {
+        (0..3).for_each(|n| (0..50).for_each(|i| kept.put(n, i * 10, (round * 50 + i) as u64)));
+        kept.flush(None).unwrap();
+    }
+    let windows = Windows::new(Some(600), 10);
+    let ids = kept.next_id()..;
+    let mut ids = ids.into_iter();
+    kept.manifest.next_segment += 100;
+    let next_id = move || ids.next().expect("there is no end of them");
+    let merge = kept.store.begin_merge(2_000, Timestamp::MIN, &windows, &BTreeSet::new(), next_id);
+    let mut merge = merge.expect("all of it is of windows that are complete");
+    assert!(ready(merge.step()).unwrap());
+    kept.flush(Some((r#"{n="1"}"#, 0, 299))).unwrap();
+    while ready(merge.step()).unwrap() {}
+    let merged = merge.end();
+    kept.manifest.segments.retain(|entry| !merged.removed.contains(&entry.id));
+    kept.manifest.segments.extend(merged.entries());
+    kept.manifest.forget_deletes();
+    ready(kept.manifest.store(&disk)).unwrap();
+    kept.store.replace_segments(&merged.removed, &merged.added);
+    let is_gone = |kept: &Kept| kept.contents().keys().all(|(n, ms)| *n != 1 || *ms >= 300);
+    assert!(is_gone(&kept));
+    assert!(is_gone(&Kept::open(&disk).unwrap()), "after a restart");
+    assert!(!is_gone(&kept.without_deletes()), "it is on the disk and hidden");
+    assert!(kept.merge(2_000).unwrap() > 0);
+    assert!(is_gone(&kept.without_deletes()), "and gone with the next merge");
+    assert_eq!(kept.contents().len(), 150 - 30);
+}
+
 /// A segment that is most of the disk is not written anew for a delete alone: both would lie there together.
 #[test]
 fn cleaning_takes_a_tenth_of_the_disk_at_most() {
