@@ -234,8 +234,11 @@ impl Service {
             changed |= rules.observe(watch, sample, appended, now.unix_ms);
         };
         let arrivals = self.store.arrivals();
-        let unknown = self.store.apply(from, &share, &mut observe);
-        debug_assert_eq!(unknown, 0, "a loop defines a series before its first sample");
+        let applied = self.store.apply(from, &share, &mut observe);
+        debug_assert_eq!(applied.unknown, 0, "a loop defines a series before its first sample");
+        let counters = self.counters();
+        counters.samples_repeated.add(applied.repeated);
+        counters.samples_replaced.add(applied.replaced);
         self.shared.applied_bytes[self.index][from].add(share.bytes() as u64);
         let met = self.store.arrivals() - arrivals;
         self.count_series(i64::from(share.new_series) - met as i64);

@@ -55,7 +55,7 @@ fn in_order(series: usize, total: usize) {
             next += 1;
         }
         let began = Instant::now();
-        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
         nanos += began.elapsed().as_nanos();
     }
     assert_eq!(store.memtable_samples(), next as u64);

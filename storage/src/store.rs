@@ -90,6 +90,17 @@ struct Numbers {
 /// Stands for a number that was never defined.
 const NO_SERIES: SeriesId = SeriesId(u32::MAX);
 
+/// What came of a share's samples that are not new ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Were in memory already: same series, time and value.
+    pub repeated: u64,
+    /// Took the place of another value at their time.
+    pub replaced: u64,
+    /// Came under a number that no definition named and are not stored: of a loop that keeps its side 0.
+    pub unknown: u64,
+}
+
 impl<D: Disk> Store<D> {
     /// An empty store of shard `shard` of `shards`. `watch_of` tags each series when it is first met.
     ///
@@ -145,14 +156,12 @@ impl<D: Disk> Store<D> {
 
     /// Stores what loop `loop_index` sent; tells `observe` of every sample of a watched series.
     ///
-    /// Returns how many samples came under a number that no definition named and are not stored: of a loop
-    /// that keeps its side 0.
     pub fn apply(
         &mut self,
         loop_index: usize,
         share: &Share,
         observe: &mut impl FnMut(u16, Sample, Appended),
-    ) -> usize {
+    ) -> Applied {
         self.begin_dictionary(loop_index, share.dictionary);
         let numbers = &mut self.loops[loop_index];
         let memtable = &mut *self.memtable.borrow_mut();
@@ -162,16 +171,24 @@ impl<D: Disk> Store<D> {
                 numbers.define(number, id);
             }
         }
-        let mut unknown = 0;
+        let mut applied = Applied::default();
         for (number, sample) in share.samples() {
             let id = numbers.series.get(number.0 as usize).copied().unwrap_or(NO_SERIES);
             match memtable.append(id, sample) {
-                Ok((_, 0)) => {}
-                Ok((appended, watch)) => observe(watch, sample, appended),
-                Err(_) => unknown += 1,
+                Ok((appended, watch)) => {
+                    match appended {
+                        Appended::New => {}
+                        Appended::Same => applied.repeated += 1,
+                        Appended::Replaced { .. } => applied.replaced += 1,
+                    }
+                    if watch != 0 {
+                        observe(watch, sample, appended);
+                    }
+                }
+                Err(_) => applied.unknown += 1,
             }
         }
-        unknown
+        applied
     }
 
     /// Notes which dictionary a loop numbers its series by; the numbers of the one before mean nothing any more.

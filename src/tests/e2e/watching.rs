@@ -230,6 +230,29 @@ fn our_own_metrics_are_valid_exposition_text_and_count_what_happened() {
     );
 }
 
+/// A batch that is sent again after a lost reply, and one that corrects it, are told apart from what is new.
+/// Method: a query reads what was answered before it, so its answer says that all was applied.
+#[test]
+fn samples_that_come_again_are_counted_by_what_became_of_them() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let sample = |value| format!(r#"{{"name":"a","value":{value},"timestamp":{now}}}"#);
+    for value in [1, 1, 2, 2, 3] {
+        server.accept(&sample(value));
+    }
+    let mut client = server.client();
+    assert!(client.get("/query?name=a").body.contains(r#""value":3,"#));
+    let sums = exposition(&client.get("/metrics").body);
+    for (name, sum) in [
+        ("ringwatch_store_samples_applied_total", 5.0),
+        ("ringwatch_store_samples_repeated_total", 2.0),
+        ("ringwatch_store_samples_replaced_total", 2.0),
+    ] {
+        assert_eq!(sums.get(name), Some(&sum), "{name}");
+    }
+}
+
 /// Sums per metric over its series; fails on any line that a Prometheus server would not take.
 fn exposition(page: &str) -> BTreeMap<String, f64> {
     assert!(page.ends_with('\n'));

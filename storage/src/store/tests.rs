@@ -70,7 +70,7 @@ pub(super) fn put(store: &mut Store<SimDisk>, n: u32, sample: Sample) {
     let mut share = Share::default();
     share.define(SeriesNumber(n), MetricKind::Counter, set(n).as_ref());
     share.push(SeriesNumber(n), sample);
-    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
 }
 
 pub(super) fn drain(selection: Selection<SimDisk>) -> Answer {
@@ -356,14 +356,18 @@ fn a_new_dictionary_forgets_the_old_numbers() {
     let mut share = Share::default();
     share.dictionary = 1;
     share.push(SeriesNumber(4), at(2, 2.0));
-    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 1, "number 4 has no meaning in dictionary 1");
+    assert_eq!(
+        store.apply(0, &share, &mut |_, _, _| {}).unknown,
+        1,
+        "number 4 has no meaning in dictionary 1"
+    );
     share.define(SeriesNumber(4), MetricKind::Counter, set(9).as_ref());
     share.define(SeriesNumber(u32::MAX), MetricKind::Counter, set(9).as_ref());
-    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
     let mut other_loop = Share::default();
     other_loop.define(SeriesNumber(0), MetricKind::Counter, set(9).as_ref());
     other_loop.push(SeriesNumber(0), at(3, 3.0));
-    assert_eq!(store.apply(5, &other_loop, &mut |_, _, _| {}), 0);
+    assert_eq!(store.apply(5, &other_loop, &mut |_, _, _| {}).unknown, 0);
     let answer = all_of(&store);
     assert_eq!(answer[&set(4)].len(), 1);
     assert_eq!(answer[&set(9)].keys().copied().collect::<Vec<_>>(), [2, 3]);
@@ -379,7 +383,7 @@ fn series_that_a_dictionary_names_survive_idle_flushes() {
     for id in 1..6u64 {
         beat.clear();
         beat.push(SeriesNumber(0), at(id as i64 + 1, 1.0));
-        assert_eq!(store.apply(0, &beat, &mut |_, _, _| {}), 0);
+        assert_eq!(store.apply(0, &beat, &mut |_, _, _| {}).unknown, 0);
         flush(&mut store, &disk, id).unwrap();
     }
     assert_eq!(store.series_count(), 50);
@@ -388,7 +392,7 @@ fn series_that_a_dictionary_names_survive_idle_flushes() {
         beat.clear();
         beat.define(SeriesNumber(0), MetricKind::Counter, set(0).as_ref());
         beat.push(SeriesNumber(0), at(id as i64 + 1, 1.0));
-        assert_eq!(store.apply(0, &beat, &mut |_, _, _| {}), 0);
+        assert_eq!(store.apply(0, &beat, &mut |_, _, _| {}).unknown, 0);
         flush(&mut store, &disk, id).unwrap();
     }
     assert_eq!(store.series_count(), 1);
@@ -406,7 +410,9 @@ fn watched_series_are_observed_and_others_are_not() {
         share.push(SeriesNumber(number), at(1, value));
     }
     let mut seen = Vec::new();
-    store.apply(0, &share, &mut |watch, sample, appended| seen.push((watch, sample.value, appended)));
+    let applied =
+        store.apply(0, &share, &mut |watch, sample, appended| seen.push((watch, sample.value, appended)));
+    assert_eq!(applied, Applied { repeated: 1, replaced: 1, unknown: 0 });
     let expected =
         [(3, 1.0, Appended::New), (3, 1.0, Appended::Same), (3, 2.0, Appended::Replaced { old: 1.0 })];
     assert_eq!(seen, expected);
@@ -423,7 +429,7 @@ fn a_series_keeps_its_arrival_through_flush_and_restart() {
         share.stamp = Stamp { run: 1, nanos, loop_index: 0 };
         share.define(SeriesNumber(n), MetricKind::Counter, set(n).as_ref());
         share.push(SeriesNumber(n), at(nanos as i64, 1.0));
-        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
     };
     let arrived = |store: &Store<SimDisk>| {
         let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
@@ -515,7 +521,7 @@ fn memory_stays_bounded_when_every_sample_is_a_new_series() {
         share.define(SeriesNumber(number), MetricKind::Counter, set(n).as_ref());
         share.push(SeriesNumber(number), at(i64::from(n) << 20, 1.0));
         number += 1;
-        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
         peak = peak.max(store.memory().bytes());
         if store.wants_flush() {
             flush(&mut store, &disk, segment).unwrap();

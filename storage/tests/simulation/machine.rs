@@ -543,8 +543,8 @@ impl Machine {
             let Some((_, from)) = fronts.min() else { return };
             match rings[from].pop_front() {
                 Some(Message::Share(share)) => {
-                    let unknown = store.apply(from, &share, &mut |_, _, _| {});
-                    assert_eq!(unknown, 0, "a loop defines a series before its first sample");
+                    let of_share = store.apply(from, &share, &mut |_, _, _| {});
+                    assert_eq!(of_share.unknown, 0, "a loop defines a series before its first sample");
                     let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
                     applied[from] = applied[from].max(end);
                     in_memtable.insert(share.stamp);

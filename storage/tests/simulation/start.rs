@@ -84,8 +84,8 @@ fn replay(
     let owns = |hash| owner(hash, shards) == index;
     while let Some(replayed) = disk_or_finding(disk, faulty, ready(replay.next(&mut share, owns)))? {
         assert_eq!(replayed.unknown, 0, "every number is defined in its own file");
-        let unknown = store.apply(usize::from(replayed.stamp.loop_index), &share, &mut |_, _, _| {});
-        assert_eq!(unknown, 0);
+        let applied = store.apply(usize::from(replayed.stamp.loop_index), &share, &mut |_, _, _| {});
+        assert_eq!(applied.unknown, 0);
         after_each(store)?;
     }
     Ok(())

@@ -102,7 +102,7 @@ proptest! {
                         share.push(SeriesNumber(n), sample);
                         history.note(n, sample);
                     }
-                    prop_assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+                    prop_assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
                 }
                 Step::BeginFlush => {
                     let begun = store.begin_flush(next_id);
@@ -190,7 +190,7 @@ fn put_each(store: &mut Store<SimDisk>, series: std::ops::Range<u32>, sample: Sa
         share.define(SeriesNumber(n), MetricKind::Counter, set(n).as_ref());
         share.push(SeriesNumber(n), sample);
     }
-    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}), 0);
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
 }
 
 /// However many series there are, one piece looks at a bounded number of them.
