@@ -4,6 +4,15 @@
 
 use std::fmt;
 
+/// Bytes of label sets that a body may become where each field repeats the tags that were written once: a line of
+/// Telegraf's with thirty fields and long tags becomes 12 times as many.
+pub(crate) fn label_bytes_max(body_bytes: usize) -> usize {
+    const PER_BODY_BYTE: usize = 16;
+    const LEAST: usize = 256 * 1024;
+    const MOST: usize = 64 * 1024 * 1024;
+    body_bytes.saturating_mul(PER_BODY_BYTE).clamp(LEAST, MOST)
+}
+
 /// The span of times that samples may carry, in milliseconds since 1970, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeBounds {

@@ -17,6 +17,7 @@
 //! Of a field that came before, and has a number, neither tags nor names are read (`sequence.rs`).
 //! Not here: the request's parameters and headers (the server), a JSON body on the same path (`metrics/measurement.rs`).
 
+use crate::bounds::label_bytes_max;
 use crate::sequence::Sequence;
 use crate::{Repeat, TimeBounds, TimeRefusal};
 use model::{Batch, LabelError, LabelSetBuilder, MetricKind, RepeatId, Timestamp};
@@ -60,6 +61,12 @@ pub struct LineError {
     /// What is wrong with it.
     pub cause: LineCause,
 }
+
+/// Of a line, its time included: what is longer is refused, for a line is taken in one step.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+const SHORTER_LINE: &str = "a line of at most 64 KiB";
+const FEWER_LABELS: &str = "shorter tags or fewer fields: each field repeats the tags of its line, and all together may take 16 times \
+                            the bytes of the body";
 
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,6 +297,9 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
             None => rest.len(),
         };
         let key = begin..self.at;
+        if key.len() > LINE_BYTES_MAX {
+            return Err(LineCause::Expected(SHORTER_LINE));
+        }
         if self.peek() != Some(b' ') {
             return Err(LineCause::Expected("fields behind measurement and tags"));
         }
@@ -298,8 +308,12 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
         self.skip_space();
         let millis = self.time()?;
         self.skip_space();
+        let line_bytes = self.at - begin;
         if !self.end_line() {
             return Err(LineCause::Expected("the end of the line behind the time"));
+        }
+        if line_bytes > LINE_BYTES_MAX {
+            return Err(LineCause::Expected(SHORTER_LINE));
         }
         let timestamp = match millis {
             None => None,
@@ -444,6 +458,9 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
                 repeat = sequence.remember(hash, len);
             }
             self.batch.name_last(repeat);
+            if self.batch.label_bytes(0..self.batch.len()) > label_bytes_max(text.len()) {
+                return Err(LineCause::Expected(FEWER_LABELS));
+            }
         }
         Ok(())
     }

@@ -150,6 +150,9 @@ struct Series<'b> {
     rest: Wire<'b>,
     /// Rows in the batch before its own.
     rows_before: usize,
+    /// The row that says its labels, and after how many others they are said again.
+    said_at: usize,
+    say_again_after: usize,
     left_out_before: usize,
     labels: Labels,
 }
@@ -266,7 +269,8 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
         let rows_before = self.batch.len();
         let left_out_before = self.written.left_out.as_ref().map_or(0, |left_out| left_out.samples);
         let labels = self.begin_labels(&mut rest)?;
-        Ok(Series { begin, rest, rows_before, left_out_before, labels })
+        let (said_at, say_again_after) = (rows_before, say_again_after(0));
+        Ok(Series { begin, rest, rows_before, said_at, say_again_after, left_out_before, labels })
     }
 
     #[inline]
@@ -383,6 +387,7 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
         self.written.exemplars += exemplars;
         self.written.histograms += histograms;
         series.labels = Labels::Noted(None, None);
+        series.said_at = series.rows_before;
         series.rest = whole;
         for (value, millis) in samples {
             self.push(series, value, millis);
@@ -398,7 +403,14 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
         // Within the bounds, which lie far within what a timestamp holds.
         let timestamp = Timestamp::first_of_milli(millis);
         match &series.labels {
-            Labels::InBatch => self.batch.push_again(timestamp, value),
+            Labels::InBatch if self.batch.len() - series.said_at < series.say_again_after => {
+                self.batch.push_again(timestamp, value);
+            }
+            Labels::InBatch => {
+                series.say_again_after = say_again_after(self.batch.last_labels().len());
+                series.said_at = self.batch.len();
+                self.batch.push_anew(timestamp, value);
+            }
             Labels::Numbered(id) => {
                 self.batch.push_named(*id, MetricKind::Gauge, Some(timestamp), value);
                 series.labels = Labels::InBatch;
@@ -495,6 +507,13 @@ impl RemoteWriteDecoder {
         }
         Ok(())
     }
+}
+
+/// Rows of a series after which its labels are said again, so that a reader of any piece finds them near; long ones not
+/// so often that they would take more than the samples' own bytes.
+fn say_again_after(label_bytes: usize) -> usize {
+    const ROWS: usize = 4_096;
+    ROWS.max(label_bytes / 2)
 }
 
 /// Value and milliseconds.

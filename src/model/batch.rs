@@ -160,6 +160,17 @@ impl Batch {
         self.rows.push(Row { value, timestamp, has_time: true, goes_on: true, ..before });
     }
 
+    /// The same, and says the labels again if there are some: so whoever begins to read here need not look for them
+    /// further back.
+    ///
+    /// # Panics
+    /// When there is no row.
+    pub fn push_anew(&mut self, timestamp: Timestamp, value: f64) {
+        let before = self.rows[self.len() - 1];
+        self.labels.extend_from_within(self.labels_start(self.len() - 1)..);
+        self.push_row(before.repeat, before.kind, Some(timestamp), value);
+    }
+
     /// Drops the rows from that one on.
     pub fn truncate(&mut self, rows: usize) {
         self.labels.truncate(self.labels_end(rows.min(self.len())));
@@ -300,8 +311,18 @@ mod tests {
             batch.rows().map(|row| row.repeat.is_some()).collect::<Vec<_>>(),
             [false, false, true, true, false, true]
         );
-        batch.truncate(5);
-        assert_eq!(batch.label_bytes(0..5), 2 * bytes);
+        batch.push_anew(at(6), 6.0);
+        assert_eq!(
+            batch.rows_in(6..7).map(|row| row.labels.unwrap().to_owned()).collect::<Vec<_>>(),
+            [sets[1].clone()]
+        );
+        assert_eq!(batch.label_bytes(0..7), 3 * bytes);
+        batch.truncate(4);
+        batch.push_anew(at(4), 4.0);
+        let named = batch.rows_in(4..5).next().unwrap();
+        assert_eq!((named.labels, named.repeat, named.goes_on), (None, Some(id), false));
+        batch.truncate(4);
+        assert_eq!(batch.label_bytes(0..4), bytes);
         batch.truncate(1);
         assert_eq!((batch.len(), batch.label_bytes(0..1)), (1, bytes));
         batch.truncate(0);

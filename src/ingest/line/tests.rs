@@ -205,3 +205,25 @@ proptest! {
         let _ = decode(&body);
     }
 }
+
+/// A field repeats its line's tags, so few bytes can ask for very many: what a body may become is bounded, and a line.
+#[test]
+fn tags_repeated_by_fields_are_bounded_and_so_is_a_line() {
+    let told = |body: &str| {
+        let (mut decoder, mut batch) = (LineDecoder::new(), Batch::default());
+        let bounds = TimeBounds { oldest: None, newest: i64::MAX };
+        let terms = (LineUnit::default(), &bounds);
+        let mut repeat = Repeat::NONE;
+        let decoded = decoder.decode(body.as_bytes(), terms, &mut batch, &mut repeat, |_| false);
+        assert_eq!(decoded.is_err(), batch.is_empty());
+        decoded.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let long = "x".repeat(4_000);
+    let tags: String = (0..7).map(|n| format!(",t{n}={long}")).collect();
+    let fields = |count| (0..count).map(|n| format!("f{n}=1")).collect::<Vec<_>>().join(",");
+    assert_eq!(told(&format!("m{tags} {}", fields(9))), "");
+    let told_of_many = told(&format!("m{tags} {}", fields(4_000)));
+    assert!(told_of_many.contains("shorter tags or fewer fields"), "{told_of_many}");
+    let told_of_long = told(&format!("m {}", fields(10_000)));
+    assert!(told_of_long.contains("a line of at most 64 KiB"), "{told_of_long}");
+}

@@ -7,17 +7,23 @@
 //! The field `value` is the series `cpu_usage`, another field `f` is `cpu_usage_f`. Values, tags and times are as in
 //! `POST /metrics`, and so are the words of a refusal.
 
+use super::error::ValueError;
 use super::fields::{LabelsError, LabelsRead, read_labels, text, timestamp, value};
 use super::{MetricError, MetricsDecoder, MetricsError, end};
+use crate::bounds::label_bytes_max;
 use crate::json::{Begins, Reader, SyntaxError, Text};
 use model::{Batch, LabelError, MetricKind, Timestamp};
+use std::collections::HashMap;
+
+/// Names and values, in order.
+type Fields = Vec<(Text, Result<f64, ValueError>)>;
 
 /// What the object said so far.
 #[derive(Default)]
 struct Measurement {
     name: Option<Option<Text>>,
     tags: Option<LabelsError>,
-    fields: Option<Result<Vec<(Text, f64)>, MetricError>>,
+    fields: Option<Result<Fields, MetricError>>,
     timestamp: Option<Result<Timestamp, MetricError>>,
 }
 
@@ -64,8 +70,16 @@ impl MetricsDecoder {
         if fields.is_empty() {
             return Err(MetricsError::Missing { key: "a field" });
         }
-        for (field, value) in fields {
-            let field = get(field);
+        self.builder.begin(name).map_err(|error| wrong(MetricError::Label(error)))?;
+        // Of a repeated key the last one counts.
+        let last: HashMap<&str, usize> =
+            fields.iter().enumerate().map(|(at, (field, _))| (get(*field), at)).collect();
+        for (at, (field, value)) in fields.iter().enumerate() {
+            let field = get(*field);
+            if last.get(field) != Some(&at) {
+                continue;
+            }
+            let value = value.clone().map_err(|error| wrong(MetricError::Value(error)))?;
             let name = if field == "value" { name.to_owned() } else { format!("{name}_{field}") };
             let refused = |error| wrong(MetricError::Label(error));
             self.builder.begin(&name).map_err(refused)?;
@@ -76,6 +90,11 @@ impl MetricsDecoder {
             batch
                 .push(|out| builder.finish_into(out), MetricKind::Gauge, timestamp, value)
                 .map_err(refused)?;
+            if batch.label_bytes(0..batch.len()) > label_bytes_max(body.len()) {
+                let expected = "shorter tags or fewer fields: each field repeats the tags, and all together may take \
+                                16 times the bytes of the body";
+                return Err(MetricsError::Shape { offset: 0, expected });
+            }
         }
         Ok(())
     }
@@ -110,20 +129,17 @@ impl MetricsDecoder {
     fn measurement_fields(
         &mut self,
         reader: &mut Reader<'_>,
-    ) -> Result<Result<Vec<(Text, f64)>, MetricError>, SyntaxError> {
+    ) -> Result<Result<Fields, MetricError>, SyntaxError> {
         if reader.begins()? != Begins::Object {
             reader.skip_value(&mut self.unescaped)?;
             return Ok(Err(MetricError::LabelsNotAnObject { key: "fields" }));
         }
-        let (mut fields, mut wrong, mut is_first) = (Vec::new(), None, true);
+        let (mut fields, mut is_first) = (Vec::new(), true);
         reader.enter();
         while let Some(name) = reader.next_key(&mut is_first, &mut self.unescaped)? {
-            match value(reader, &mut self.unescaped)? {
-                Ok(value) => fields.push((name, value)),
-                Err(error) => wrong = wrong.or(Some(MetricError::Value(error))),
-            }
+            fields.push((name, value(reader, &mut self.unescaped)?));
         }
-        Ok(wrong.map_or(Ok(fields), Err))
+        Ok(Ok(fields))
     }
 }
 
@@ -150,6 +166,30 @@ mod tests {
         );
         let body = r#" {"fields":{"a\u0062":1,"value":true},"x":[],"measurement":"c\u0070u"} "#;
         assert_eq!(decode(body), Ok(vec![("cpu_ab{}".into(), None, 1.0), ("cpu{}".into(), None, 1.0)]));
+    }
+
+    #[test]
+    fn of_a_repeated_field_the_last_one_counts() {
+        let body = r#"{"measurement":"m","fields":{"value":"x","a":1,"value":2}}"#;
+        assert_eq!(decode(body), Ok(vec![("m_a{}".into(), None, 1.0), ("m{}".into(), None, 2.0)]));
+        assert!(decode(r#"{"measurement":"m","fields":{"value":2,"value":"x"}}"#).is_err());
+        assert!(decode(r#"{"measurement":"","fields":{"f":1}}"#).is_err(), "a name of its own");
+    }
+
+    #[test]
+    fn tags_repeated_by_fields_are_bounded() {
+        let tags: Vec<String> = (0..16).map(|n| format!("\"t{n}\":\"{}\"", "x".repeat(4_000))).collect();
+        let fields: Vec<String> = (0..5_000).map(|n| format!("\"f{n}\":1")).collect();
+        let body = |fields: &[String]| {
+            format!(
+                r#"{{"measurement":"m","tags":{{{}}},"fields":{{{}}}}}"#,
+                tags.join(","),
+                fields.join(",")
+            )
+        };
+        assert_eq!(decode(&body(&fields[..3])).unwrap().len(), 3);
+        let told = decode(&body(&fields)).unwrap_err().to_string();
+        assert!(told.contains("shorter tags or fewer fields"), "{told}");
     }
 
     #[test]
