@@ -197,7 +197,11 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     };
     let journals = recover_journals(&disk, &manifest, &config)?;
     let is_new = !has_manifest && journals.iter().all(|journal| journal.files.is_empty());
-    remove_orphans(&disk, &manifest);
+    // A kill may have come between a manifest's rename and its sync. Until that is on the device a power cut could bring
+    // back the one before, which names what this one has replaced.
+    if ready(disk.sync_dir("")).is_ok() {
+        remove_orphans(&disk, &manifest);
+    }
     manifest.run += 1;
     let run_stored = match ready(manifest.store(&disk)) {
         Ok(()) => true,

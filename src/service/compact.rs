@@ -24,6 +24,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use storage::compact::{Merge, MergeError, OpenSegment, Windows};
+use storage::manifest::may_be_stored;
 use storage::segment::{SegmentEntry, SegmentReader};
 
 /// How often it is looked without a flush: a window may have become complete, a segment may have expired.
@@ -43,7 +44,7 @@ pub struct SegmentsChanged {
 #[derive(Default)]
 pub struct Compaction {
     under_way: bool,
-    /// Segments that could not be read.
+    /// Segments that could not be read, or of whose merge nobody knows whether a start would find it.
     unmergeable: BTreeSet<u64>,
     switched: Option<io::Result<()>>,
     /// Rung when `switched` is set.
@@ -130,7 +131,12 @@ async fn merge_once(shard: &Shard) -> bool {
     if let Err(error) = switched {
         log::warning(format!("shard {from}: merged segments are not used: the manifest: {error}"));
         shard.borrow().counters().merge_failures.add(1);
-        merged.abandon(&disk).await;
+        if may_be_stored(&error) {
+            // A start may find them named, and what they replace not. They stay, and no second set beside them.
+            shard.borrow_mut().compaction.unmergeable.extend(&merged.removed);
+        } else {
+            merged.abandon(&disk).await;
+        }
         return false;
     }
     let mut service = shard.borrow_mut();
@@ -183,7 +189,8 @@ pub async fn follow(shard: Shard) {
         };
         let mut added: Vec<OpenSegment<_>> = Vec::new();
         let mut unreadable = None;
-        for entry in &changed.added {
+        let is_ours = |entry: &&SegmentEntry| shard.borrow().store.may_own_part_of(entry);
+        for entry in changed.added.iter().filter(is_ours) {
             match SegmentReader::open_named(&disk, entry).await {
                 Ok(opened) => added.push(Rc::new(opened)),
                 Err(error) => unreadable = Some(error),

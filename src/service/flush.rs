@@ -244,6 +244,12 @@ pub async fn run(shard: Shard) {
         for ticket in std::mem::take(&mut service.flush.deleting) {
             service.flush.deleted.insert(ticket, result.clone());
         }
+        if let Err(error) = &result {
+            // They would wait for as long as the disk refuses, and keep places that queries need.
+            for wanted in std::mem::take(&mut service.flush.wanted_deletes) {
+                service.flush.deleted.insert(wanted.ticket, Err(error.clone()));
+            }
+        }
         service.gate.flushed(result.as_ref().map(|_| ()).map_err(String::as_str));
         match result {
             Ok(()) => service.counters().flushes.add(1),

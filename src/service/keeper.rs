@@ -133,7 +133,7 @@ async fn carry_out_waiting(shard: &Shard) {
             (next, keeper.manifest.clone(), disk)
         };
         let (from, switch) = next;
-        let (purpose, added) = (switch.purpose, switch.added.clone());
+        let (purpose, mut added) = (switch.purpose, switch.added.clone());
         let gone = match change(shard, &mut manifest, from, *switch) {
             Ok(gone) => gone,
             Err(why) => {
@@ -151,6 +151,8 @@ async fn carry_out_waiting(shard: &Shard) {
         }
         let stored = result.is_ok();
         if stored {
+            // What has left the retention with the very switch that brought it has no file any more.
+            added.retain(|entry| !gone.expired.contains(&entry.id));
             shard.borrow().shared.store_run();
         }
         match (purpose, &result) {

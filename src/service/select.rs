@@ -65,32 +65,55 @@ async fn gather(
     let mut partial = query.partial();
     // It may have kept samples in memory that are on disk by now, and so closed the store.
     let let_go = || super::admission::settle(shard);
-    let filled = fill(&mut partial, &mut selection, question, let_go).await;
-    let warnings = noted(&shard.borrow().shared.damage, selection.warnings());
+    let shared = shard.borrow().shared.clone();
+    let filled = fill(&mut partial, &mut selection, question, let_go, &shared.damage).await;
     let mut is_left = selection.let_go();
     super::admission::settle(shard);
     while is_left {
         executor::yield_if_needed().await;
         is_left = selection.let_go();
     }
-    if let Err(error) = filled {
-        while partial.let_go() {
-            executor::yield_if_needed().await;
+    match filled {
+        Ok(missing) => Ok((partial.finish(), missing.told())),
+        Err(error) => {
+            while partial.let_go() {
+                executor::yield_if_needed().await;
+            }
+            Err(error)
         }
-        return Err(error);
     }
-    Ok((partial.finish(), warnings))
 }
 
-/// Counts what is damaged; gives the first of it, to be told with the answer.
-fn noted(damage: &Damage, warnings: &[SegmentError]) -> Warnings {
-    let mut texts: Vec<String> = warnings.iter().map(|error| damage.note(error)).collect();
-    let more = texts.len().saturating_sub(WARNINGS_MAX);
-    texts.truncate(WARNINGS_MAX);
-    if more > 0 {
-        texts.push(format!("{more} more damaged places"));
+/// What is missing from an answer: the first of it by name, and how much more.
+#[derive(Debug, Default)]
+struct Missing {
+    texts: Vec<String>,
+    more: u64,
+}
+
+impl Missing {
+    /// Counts damage. A disk that does not answer may answer later, and so may memory.
+    fn note(&mut self, damage: &Damage, warnings: Vec<SegmentError>) -> Result<(), QueryError> {
+        for error in warnings {
+            if let SegmentError::Io { .. } | SegmentError::Memory { .. } = &error {
+                return Err(QueryError::Storage(error.to_string()));
+            }
+            let text = damage.note(&error);
+            if self.texts.len() < WARNINGS_MAX {
+                self.texts.push(text);
+            } else {
+                self.more += 1;
+            }
+        }
+        Ok(())
     }
-    texts.into()
+
+    fn told(mut self) -> Warnings {
+        if self.more > 0 {
+            self.texts.push(format!("{} more damaged places", self.more));
+        }
+        self.texts.into()
+    }
 }
 
 /// Reads the selection to its end, or to the query's; tells when it does not keep the store's memory any more.
@@ -99,7 +122,9 @@ async fn fill<D: Disk>(
     selection: &mut Selection<D>,
     question: &Question,
     let_go: impl Fn(),
-) -> Result<(), QueryError> {
+    damage: &Damage,
+) -> Result<Missing, QueryError> {
+    let mut missing = Missing::default();
     let mut holding = Holding::of(&question.memory);
     let mut piece = Piece::default();
     holding.cover(selection.bytes())?;
@@ -119,19 +144,16 @@ async fn fill<D: Disk>(
         if selection.is_broken_off() {
             return Err(QueryError::BrokenOff);
         }
-        // Damage costs what it hit, and the answer says so. A disk that does not answer may answer later.
-        if let Some(error @ (SegmentError::Io { .. } | SegmentError::Memory { .. })) =
-            selection.warnings().last()
-        {
-            return Err(QueryError::Storage(error.to_string()));
-        }
+        // Damage costs what it hit, and the answer says so.
+        missing.note(damage, selection.take_warnings())?;
         executor::yield_if_needed().await;
         while partial.tidy() {
             holding.cover(selection.bytes() + partial.bytes())?;
             executor::yield_if_needed().await;
         }
     }
-    Ok(())
+    missing.note(damage, selection.take_warnings())?;
+    Ok(missing)
 }
 
 /// Merges the shares and answers the client.
@@ -187,7 +209,7 @@ mod tests {
             let mut selection = store.select(name, &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
             let query = query(name);
             let mut partial = query.partial();
-            ready(fill(&mut partial, &mut selection, &question, || {}))
+            ready(fill(&mut partial, &mut selection, &question, || {}, &Damage::default()))
         };
         let refused = fill_from("cpu");
         let held = 300_000 * size_of::<u32>();

@@ -38,8 +38,11 @@ impl Delete {
         self.matchers.iter().filter_map(pair).collect()
     }
 
+    /// Each shard has a delete of its own, whose place among the flushes is right for its own series alone.
     fn hides(&self, labels: LabelSetRef<'_>) -> bool {
+        let Tombstone { shards, shard, .. } = self.tombstone;
         self.matchers.iter().all(|matcher| matcher.matches(labels))
+            && labels.hash().slot().owner(usize::from(shards).max(1)) == usize::from(shard)
     }
 }
 

@@ -103,6 +103,28 @@ impl Tombstone {
     }
 }
 
+/// The new manifest has its name, and a crash may show either.
+#[derive(Debug)]
+struct MaybeStored(io::Error);
+
+impl fmt::Display for MaybeStored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; the next start may find it stored", self.0)
+    }
+}
+
+impl std::error::Error for MaybeStored {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Whether a start may find the manifest whose [`Manifest::store`] ended so: nothing that it names may be removed
+/// until another one is stored.
+pub fn may_be_stored(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<MaybeStored>())
+}
+
 /// Why a manifest cannot be loaded.
 #[derive(Debug)]
 pub enum ManifestError {
@@ -204,13 +226,13 @@ impl Manifest {
     }
 
     /// Replaces the directory's manifest; when this returns the new one is there after any crash. After an
-    /// error it is the old one or the new one.
+    /// error it is the old one, or, where [`may_be_stored`] says so of the error, either.
     pub async fn store<D: Disk>(&self, disk: &D) -> io::Result<()> {
         let file = disk.create(MANIFEST_FILE_NEXT).await?;
         file.write_at(0, &self.encode()).await?;
         file.sync().await?;
         disk.rename(MANIFEST_FILE_NEXT, MANIFEST_FILE).await?;
-        disk.sync_dir("").await
+        disk.sync_dir("").await.map_err(|error| io::Error::new(error.kind(), MaybeStored(error)))
     }
 
     /// The manifest's bytes.
@@ -375,8 +397,28 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{SimDisk, ready};
+    use crate::disk::{Call, SimDisk, Times, ready};
     use proptest::prelude::*;
+
+    /// Who wrote segments for a manifest may remove them only if no start can find that manifest.
+    /// Method: each call of a store fails once; where a start finds the new one, the error said that it may.
+    #[test]
+    fn a_failed_store_says_whether_a_start_may_find_it() {
+        let mut found = Vec::new();
+        for (call, nth) in
+            [(Call::Create, 0), (Call::Write, 0), (Call::Sync, 0), (Call::Rename, 0), (Call::Sync, 1)]
+        {
+            let disk = SimDisk::new(1);
+            ready(manifest(1).store(&disk)).unwrap();
+            disk.fail(call, disk.calls(call) + nth, Times::Once, io::ErrorKind::Other);
+            let error = ready(manifest(2).store(&disk)).unwrap_err();
+            disk.mend();
+            let is_new = ready(Manifest::load(&disk)).unwrap().unwrap().run == 2;
+            assert!(may_be_stored(&error) || !is_new, "{call:?} {nth}");
+            found.push(may_be_stored(&error));
+        }
+        assert_eq!(found, [false, false, false, false, true]);
+    }
 
     fn manifest(run: u64) -> Manifest {
         let position = |sequence| JournalPosition { sequence, offset: 4_096 + sequence };

@@ -148,7 +148,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Some slot is the other's under its count and ours under ours.
-    fn may_own_part_of(&self, entry: &SegmentEntry) -> bool {
+    pub fn may_own_part_of(&self, entry: &SegmentEntry) -> bool {
         let slots = (0..model::SLOTS).filter_map(model::Slot::new);
         let (theirs, count) = (usize::from(entry.shard), usize::from(entry.shards).max(1));
         slots.filter(|slot| slot.owner(count) == theirs).any(|slot| slot.owner(self.shards) == self.shard)

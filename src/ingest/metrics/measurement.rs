@@ -79,7 +79,7 @@ impl MetricsDecoder {
             if last.get(field) != Some(&at) {
                 continue;
             }
-            let value = value.clone().map_err(|error| wrong(MetricError::Value(error)))?;
+            let value = value.map_err(|error| wrong(MetricError::Value(error)))?;
             let name = if field == "value" { name.to_owned() } else { format!("{name}_{field}") };
             let refused = |error| wrong(MetricError::Label(error));
             self.builder.begin(&name).map_err(refused)?;

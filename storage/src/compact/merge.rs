@@ -300,10 +300,14 @@ impl<D: Disk> Merge<D> {
         let written = output.writer.finish().await?;
         let entries = || self.sources.iter().map(|source| source.segment.entry());
         let newest = entries().map(|entry| entry.newest).max().unwrap_or(0);
-        // A delete that is still to be switched in is above all that are known, and not carried out here.
-        let carried_out = self.deletes.iter().map(|delete| delete.tombstone.id);
-        let deletes_through = carried_out.chain(entries().map(|entry| entry.deletes_through)).max();
-        let named = SegmentEntry { newest, deletes_through: deletes_through.unwrap_or(0), ..written };
+        // A delete that is still to be switched in is above all that are known, and not carried out here. Of another
+        // count's segments other shards may have deletes that this one does not know yet: they are looked at again.
+        let is_foreign = entries().any(|entry| usize::from(entry.shards) != self.shards);
+        let carried_out = self.deletes.iter().map(|delete| delete.tombstone.id).filter(|_| !is_foreign);
+        let before = entries().map(|entry| entry.deletes_through);
+        let before = if is_foreign { before.min() } else { before.max() };
+        let deletes_through = carried_out.chain(before).max().unwrap_or(0);
+        let named = SegmentEntry { newest, deletes_through, ..written };
         let opened = SegmentReader::open_named(&self.disk, &named).await;
         if opened.is_err() {
             // The error is the one to tell; a file that stays is no harm, no manifest names it.

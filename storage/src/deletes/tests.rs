@@ -290,3 +290,34 @@ fn cleaning_takes_a_tenth_of_the_disk_at_most() {
     assert_eq!(clean(&[entry(1, 60 << 20)], &[1]), Some(1), "small ones are no burden");
     assert_eq!(clean(&large, &[]), None);
 }
+
+/// A request is a delete of each shard's own, placed among that shard's flushes: of a segment of another count, which
+/// holds series of all of them, each hides its own.
+#[test]
+fn a_delete_hides_series_of_its_own_shard_alone() {
+    let sets: Vec<LabelSet> =
+        (0..40).map(|n| LabelSet::new("cpu", &[("n", &n.to_string())]).unwrap()).collect();
+    let segment = SegmentEntry {
+        id: 3,
+        shards: 4,
+        shard: 0,
+        min_ms: 0,
+        max_ms: 10,
+        bytes: 0,
+        newest: 3,
+        deletes_through: 0,
+    };
+    let of_shard = |shard| {
+        let selector = r#"{__name__="cpu"}"#.to_owned();
+        Delete::new(Tombstone { id: 9, shards: 2, shard, start_ms: 0, end_ms: 10, selector }).unwrap()
+    };
+    for shard in 0..2 {
+        let deletes = [of_shard(shard)];
+        for set in &sets {
+            let labels = set.as_ref();
+            let is_its_own = labels.hash().slot().owner(2) == usize::from(shard);
+            let hidden = Hidden::of(&deletes, &segment, labels);
+            assert_eq!(!hidden.0.is_empty(), is_its_own, "{labels:?}");
+        }
+    }
+}

@@ -272,6 +272,11 @@ impl<D: Disk> Selection<D> {
         true
     }
 
+    /// The same, and forgets it: so what is damaged takes no memory, however much it is.
+    pub fn take_warnings(&mut self) -> Vec<SegmentError> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// What could not be read so far and is missing from the answer.
     pub fn warnings(&self) -> &[SegmentError] {
         &self.warnings

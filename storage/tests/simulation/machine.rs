@@ -15,7 +15,7 @@ use storage::disk::{Disk as _, DiskFile as _, SimDisk, SimFile, ready};
 use storage::journal::{
     self, JournalLimits, JournalPosition, NextFile, Reserve, Sync, Writer, batch_bytes_max,
 };
-use storage::manifest::Manifest;
+use storage::manifest::{Manifest, may_be_stored};
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
 use storage::store::{FlushJob, Flushed, Piece, Store};
 
@@ -717,8 +717,14 @@ impl Machine {
         let expired = self.expire(&mut manifest);
         // What has left the manifest meanwhile does not come back.
         let is_stale = named != merged.removed.len();
-        if is_stale || ready(manifest.store(&self.disk)).is_err() {
+        if is_stale {
             ready(merged.abandon(&self.disk));
+            return;
+        }
+        if let Err(error) = ready(manifest.store(&self.disk)) {
+            if !may_be_stored(&error) {
+                ready(merged.abandon(&self.disk));
+            }
             return;
         }
         self.manifest = manifest;
