@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long anything may take that will surely happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Small journal files and bodies keep a start light.
 const LIGHT: [&str; 4] = ["--set", "storage.journal_file_bytes=4MiB", "--set", "http.body_bytes_max=1MiB"];
 
