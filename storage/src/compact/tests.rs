@@ -211,7 +211,8 @@ fn contents(store: &Store<SimDisk>) -> Contents {
             assert_eq!(twice, None);
         }
     }
-    assert!(selection.warnings().is_empty(), "{:?}", selection.warnings());
+    let warnings = selection.take_warnings();
+    assert!(warnings.is_empty(), "{warnings:?}");
     contents
 }
 

@@ -122,7 +122,8 @@ impl Kept {
                 contents.insert((n, sample.timestamp.millis()), sample.value.to_bits());
             }
         }
-        assert!(selection.warnings().is_empty(), "{:?}", selection.warnings());
+        let warnings = selection.take_warnings();
+        assert!(warnings.is_empty(), "{warnings:?}");
         contents
     }
 }

@@ -272,14 +272,10 @@ impl<D: Disk> Selection<D> {
         true
     }
 
-    /// The same, and forgets it: so what is damaged takes no memory, however much it is.
+    /// What could not be read since it was last asked and is missing from the answer. Taken often it takes no memory,
+    /// however much is damaged.
     pub fn take_warnings(&mut self) -> Vec<SegmentError> {
         std::mem::take(&mut self.warnings)
-    }
-
-    /// What could not be read so far and is missing from the answer.
-    pub fn warnings(&self) -> &[SegmentError] {
-        &self.warnings
     }
 
     /// Bytes of memory held. It costs some additions per source of the series at hand.

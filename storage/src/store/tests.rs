@@ -83,7 +83,7 @@ pub(super) fn drain(selection: Selection<SimDisk>) -> Answer {
 fn drain_what_is_left(mut selection: Selection<SimDisk>) -> (Answer, bool) {
     let mut reader = Reader::default();
     while reader.step(&mut selection) {}
-    (reader.answer, selection.warnings().is_empty())
+    (reader.answer, selection.take_warnings().is_empty())
 }
 
 /// Reads a selection piece by piece, and checks how it comes.

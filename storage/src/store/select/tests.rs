@@ -156,7 +156,7 @@ proptest! {
         for Running { mut selection, mut reader, mark, range } in running {
             while reader.step(&mut selection) {}
             history.assert_shows(&mark, range, &reader.answer);
-            prop_assert!(selection.warnings().is_empty());
+            prop_assert!(selection.take_warnings().is_empty());
         }
         let (range, mark) = ((oldest, Timestamp::MAX), history.mark());
         history.assert_shows(&mark, range, &drain(select(&store, range)));
