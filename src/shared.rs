@@ -24,7 +24,7 @@ use shard::bell::Bell;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use storage::manifest::Manifest;
 
 /// What is counted on when the kernel does not tell how much memory there is.
@@ -63,6 +63,7 @@ pub struct Shared {
     /// Wakes each executor.
     pub store_bells: Vec<Bell>,
     next_segment: AtomicU64,
+    samples_leave_before_ms: AtomicI64,
     executors_ready: AtomicUsize,
     loops_listening: AtomicUsize,
     run_stored: AtomicBool,
@@ -95,6 +96,7 @@ impl Shared {
             memory_bytes_max,
             query_budget: Arc::new(QueryBudget::of_process(memory_bytes_max)),
             next_segment: AtomicU64::new(manifest.next_segment),
+            samples_leave_before_ms: AtomicI64::new(i64::MIN),
             series_limit: (series_limit > 0).then(|| Arc::new(SeriesLimit::new(series_limit, shards))),
             applied_bytes: (0..shards).map(|_| (0..shards).map(|_| Counter::default()).collect()).collect(),
             shards: (0..shards).map(|_| ShardCounters::new(shards)).collect(),
@@ -141,6 +143,16 @@ impl Shared {
     /// An id that no segment of this directory has or had.
     pub fn next_segment_id(&self) -> u64 {
         self.next_segment.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Samples before that millisecond are to leave for good: what the keeper says, by the time that it believes.
+    pub fn samples_leave_before(&self, ms: i64) {
+        self.samples_leave_before_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// The first millisecond that a merge is to keep; the lowest of all until the keeper has looked.
+    pub fn oldest_kept_ms(&self) -> i64 {
+        self.samples_leave_before_ms.load(Ordering::Relaxed)
     }
 
     /// Shards, each of one loop and one executor.

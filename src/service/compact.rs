@@ -157,8 +157,8 @@ fn next_merge(shard: &Shard) -> Option<Merge<crate::adapt::ShardDisk>> {
     let retention = config.storage_retention.as_millis() as i64;
     let grace_ms = LATE_MS + config.storage_flush_interval.as_millis() as i64;
     let windows = Windows::new((retention > 0).then_some(retention), grace_ms);
-    let oldest = config.oldest_ms(now_ms).map_or(Timestamp::MIN, Timestamp::first_of_milli);
     let shared = service.shared.clone();
+    let oldest = Timestamp::first_of_milli(shared.oldest_kept_ms());
     let next_id = move || shared.next_segment_id();
     service.store.begin_merge(now_ms, oldest, &windows, &service.compaction.unmergeable, next_id)
 }

@@ -15,7 +15,7 @@ use shard::executor;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
-use storage::compact::expired;
+use storage::compact::{RetentionClock, expired};
 use storage::disk::Disk as _;
 use storage::journal::{self, JournalPosition};
 use storage::manifest::{DELETES_MAX, Manifest, Tombstone};
@@ -23,6 +23,9 @@ use storage::segment::{SegmentEntry, segment_path};
 
 /// How often the run number is tried again that a full disk had no room for.
 const RUN_RETRY: Duration = Duration::from_secs(1);
+
+/// A wall clock that is further ahead of the believed one is worth a word: a machine that was off catches up below.
+const AHEAD_MS: i64 = 24 * 3_600_000;
 
 /// One executor's wish: these segments in place of those, and these positions of its own.
 #[derive(Default)]
@@ -54,6 +57,9 @@ pub enum Purpose {
 /// The manifest as it stands on disk, and the changes that wait.
 pub struct Keeper {
     manifest: Manifest,
+    clock: RetentionClock,
+    /// Whether the log says that the wall clock is not believed.
+    is_warned: bool,
     busy: bool,
     waiting: VecDeque<(usize, Box<Switch>)>,
 }
@@ -61,7 +67,25 @@ pub struct Keeper {
 impl Keeper {
     /// Keeps what was just loaded or written.
     pub fn new(manifest: Manifest) -> Keeper {
-        Keeper { manifest, busy: false, waiting: VecDeque::new() }
+        let now = Now::read();
+        let clock = RetentionClock::new(&manifest, now.unix_ms, now.nanos / 1_000_000);
+        Keeper { manifest, clock, is_warned: false, busy: false, waiting: VecDeque::new() }
+    }
+
+    /// The time by which samples leave for good.
+    fn look_at_clock(&mut self) -> i64 {
+        let now = Now::read();
+        let believed_ms = self.clock.look(now.unix_ms, now.nanos / 1_000_000);
+        let is_ahead = now.unix_ms - believed_ms > AHEAD_MS;
+        if is_ahead && !self.is_warned {
+            log::warning(format!(
+                "the clock is {} days ahead of what this data directory has seen, so nothing leaves the disk by it \
+                 yet: set it right, or leave it steady for a day",
+                (now.unix_ms - believed_ms) / AHEAD_MS,
+            ));
+        }
+        self.is_warned = is_ahead;
+        believed_ms
     }
 
     /// Whether no change is under way, its cleaning up included.
@@ -195,8 +219,15 @@ fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -
         let kept = &mut manifest.positions[from][of];
         *kept = position.max(*kept);
     }
-    let service = shard.borrow();
-    let before_ms = service.shared.config.oldest_ms(Now::read().unix_ms).unwrap_or(i64::MIN);
+    let mut service = shard.borrow_mut();
+    let believed_ms = service.keeper.as_mut().map(|keeper| {
+        let now_ms = keeper.look_at_clock();
+        manifest.believed_ms = Some(keeper.clock.believed_ms());
+        now_ms
+    });
+    let oldest_ms = believed_ms.and_then(|now_ms| service.shared.config.oldest_ms(now_ms));
+    let before_ms = oldest_ms.unwrap_or(i64::MIN);
+    service.shared.samples_leave_before(before_ms);
     let bytes_max = service.shared.config.storage_retention_bytes;
     let expired = expired(&manifest.segments, before_ms, bytes_max);
     manifest.segments.retain(|entry| !expired.contains(&entry.id));

@@ -47,6 +47,8 @@ mod memory;
 mod rate_limit;
 #[path = "e2e/remote_write.rs"]
 mod remote_write;
+#[path = "e2e/retention.rs"]
+mod retention;
 #[path = "e2e/wakes.rs"]
 mod wakes;
 #[path = "e2e/watching.rs"]

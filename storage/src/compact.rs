@@ -16,11 +16,13 @@
 //! newest segment. Segments are ordered by the newest flush in them ([`SegmentEntry::newest`]), and no segment that is
 //! left out of a merge lies between those in it, in this order and in time.
 //! Not here: manifests, clocks, who waits for whom; the server's executor has the turn.
-//! Read next: `compact/choose.rs`, then `compact/merge.rs`; `compact/retention.rs` for what leaves.
+//! Read next: `compact/choose.rs`, then `compact/merge.rs`; `compact/retention.rs` for what leaves,
+//! `compact/retention_clock.rs` for the time by which it does.
 
 mod choose;
 mod merge;
 mod retention;
+mod retention_clock;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ mod tests;
 pub use choose::{Owner, Window, Windows, choose, choose_to_clean};
 pub use merge::{Merge, MergeError, Merged, OpenSegment};
 pub use retention::expired;
+pub use retention_clock::RetentionClock;
 
 #[cfg(doc)]
 use crate::manifest::SegmentEntry;

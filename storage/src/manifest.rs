@@ -16,7 +16,7 @@ pub const MANIFEST_FILE: &str = "MANIFEST";
 /// The name under which the next one is written, before it replaces the last.
 pub const MANIFEST_FILE_NEXT: &str = "MANIFEST.next";
 /// The version that this code writes and the newest that it reads.
-pub const MANIFEST_VERSION: u32 = 2;
+pub const MANIFEST_VERSION: u32 = 3;
 /// The oldest that it reads: in version 1 every segment was one flush.
 const MANIFEST_VERSION_MIN: u32 = 1;
 
@@ -29,6 +29,8 @@ const TOMBSTONE_BYTES_MIN: usize = 8 + 2 + 2 + 8 + 8 + 4;
 /// Deletes that may wait for segments to be written anew; each is looked at for each segment of a query.
 pub const DELETES_MAX: usize = 1_000;
 const POSITION_BYTES: usize = 16;
+/// In place of the believed time.
+const NEVER_LOOKED: i64 = i64::MIN;
 /// A million segments are far below; what claims more is not a manifest.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -49,6 +51,9 @@ pub struct Manifest {
     pub next_segment: u64,
     /// What is deleted and may still lie in segments.
     pub deletes: Vec<Tombstone>,
+    /// The time by which samples have left at last, in Unix milliseconds; `None` where nobody has looked yet. See
+    /// [`RetentionClock`](crate::compact::RetentionClock).
+    pub believed_ms: Option<i64>,
 }
 
 /// A segment, as the manifest names it.
@@ -271,6 +276,7 @@ impl Manifest {
             body.extend_from_slice(&count(delete.selector.len()).to_le_bytes());
             body.extend_from_slice(delete.selector.as_bytes());
         }
+        body.extend_from_slice(&self.believed_ms.unwrap_or(NEVER_LOOKED).to_le_bytes());
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
@@ -340,6 +346,10 @@ impl Manifest {
                 end_ms: body.u64()? as i64,
                 selector: body.text()?,
             });
+        }
+        if version >= 3 {
+            let believed_ms = body.u64()? as i64;
+            manifest.believed_ms = (believed_ms != NEVER_LOOKED).then_some(believed_ms);
         }
         if body.at == bytes.len() { Ok(manifest) } else { Err(damaged(body.at, "the end")) }
     }
@@ -458,6 +468,7 @@ mod tests {
                 end_ms: i64::MAX,
                 selector: "{host=\"ä\"}".to_owned(),
             }],
+            believed_ms: Some(1_796_000_000_000),
         }
     }
 
@@ -480,6 +491,7 @@ mod tests {
         bytes.extend_from_slice(&body);
         let read = Manifest::decode(&bytes).unwrap();
         assert_eq!((read.run, read.next_segment, read.deletes.len()), (4, 12, 0));
+        assert_eq!(read.believed_ms, None);
         let [segment] = read.segments[..] else { panic!("{read:?}") };
         assert_eq!((segment.id, segment.newest, segment.deletes_through, segment.bytes), (11, 11, 0, 700));
     }
@@ -520,10 +532,12 @@ mod tests {
     #[test]
     fn a_newer_version_a_foreign_file_and_damage_are_told_apart() {
         let mut newer = manifest(1).encode();
-        newer[8] = 3;
+        newer[8] = MANIFEST_VERSION as u8 + 1;
         let crc = crc32c::crc32c(&newer[..HEAD_BYTES - 4]);
         newer[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(Manifest::decode(&newer), Err(ManifestError::Version { found: 3 })));
+        assert!(
+            matches!(Manifest::decode(&newer), Err(ManifestError::Version { found }) if found == MANIFEST_VERSION + 1)
+        );
         assert!(matches!(Manifest::decode(b"[package]"), Err(ManifestError::Foreign)));
         let good = manifest(1).encode();
         for len in MAGIC.len()..good.len() {
