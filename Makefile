@@ -7,7 +7,7 @@ CARGO ?= cargo
 DEBIAN_PACKAGES = nginx-light strace curl prometheus
 
 # The other servers of `bench compare --with`; no test needs them.
-BENCH_PACKAGES = victoria-metrics prometheus
+BENCH_PACKAGES = victoria-metrics prometheus prometheus-node-exporter
 
 # Empty for root, who may have no sudo.
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)

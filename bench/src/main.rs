@@ -37,6 +37,7 @@ mod play;
 mod replay;
 mod run;
 mod scaling;
+mod scraped;
 mod syscalls;
 
 mod plot;
@@ -85,6 +86,8 @@ enum Command {
     Floor(floor::FloorArguments),
     /// Measure what grows with the number of shards: rings, syncs, memory
     Scaling(scaling::ScalingArguments),
+    /// Let a Prometheus send what it scrapes, and say what each of both keeps on the disk
+    Scraped(scraped::ScrapedArguments),
     /// Draw records as plots in one page
     Report(plot::ReportArguments),
     /// Time a first start until a sample was accepted and queried
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(arguments, &live),
         Command::Floor(arguments) => floor::run(&arguments, &live),
         Command::Scaling(arguments) => scaling::run(&arguments),
+        Command::Scraped(arguments) => scraped::run(&arguments, &live),
         Command::Report(arguments) => plot::run(&arguments),
         Command::FirstResult(arguments) => first_result::run(arguments, &live),
     };

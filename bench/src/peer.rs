@@ -195,6 +195,22 @@ impl Peer {
         self.folder.path().join(LOG)
     }
 
+    /// Where its files lie.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends the process in order. Its folder stays, for [`Peer::start_again`].
+    pub(crate) fn end(&mut self, patience: Duration) -> Result<(), PeerError> {
+        let name = self.name();
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid())]).status();
+        asked.map_err(|source| PeerError::Io { name, source })?;
+        match self.has_ended_within(patience) {
+            true => Ok(()),
+            false => Err(PeerError::NotServing { name, log: log_end(&self.log()) }),
+        }
+    }
+
     fn has_ended_within(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
