@@ -27,6 +27,7 @@ mod query_memory;
 mod service;
 
 mod demo;
+mod inspect;
 mod verify;
 
 mod access_log;
@@ -59,7 +60,7 @@ enum Command {
     Serve(ServeArguments),
     /// Show it at work: real readings of this machine, a query, a percentile, an alert that fires and resolves
     Demo(demo::DemoArguments),
-    /// Look after a data directory that no server uses
+    /// Look after data directories
     #[command(subcommand)]
     Storage(StorageCommand),
     /// Show every setting: value, default, unit and reason, as file, environment and options make them
@@ -68,10 +69,19 @@ enum Command {
 
 #[derive(Subcommand)]
 enum StorageCommand {
-    /// Read all checksums, and name what is damaged: file, offset, series and time; changes nothing
+    /// Read all checksums of a directory that no server uses, and name what is damaged: file, offset, series and time;
+    /// changes nothing
     Verify {
         /// The data directory
         dir: PathBuf,
+    },
+    /// Show what a segment is made of: bytes by section and codec, series by name; a server may use it meanwhile
+    Inspect {
+        /// A segment, DIR/segments/….segment, or a data directory for all of its segments together
+        segment: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -152,6 +162,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo::run(demo),
         Command::Config(of) => show_settings(of),
         Command::Storage(StorageCommand::Verify { dir }) => verify::run(&dir),
+        Command::Storage(StorageCommand::Inspect { segment, json }) => inspect::run(&segment, json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

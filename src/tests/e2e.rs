@@ -39,6 +39,8 @@ mod deletes;
 mod disk_full;
 #[path = "e2e/http.rs"]
 mod http_wire;
+#[path = "e2e/inspect.rs"]
+mod inspect;
 #[path = "e2e/lines.rs"]
 mod lines;
 #[path = "e2e/memory.rs"]

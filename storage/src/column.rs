@@ -71,6 +71,18 @@ impl Codec {
     /// All, numbers rising.
     pub const ALL: [Codec; 6] =
         [Codec::Constant, Codec::Gorilla, Codec::Decimal, Codec::Dictionary, Codec::Bits, Codec::General];
+
+    /// As the format's page calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Codec::Constant => "constant",
+            Codec::Gorilla => "gorilla",
+            Codec::Decimal => "decimal",
+            Codec::Dictionary => "dictionary",
+            Codec::Bits => "bits",
+            Codec::General => "general",
+        }
+    }
 }
 
 /// What stands before a value column: the kind of its samples, and how they are packed.

@@ -21,4 +21,5 @@ pub mod store;
 
 pub mod compact;
 pub mod deletes;
+pub mod inspect;
 pub mod verify;

@@ -2,7 +2,7 @@
 
 use super::directory::{BlockRows, ChunkRow, Row};
 use super::filter::{Filter, PairHash};
-use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, name_hash};
+use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, VERSION, name_hash};
 use super::workspace::Workspace;
 use super::{SegmentEntry, SegmentError, run_len, segment_path};
 use crate::disk::{Disk, DiskFile};
@@ -145,6 +145,21 @@ impl<D: Disk> SegmentReader<D> {
     /// Bytes of index and filter.
     pub fn index_bytes(&self) -> u64 {
         u64::from(self.footer.index_len) + u64::from(self.footer.filter_len)
+    }
+
+    /// The version of its format.
+    pub fn version(&self) -> u16 {
+        VERSION
+    }
+
+    /// The parts of the file that are neither values nor clocks, by name, and their bytes.
+    pub fn sections(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("directory", self.directory_bytes()),
+            ("index", u64::from(self.footer.index_len)),
+            ("filter", u64::from(self.footer.filter_len)),
+            ("head and footer", (HEAD_BYTES + FOOTER_BYTES) as u64),
+        ]
     }
 
     /// Whether a series may have all these label pairs; where it says no, none does, and nothing need be read.
