@@ -1,8 +1,10 @@
 //! Conditions on labels, as in `{host=~"web[0-9]+",zone!="b"}`.
 //!
-//! Read next: `matcher/pattern.rs` for regular expressions.
+//! Read next: `matcher/pattern.rs` for regular expressions, `matcher/shape.rs` for what they say without being run.
 
 mod pattern;
+mod shape;
+
 pub use pattern::Pattern;
 
 use crate::LabelSetRef;

@@ -4,6 +4,7 @@
 //! Compiling may take milliseconds, which an I/O loop does not have. `\d`, `\w` and `\s` know all of Unicode (Go's
 //! know ASCII); a dot is any character, the end of a line too.
 
+use super::shape::{Rest, Shape};
 use regex_automata::meta::{BuildError, Regex};
 use regex_automata::util::syntax;
 use regex_syntax::hir::{Hir, Look};
@@ -22,6 +23,7 @@ const NEST_MAX: u32 = 50;
 #[derive(Clone)]
 pub struct Pattern {
     source: String,
+    shape: Shape,
     regex: Regex,
 }
 
@@ -39,6 +41,7 @@ impl Pattern {
                 other => other.to_string(),
             })
         })?;
+        let shape = Shape::of(&parsed);
         // Anchored as a tree: around the text, a pattern such as `a)|(b` would undo it.
         let whole = Hir::concat(vec![Hir::look(Look::Start), parsed, Hir::look(Look::End)]);
         let config =
@@ -49,12 +52,38 @@ impl Pattern {
                 None => error.to_string(),
             })
         })?;
-        Ok(Pattern { source: source.to_owned(), regex })
+        Ok(Pattern { source: source.to_owned(), shape, regex })
     }
 
     /// Whether the whole of `value` matches.
     pub fn matches(&self, value: &str) -> bool {
-        self.regex.is_match(value)
+        match &self.shape {
+            Shape::OneOf(texts) => texts.binary_search_by(|text| text.as_str().cmp(value)).is_ok(),
+            Shape::Begins(prefix, rest) => {
+                let Some(behind) = value.strip_prefix(&**prefix) else { return false };
+                match rest {
+                    Rest::Anything => true,
+                    Rest::Something => !behind.is_empty(),
+                    Rest::Matched => self.regex.is_match(value),
+                }
+            }
+        }
+    }
+
+    /// The texts that match and no others do, sorted, where they are few.
+    pub fn texts(&self) -> Option<&[String]> {
+        match &self.shape {
+            Shape::OneOf(texts) => Some(texts),
+            Shape::Begins(..) => None,
+        }
+    }
+
+    /// How every text begins that matches; often with nothing in particular.
+    pub fn prefix(&self) -> &str {
+        match &self.shape {
+            Shape::OneOf(_) => "",
+            Shape::Begins(prefix, _) => prefix,
+        }
     }
 }
 
@@ -165,6 +194,25 @@ mod tests {
             let pattern = Pattern::new(&tree.text()).unwrap();
             for value in values {
                 prop_assert_eq!(pattern.matches(&value), tree.matches(&value), "{:?} on {:?}", tree.text(), value);
+                prop_assert!(!tree.matches(&value) || value.starts_with(pattern.prefix()), "{:?}", pattern.prefix());
+            }
+        }
+
+        /// Texts with looks in them, lists and beginnings: what is compared is what the automaton would match.
+        #[test]
+        fn what_is_compared_instead_of_matched_is_what_the_automaton_matches(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec!["a", "ab", "☃", ".*", ".+", ".", "|", "(a|b)", "[ab]", "^", "$", "\\b",
+                    "(?i)", "b?", "(?:ab){2}", "[^a]", "x{0}"]),
+                0..6,
+            ),
+            values in proptest::collection::vec("[abAB☃\n]{0,5}", 1..8),
+        ) {
+            let source: String = parts.concat();
+            if let Ok(pattern) = Pattern::new(&source) {
+                for value in values {
+                    prop_assert_eq!(pattern.matches(&value), pattern.regex.is_match(&value), "{:?} on {:?}", source, value);
+                }
             }
         }
 
@@ -193,6 +241,35 @@ mod tests {
         ] {
             assert_eq!(Pattern::new(pattern).unwrap().matches(value), expected, "{pattern} on {value:?}");
         }
+    }
+
+    #[test]
+    fn lists_and_beginnings_are_known_without_matching() {
+        let begins = |prefix: &str, rest| Shape::Begins(prefix.into(), rest);
+        let one_of = |texts: &[&str]| Shape::OneOf(texts.iter().map(|text| (*text).to_owned()).collect());
+        for (source, shape) in [
+            ("", one_of(&[""])),
+            ("web", one_of(&["web"])),
+            ("GET|POST|GET", one_of(&["GET", "POST"])),
+            ("web-[1-3]b?", one_of(&["web-1", "web-1b", "web-2", "web-2b", "web-3", "web-3b"])),
+            ("(eu|us)-(east|west)", one_of(&["eu-east", "eu-west", "us-east", "us-west"])),
+            ("a|", one_of(&["", "a"])),
+            (".*", begins("", Rest::Anything)),
+            (".+", begins("", Rest::Something)),
+            ("api-.*", begins("api-", Rest::Anything)),
+            ("api-.+", begins("api-", Rest::Something)),
+            ("api-[0-9]+", begins("api-", Rest::Matched)),
+            ("api-.*x", begins("api-", Rest::Matched)),
+            ("(api-a.*|api-b)", begins("api-", Rest::Matched)),
+            ("^web$", begins("web", Rest::Matched)),
+            ("web\\b", begins("web", Rest::Matched)),
+            ("[^b].*", begins("", Rest::Matched)),
+        ] {
+            assert_eq!(Pattern::new(source).unwrap().shape, shape, "{source}");
+        }
+        let texts = Pattern::new("b|a").unwrap();
+        assert_eq!(texts.texts(), Some(&["a".to_owned(), "b".to_owned()][..]));
+        assert_eq!(Pattern::new("api-[0-9]+").unwrap().prefix(), "api-");
     }
 
     #[test]
