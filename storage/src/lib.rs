@@ -5,8 +5,8 @@
 //! read from a disk is checked against its checksum before it is used.
 //! Not here: clocks, sockets, threads. Files are opened by a [`disk::Disk`] alone, so that a test can cut,
 //! tear and fill it; the journal's writer does no I/O at all.
-//! Read next: `disk.rs`, then a sample's way: `journal.rs`, `memtable.rs`, `column.rs`, `segment.rs`, `store.rs`,
-//! `compact.rs`;
+//! Read next: `disk.rs`, then a sample's way: `journal.rs`, `memtable.rs`, `index.rs`, `column.rs`, `segment.rs`,
+//! `store.rs`, `compact.rs`;
 //! `docs/format/` draws every byte on the disk.
 
 pub mod disk;
@@ -15,6 +15,7 @@ pub mod manifest;
 
 pub mod chunk;
 pub mod column;
+mod index;
 pub mod memtable;
 pub mod segment;
 pub mod store;

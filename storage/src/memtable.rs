@@ -3,12 +3,11 @@
 //! Owner: one executor; nothing here crosses cores. Its readers hold shared, immutable pieces.
 //! Always: a series is one label set, compared by bytes; a sample that is later than all before it costs
 //! one comparison and an append; of two samples with one time the newer counts; every byte is accounted.
-//! Not here: which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
+//! Not here: label to series (`index`), which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
 //! Read next: `memtable/series.rs` for the samples of one series, `memtable/append.rs` for the way in,
 //! `memtable/read.rs` for what a query sees, `memtable/seal.rs` for what a flush takes away.
 
 mod append;
-mod postings;
 mod read;
 mod seal;
 mod series;
@@ -21,9 +20,9 @@ pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
 pub use series::{SeriesSlice, SliceExtent};
 
+use crate::index::Index;
 use hashbrown::HashTable;
 use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SeriesHash};
-use postings::Postings;
 use series::SeriesSamples;
 use std::cell::OnceCell;
 use std::cmp::Reverse;
@@ -43,7 +42,7 @@ pub struct Memtable {
     /// By id. A hole is an id that waits in `free` or was never given again.
     series: Vec<Option<Series>>,
     by_labels: HashTable<SeriesId>,
-    postings: Postings,
+    index: Index,
     watch_of: WatchOf,
     /// Dropped ids, the lowest first: the rows at the end become free and go.
     free: BinaryHeap<Reverse<SeriesId>>,
@@ -54,7 +53,7 @@ pub struct Memtable {
     series_count: usize,
     /// Series with a sample.
     active_count: usize,
-    /// Of labels, tables and postings, without the rows.
+    /// Of labels, tables and index, without the rows.
     series_bytes: usize,
     /// What the series took that were met since the last freeze.
     fresh_bytes: usize,
@@ -93,7 +92,7 @@ impl Memtable {
         Memtable {
             series: Vec::new(),
             by_labels: HashTable::new(),
-            postings: Postings::default(),
+            index: Index::default(),
             watch_of,
             free: BinaryHeap::new(),
             arrivals: 0,
@@ -143,7 +142,7 @@ impl Memtable {
         });
         self.arrivals += 1;
         self.series_count += 1;
-        let bytes = series_bytes(labels) + self.postings.insert(labels, id);
+        let bytes = series_bytes(labels) + self.index.insert(labels, id.0);
         self.series_bytes += bytes;
         self.fresh_bytes += bytes + ROW_BYTES;
         let series = &self.series;
@@ -201,7 +200,7 @@ impl Memtable {
         self.sample_bytes
     }
 
-    /// Bytes of memory that a freeze leaves: rows, labels, tables and postings, the tables by estimate.
+    /// Bytes of memory that a freeze leaves: rows, labels, tables and index, the tables by estimate.
     pub fn table_bytes(&self) -> usize {
         self.series.len() * ROW_BYTES + self.series_bytes
     }

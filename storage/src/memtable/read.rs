@@ -6,6 +6,7 @@
 //! met after a clearing that the view did not see.
 
 use super::{Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice, SliceExtent};
+use crate::index::Search;
 use model::{Arrival, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -40,16 +41,17 @@ impl Memtable {
         View { clearings: self.clearings, frozen: self.next_freeze.clone() }
     }
 
-    /// Among these, ids rising, are all series of that metric name that meet all matchers; others may be, too.
-    ///
-    /// It is the shortest list that an equality names, so one series among many of its name is found as fast as
-    /// one alone.
-    pub fn candidates(&self, name: &str, matchers: &[Matcher]) -> &[SeriesId] {
-        let lists = matchers
-            .iter()
-            .filter_map(|matcher| Some(self.postings.list(&matcher.label, matcher.required_value()?)));
-        let by_name = self.postings.list("__name__", name);
-        lists.fold(by_name, |a, b| if b.len() < a.len() { b } else { a })
+    /// Begins to find the series that meet all matchers now; [`Self::search_some`] goes on.
+    pub(crate) fn search(&self, matchers: &[Matcher]) -> Search {
+        self.index.search(matchers)
+    }
+
+    /// Does some of a search that began at the moment of `view`; `false` when it is over.
+    pub(crate) fn search_some(&self, search: &mut Search, view: &View) -> bool {
+        if self.clearings != view.clearings {
+            search.stop();
+        }
+        search.step(&self.index)
     }
 
     /// The series that has this id now.
@@ -85,10 +87,10 @@ impl View {
 }
 
 impl SeriesRef<'_> {
-    /// Whether it is of that metric name and meets all matchers.
-    pub fn meets(&self, name: &str, matchers: &[Matcher]) -> bool {
+    /// Whether it meets all matchers.
+    pub fn meets(&self, matchers: &[Matcher]) -> bool {
         let labels = (**self.labels).as_ref();
-        labels.name() == name && matchers.iter().all(|matcher| matcher.matches(labels))
+        matchers.iter().all(|matcher| matcher.matches(labels))
     }
 
     /// What [`Self::slice`] would hold. It costs an addition for each chunk.

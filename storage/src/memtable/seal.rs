@@ -103,7 +103,7 @@ impl Memtable {
         }
         self.clearings += 1;
         let texts: usize = dropped.iter().map(|(_, labels)| series_bytes((**labels).as_ref())).sum();
-        let freed = texts + self.postings.remove(&dropped);
+        let freed = texts + self.index.remove(dropped.iter().map(|(id, labels)| (id.0, (**labels).as_ref())));
         self.series_bytes = self.series_bytes.saturating_sub(freed);
         self.series_count -= dropped.len();
         self.free.extend(dropped.into_iter().map(|(id, _)| Reverse(id)));
@@ -125,7 +125,6 @@ impl Memtable {
             self.by_labels.shrink_to_fit(|id| {
                 series[id.0 as usize].as_ref().map_or(0, |row| super::hash_key(row.hash))
             });
-            self.postings.shrink_to_fit();
         }
     }
 }

@@ -34,8 +34,13 @@ fn everything(table: &Memtable, id: SeriesId) -> Vec<(i64, u64)> {
 }
 
 fn select(table: &Memtable, name: &str, matchers: &[Matcher]) -> Vec<SeriesId> {
-    let candidates = table.candidates(name, matchers).iter().copied();
-    candidates.filter(|id| table.find(*id).is_some_and(|series| series.meets(name, matchers))).collect()
+    let named = Matcher { label: "__name__".into(), condition: Condition::Equal(name.into()) };
+    let matchers: Vec<Matcher> = [named].into_iter().chain(matchers.iter().cloned()).collect();
+    let (view, mut search) = (table.view(), table.search(&matchers));
+    while table.search_some(&mut search, &view) {}
+    let (found, left_over) = search.end();
+    let found = found.into_iter().map(SeriesId);
+    found.filter(|id| table.find(*id).is_some_and(|series| series.meets(&left_over))).collect()
 }
 
 /// The running account of sample bytes, counted anew.

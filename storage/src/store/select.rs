@@ -3,6 +3,7 @@
 //! ```text
 //! select        the moment: ids of the series that may be meant, the segments, a mark in the memtable      no wait
 //! next_piece    segments say whether they may hold the name                                             until all have
+//!   some thousand label values are tested, where an expression has to be, and fewer series are meant  until all are
 //!   if one may: series in memory are put by slot (directories are sorted by it), some hundred at a time  until all are
 //!     and what they hold is taken ahead, as much as may be held
 //!     for each slot: directory blocks that reach into it are read, the rows of the slot gathered
@@ -17,8 +18,8 @@
 //! were applied before it: a series is looked at once, in one step. Series that were met later are not shown.
 //!
 //! Whoever reads may do other work between two pieces: a piece takes a few tenths of a millisecond, however
-//! large the answer is. This room knows no executor; the caller yields. In memory are an id or two per series that
-//! may be meant, the series at hand, what was taken ahead, and the directory rows at hand: [`Selection::bytes`].
+//! large the answer is. This room knows no executor; the caller yields. In memory are the set of ids
+//! that may be meant, an id or two per series where segments are read, the series at hand, what was taken ahead, and the directory rows at hand: [`Selection::bytes`].
 //! A part that was frozen stays in memory, on the store's account, until the views end that may still look at it. A
 //! view ends when all series in memory have been looked at; at the selection's end if it may not hold so much ahead.
 //!
@@ -34,11 +35,12 @@ use super::Store;
 use super::merge::SeriesMerge;
 use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
+use crate::index::NAME_LABEL;
 use crate::memtable::SeriesSlice;
 use crate::segment::{ChunkRow, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
 use directories::Directories;
 use memory::{InMemory, MemorySeries};
-use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
+use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -72,6 +74,7 @@ pub struct Selection<D: Disk> {
 /// Which series and samples a selection is to find.
 struct Wanted {
     name: String,
+    /// That of the name among them.
     matchers: Vec<Matcher>,
     /// Pairs that each such series has.
     pairs: Vec<PairHash>,
@@ -173,10 +176,11 @@ impl<D: Disk> Store<D> {
         let (shard, shards) = (self.shard, self.shards);
         let required =
             matchers.iter().filter_map(|matcher| Some((&*matcher.label, matcher.required_value()?)));
-        let pairs = required.chain([("__name__", name)]).map(|(label, value)| PairHash::new(label, value));
+        let pairs = required.chain([(NAME_LABEL, name)]).map(|(label, value)| PairHash::new(label, value));
+        let named = Matcher { label: NAME_LABEL.to_owned(), condition: Condition::Equal(name.to_owned()) };
         let wanted = Wanted {
             name: name.to_owned(),
-            matchers: matchers.to_vec(),
+            matchers: [named].into_iter().chain(matchers.iter().cloned()).collect(),
             pairs: pairs.collect(),
             start,
             end,

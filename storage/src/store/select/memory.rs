@@ -16,8 +16,10 @@
 
 use super::super::views::Hold;
 use super::{WORK_PER_LOOK, Wanted};
+use crate::index::Search;
 use crate::memtable::{Frozen, Memtable, SeriesId, SeriesRef, SeriesSlice, SliceExtent, View};
-use model::{Arrival, LabelSet, MetricKind, SLOTS, Slot};
+use model::{Arrival, LabelSet, Matcher, MetricKind, SLOTS, Slot};
+use roaring::RoaringBitmap;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -31,7 +33,14 @@ pub(super) struct InMemory {
     hold: Option<Rc<Hold>>,
     /// Whether some are needed until the selection ends.
     needs_parts: bool,
-    /// Series to be looked at: all that may be meant, or those of one slot, which are known to be.
+    /// Until it is known which series are meant.
+    search: Option<Search>,
+    /// Those, as far as they were not looked at, ids rising.
+    meant: roaring::bitmap::IntoIter,
+    meant_bytes: usize,
+    /// What they are still to be held against.
+    left_over: Vec<Matcher>,
+    /// Series of one slot that are to be looked at.
     ids: Vec<SeriesId>,
     looked_at: usize,
     /// Those of one slot that were taken ahead.
@@ -77,7 +86,7 @@ pub(super) const SERIES_PER_LOOK: usize = 256;
 const WORK_PER_SERIES: usize = WORK_PER_LOOK / SERIES_PER_LOOK;
 
 impl InMemory {
-    /// This moment. What it copies is an id per series that may be meant.
+    /// This moment. What it copies is a set of the ids that may be meant.
     pub(super) fn new(
         memtable: &Rc<RefCell<Memtable>>,
         frozen: Option<Rc<Frozen>>,
@@ -85,13 +94,18 @@ impl InMemory {
         wanted: &Wanted,
     ) -> InMemory {
         let table = memtable.borrow();
+        let search = table.search(&wanted.matchers);
         InMemory {
             memtable: memtable.clone(),
             view: table.view(),
             frozen,
             hold: Some(hold),
             needs_parts: false,
-            ids: table.candidates(&wanted.name, &wanted.matchers).to_vec(),
+            meant_bytes: search.bytes(),
+            search: Some(search),
+            meant: RoaringBitmap::new().into_iter(),
+            left_over: Vec::new(),
+            ids: Vec::new(),
             looked_at: 0,
             taken: Vec::new(),
             by_slot: Vec::new(),
@@ -116,27 +130,46 @@ impl InMemory {
         }
         let memtable = self.memtable.clone();
         let memtable = memtable.borrow();
-        let until = self.ids.len().min(self.looked_at + SERIES_PER_LOOK);
-        for at in self.looked_at..until {
-            let id = self.ids[at];
+        if self.search_some(&memtable) {
+            return true;
+        }
+        for _ in 0..SERIES_PER_LOOK {
+            let Some(id) = self.meant.next().map(SeriesId) else { break };
             let Some(found) = self.find(&memtable, id) else { continue };
-            if !found.described.meets(&wanted.name, &wanted.matchers) {
+            if !found.described.meets(&self.left_over) {
                 continue;
             }
             let slot = usize::from(found.described.hash.slot().number());
             self.ahead_bytes += found.ahead_bytes(wanted);
             self.by_slot_bytes += push(&mut self.by_slot[slot].ids, id);
         }
-        self.looked_at = until;
-        if until < self.ids.len() {
+        if self.meant.len() > 0 {
             return true;
         }
-        (self.ids, self.looked_at) = (Vec::new(), 0);
+        self.end_search();
         // Parts that are needed for some series are kept, and then nothing is won by taking the others.
         self.needs_parts = self.ahead_bytes > ahead_bytes_max;
         let takes = self.ahead_bytes > 0 && !self.needs_parts;
         self.taking = Some(if takes { 0 } else { self.by_slot.len() });
         true
+    }
+
+    /// Finds out of some more series whether they are meant; `false` when of all it is known.
+    fn search_some(&mut self, memtable: &Memtable) -> bool {
+        let Some(search) = &mut self.search else { return false };
+        let more = memtable.search_some(search, &self.view);
+        self.meant_bytes = search.bytes();
+        if !more && let Some(search) = self.search.take() {
+            let (meant, left_over) = search.end();
+            self.meant_bytes = meant.serialized_size();
+            (self.meant, self.left_over) = (meant.into_iter(), left_over);
+        }
+        true
+    }
+
+    /// All that are meant were looked at, or nothing is found any more.
+    fn end_search(&mut self) {
+        (self.search, self.meant, self.meant_bytes) = (None, RoaringBitmap::new().into_iter(), 0);
     }
 
     /// Takes what some of the sorted series hold; `false` when all are taken or left.
@@ -209,6 +242,9 @@ impl InMemory {
         let memtable = self.memtable.clone();
         let memtable = memtable.borrow();
         let is_sorted = self.is_sorted();
+        if !is_sorted && self.search_some(&memtable) {
+            return true;
+        }
         let mut work = 0;
         while work < WORK_PER_LOOK {
             if let Some(series) = self.taken.pop() {
@@ -217,9 +253,15 @@ impl InMemory {
                 take(series);
                 continue;
             }
-            let Some(&id) = self.ids.get(self.looked_at) else {
+            let next = if is_sorted {
+                self.ids.get(self.looked_at).copied()
+            } else {
+                self.meant.next().map(SeriesId)
+            };
+            let Some(id) = next else {
                 (self.ids, self.taken) = (Vec::new(), Vec::new());
                 if !is_sorted {
+                    self.end_search();
                     self.end_look();
                 }
                 return false;
@@ -227,7 +269,7 @@ impl InMemory {
             self.looked_at += 1;
             work += WORK_PER_SERIES;
             let Some(found) = self.find(&memtable, id) else { continue };
-            if !is_sorted && !found.described.meets(&wanted.name, &wanted.matchers) {
+            if !is_sorted && !found.described.meets(&self.left_over) {
                 continue;
             }
             let SliceExtent { own, shared } = found.extent(wanted);
@@ -295,6 +337,7 @@ impl InMemory {
     /// Bytes of memory held, without the parts that are kept: those are the store's account.
     pub(super) fn bytes(&self) -> usize {
         self.ids.capacity() * size_of::<SeriesId>()
+            + self.meant_bytes
             + self.taken.capacity() * size_of::<MemorySeries>()
             + self.by_slot_bytes
             + self.taken_bytes
@@ -309,6 +352,7 @@ impl InMemory {
     /// Lets go of some of what is held; `false` when nothing is left. Nothing is found any more.
     pub(super) fn let_go(&mut self) -> bool {
         self.ids = Vec::new();
+        self.end_search();
         let mut work = 0;
         while work < WORK_PER_LOOK {
             if let Some(series) = self.taken.pop() {

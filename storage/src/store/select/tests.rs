@@ -224,7 +224,8 @@ fn a_piece_looks_at_a_bounded_number_of_series() {
     }
 }
 
-/// The bytes told are the ids where no segment holds the name, a few more where one does, whatever the series hold.
+/// The bytes told are a set of ids where no segment holds the name, an id or two per series where one does, whatever the
+/// series hold.
 #[test]
 fn a_selection_holds_an_id_or_two_per_series_and_a_bounded_rest() {
     let count = 20_000u32;
@@ -235,7 +236,8 @@ fn a_selection_holds_an_id_or_two_per_series_and_a_bounded_rest() {
         let is_flushed = !in_segment.is_empty();
         let store = store_of(&disk, in_segment, 0..count);
         let (mut selection, mut reader) = (select(&store, EVER), Reader::default());
-        assert!((ids..ids + SMALL).contains(&selection.bytes()));
+        // A set of ids that follow each other: a bit each.
+        assert!((count as usize / 8..ids / 4 + SMALL).contains(&selection.bytes()));
         let mut most = 0;
         while reader.step(&mut selection) {
             most = most.max(selection.bytes());
@@ -244,7 +246,7 @@ fn a_selection_holds_an_id_or_two_per_series_and_a_bounded_rest() {
         // Slots: a list each, which may have grown to twice its ids. A block's rows: some 600, some 250 bytes each.
         let slots = 1024 * (size_of::<Vec<u32>>() + 16) + 2 * ids;
         let bound = ids + 400_000 + if is_flushed { slots } else { 0 };
-        assert!(most > ids && most < bound, "{most} of {bound}");
+        assert!((most > ids || !is_flushed) && most < bound, "{most} of {bound}");
         assert!(selection.bytes() < bound / 4, "{} is held at the end", selection.bytes());
         while selection.let_go() {}
         assert!(selection.bytes() < SMALL, "{}", selection.bytes());

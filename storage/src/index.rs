@@ -1,0 +1,101 @@
+//! The inverted index: from a label and its value to the ids that carry it.
+//!
+//! ```text
+//!   label name → its values, each text once → ids: up to three in place, a sorted list, or a roaring bitmap
+//! ```
+//!
+//! Owner: a memtable, whose ids are handed out in the order of arrival, so that a value's ids lie close together.
+//! Always: an id that was inserted and not removed stands under its metric name (as label `__name__`) and under each
+//! of its labels, and nowhere else; a value or a label that nobody carries is gone; every byte is accounted.
+//! Not here: the label sets themselves, segments (theirs is written and read in `segment`), what a matcher means.
+//! Read next: `index/ids.rs`, `index/values.rs`, then `index/search.rs` for how matchers become ids.
+
+mod ids;
+mod search;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use search::Search;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use model::LabelSetRef;
+use roaring::RoaringBitmap;
+use values::Values;
+
+/// The label under which metric names stand.
+pub(crate) const NAME_LABEL: &str = "__name__";
+/// What an allocation costs beside its bytes, on average.
+const ALLOCATION_BYTES: usize = 16;
+/// What a label costs beside its name and values: a place in a table that is two thirds full, four allocations.
+const LABEL_BYTES: usize = size_of::<(Box<str>, Values)>() * 3 / 2 + 4 * ALLOCATION_BYTES;
+
+/// See the head of this file.
+#[derive(Default)]
+pub(crate) struct Index {
+    labels: HashMap<Box<str>, Values, RandomState>,
+    /// Of the values' texts.
+    hasher: RandomState,
+    /// All ids.
+    all: RoaringBitmap,
+}
+
+impl Index {
+    /// Enters an id that is not there under its name and each of its labels; says how many bytes that took, by
+    /// estimate.
+    pub(crate) fn insert(&mut self, labels: LabelSetRef<'_>, id: u32) -> usize {
+        self.all.insert(id);
+        pairs(labels).map(|(label, value)| self.insert_pair(label, value, id)).sum()
+    }
+
+    fn insert_pair(&mut self, label: &str, value: &str, id: u32) -> usize {
+        let Index { labels, hasher, .. } = self;
+        if let Some(values) = labels.get_mut(label) {
+            return values.insert(hasher, value, id);
+        }
+        let values = labels.entry(label.into()).or_default();
+        LABEL_BYTES + label.len() + values.insert(hasher, value, id)
+    }
+
+    /// Takes ids out; says how many bytes that freed.
+    ///
+    /// Each value's ids are gone through once however many of them go: a name with a hundred thousand series can lose
+    /// them all at once.
+    pub(crate) fn remove<'a>(
+        &mut self,
+        dropped: impl Iterator<Item = (u32, LabelSetRef<'a>)> + Clone,
+    ) -> usize {
+        let gone: RoaringBitmap = dropped.clone().map(|(id, _)| id).collect();
+        self.all -= &gone;
+        let mut bytes = 0;
+        for (id, label, value) in dropped.flat_map(|(id, set)| pairs(set).map(move |(l, v)| (id, l, v))) {
+            if let Some(values) = self.labels.get_mut(label) {
+                bytes += values.remove(&self.hasher, value, id, &gone);
+            }
+        }
+        self.labels.retain(|label, values| {
+            values.give_back();
+            bytes += if values.is_empty() { LABEL_BYTES + label.len() } else { 0 };
+            !values.is_empty()
+        });
+        if self.labels.len() < self.labels.capacity() / 4 {
+            self.labels.shrink_to_fit();
+        }
+        bytes
+    }
+
+    /// Begins to find the ids that meet all matchers.
+    pub(crate) fn search(&self, matchers: &[model::Matcher]) -> Search {
+        Search::begin(self, matchers)
+    }
+
+    fn values(&self, label: &str) -> Option<&Values> {
+        self.labels.get(label)
+    }
+}
+
+fn pairs(labels: LabelSetRef<'_>) -> impl Iterator<Item = (&str, &str)> {
+    std::iter::once((NAME_LABEL, labels.name())).chain(labels.labels())
+}
