@@ -1,0 +1,244 @@
+//! One request and its answer: by its route, here and now, or later by what is asked elsewhere.
+//!
+//! Always: every request is answered once, in the order of its connection; what is asked of the executor waits on the
+//! connection (`Asked`).
+//! Not here: what becomes of a body with samples (`body.rs`), how an answer looks (`reply.rs`).
+
+use super::{Exchange, Flow};
+use crate::alerts::AlertsQuery;
+use crate::api::{self, IntakeError, Refusal, Route};
+use crate::config::Durability;
+use crate::delete_series::DeleteSeries;
+use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
+use crate::front::connection::{Asked, Awaited};
+use crate::front::gate::Gate;
+use crate::front::rate_limit::Verdict;
+use crate::front::reply::{LogEntry, Payload, Reply};
+use crate::front::withheld::Pending;
+use crate::own_metrics;
+use http::{Method, Request};
+use query::Query;
+use shard::net::ConnId;
+
+impl Exchange {
+    /// Decides the answer to one request.
+    pub(super) fn answer(&mut self, id: ConnId, request: Request<'_>) -> Flow {
+        self.shared.shards[self.index].front.requests.add(1);
+        let head_only = request.method == Method::Head;
+        let mut connection = request.connection;
+        if self.shared.is_stopping() {
+            connection = http::Connection::Close;
+        }
+        let log = self.log_entry(&request);
+        let route = api::route(request.method, request.path);
+        let any_origin = api::any_origin(request.method, &route);
+        let (payload, level) = match route {
+            Ok(Route::Ingest(door)) if self.gate == Gate::Refusing => {
+                self.refused(IntakeError::Overloaded, door)
+            }
+            Ok(Route::Ingest(door)) => match self.terms(door, &request) {
+                Ok(terms) => {
+                    let verdict = self.limit(id, &terms);
+                    let decided = match verdict {
+                        Verdict::Pass { .. } => self.ingest(id, request.body, &terms),
+                        Verdict::Wait => None,
+                        verdict => Some(self.beyond_limit(verdict, door)),
+                    };
+                    match decided {
+                        Some(decided) => decided,
+                        None => {
+                            let body = request.body;
+                            let waits = verdict == Verdict::Wait;
+                            let has_room = if waits {
+                                self.may_await_portion(body)
+                            } else {
+                                self.may_hand_over(body, terms.coding)
+                            };
+                            if has_room {
+                                let (arrived_nanos, log, terms) = (self.now.nanos, log, terms.into_owned());
+                                let asked =
+                                    |awaited| Asked { head_only, connection, arrived_nanos, log, awaited };
+                                if waits {
+                                    self.await_portion(id, body, terms, asked);
+                                } else {
+                                    self.hand_over(id, body, terms, asked);
+                                }
+                                return Flow::Wait;
+                            }
+                            self.refused(IntakeError::Overloaded, door)
+                        }
+                    }
+                }
+                Err(refusal) => {
+                    let refusal = Refusal { shape: door.refusal_shape(), ..refusal };
+                    (Payload::Refused(refusal), Durability::Memory)
+                }
+            },
+            Ok(route @ (Route::Query(_) | Route::Alerts | Route::DeleteSeries)) => {
+                match self.inquiry(route, &request) {
+                    Ok(inquiry) => {
+                        self.questions.push((id, Box::new(inquiry)));
+                        self.asked += 1;
+                        let arrived_nanos = self.now.nanos;
+                        if let Some(held) = self.connection(id) {
+                            let awaited = Awaited::Answer;
+                            let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
+                            held.asked = Some(Box::new(asked));
+                        }
+                        return Flow::Wait;
+                    }
+                    Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                }
+            }
+            Ok(route) => {
+                let payload = self.read(route, &request);
+                if let Payload::Body { bytes, .. } = &payload {
+                    self.decoded_bytes += bytes.len();
+                }
+                (payload, Durability::Memory)
+            }
+            Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+        };
+        let arrived_nanos = self.now.nanos;
+        self.queue(Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log }, level)
+    }
+
+    fn log_entry(&self, request: &Request<'_>) -> Option<Box<LogEntry>> {
+        self.shared.config.access_log.then(|| {
+            let separator = if request.query.is_empty() { "" } else { "?" };
+            let method = request.method.name();
+            Box::new(LogEntry { request: format!("{method} {}{separator}{}", request.path, request.query) })
+        })
+    }
+
+    fn inquiry(&self, route: Route, request: &Request<'_>) -> Result<Inquiry, Refusal> {
+        if !self.is_ready {
+            return Err(QueryError::Starting.into());
+        }
+        let concurrency = self.shared.config.query_concurrency;
+        if self.asked >= concurrency {
+            return Err(QueryError::TooMany { concurrency }.into());
+        }
+        let mut pairs = Vec::new();
+        for pair in http::parameters(request.query) {
+            pairs.push(pair.map_err(Refusal::from)?);
+        }
+        let pairs = pairs.into_iter();
+        let inquiry = match route {
+            Route::Query(endpoint) => Inquiry::Samples(Query::from_parameters(endpoint, pairs)?),
+            Route::DeleteSeries if !self.shared.config.enable_admin => return Err(Refusal::admin_disabled()),
+            Route::DeleteSeries => {
+                let read = DeleteSeries::from_parameters(pairs);
+                Inquiry::Delete(read.map_err(|error| Refusal::from(error).prometheus())?)
+            }
+            _ => Inquiry::Alerts(AlertsQuery::from_parameters(pairs)?),
+        };
+        Ok(inquiry)
+    }
+
+    fn read(&self, route: Route, request: &Request<'_>) -> Payload {
+        const JSON: &str = "application/json";
+        const TEXT: &str = "text/plain; charset=utf-8";
+        let body =
+            |status, content_type, bytes: &[u8]| Payload::Body { status, content_type, bytes: bytes.into() };
+        match route {
+            Route::Options(methods) => Payload::Allow(methods),
+            Route::Index => body(200, TEXT, api::INDEX.as_bytes()),
+            Route::Ping => body(204, "", b""),
+            Route::Alive => body(200, TEXT, b"ringwatch is up\n"),
+            Route::Ready if self.shared.is_ready() && !self.shared.is_stopping() => {
+                body(200, TEXT, b"ringwatch is ready\n")
+            }
+            Route::Ready => body(503, TEXT, b"ringwatch is replaying its journal, or stopping\n"),
+            Route::Health => {
+                let (status, bytes) = self.health();
+                body(status, JSON, bytes.as_bytes())
+            }
+            Route::OwnMetrics if accepts_json(request) => {
+                body(200, JSON, own_metrics::json(&self.shared).as_bytes())
+            }
+            _ => body(200, own_metrics::CONTENT_TYPE, own_metrics::text(&self.shared).as_bytes()),
+        }
+    }
+
+    fn health(&self) -> (u16, String) {
+        let depth = self.shared.queue_depth();
+        let unhealthy = |reason: &str| {
+            let mut quoted = Vec::new();
+            query::json::write_text(reason, &mut quoted);
+            let reason = String::from_utf8_lossy(&quoted);
+            (503, format!(r#"{{"status":"unhealthy","queue_size":{depth},"reason":{reason}}}"#))
+        };
+        if self.shared.is_stopping() {
+            unhealthy("shutting down")
+        } else if !self.is_ready {
+            unhealthy("the journal is being replayed")
+        } else if self.is_out_of_journal() {
+            unhealthy("the disk refuses writes")
+        } else if let Some(cause) = self.intake.admissions.closed() {
+            unhealthy(cause)
+        } else {
+            (200, format!(r#"{{"status":"healthy","queue_size":{depth}}}"#))
+        }
+    }
+
+    /// An executor has answered a query.
+    pub fn answered(&mut self, id: ConnId, answer: Result<QueryAnswer, QueryError>) {
+        self.asked -= 1;
+        let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
+        let payload = match answer {
+            Ok(QueryAnswer { body: None, .. }) => Payload::Done,
+            Ok(QueryAnswer { body: Some(bytes), warnings }) if !warnings.is_empty() => {
+                Payload::Incomplete { bytes, warnings }
+            }
+            Ok(QueryAnswer { body: Some(bytes), .. }) => {
+                Payload::Body { status: 200, content_type: "application/json", bytes }
+            }
+            Err(error) => Payload::Refused(error.into()),
+        };
+        let any_origin = true;
+        self.queue(asked.reply(id, payload, any_origin), Durability::Memory);
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        id: ConnId,
+        head_only: bool,
+        connection: http::Connection,
+        payload: Payload,
+    ) {
+        let (any_origin, arrived_nanos, log) = (false, self.now.nanos, None);
+        let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };
+        self.queue(reply, Durability::Memory);
+    }
+
+    /// Lines an answer up behind those before it, to go once its level is reached; after the last one nothing more
+    /// is read from its client.
+    pub(super) fn queue(&mut self, reply: Reply, level: Durability) -> Flow {
+        let (id, closes) = (reply.conn, reply.closes());
+        let frame = self.intake.open_frame();
+        self.replies.push(Pending { reply, level, frame });
+        if closes {
+            self.stop_reading(id);
+            return Flow::Wait;
+        }
+        Flow::Next
+    }
+
+    /// The last answer on a connection that cannot go on.
+    pub fn refuse_for_good(&mut self, id: ConnId, refusal: Refusal) {
+        self.reply(id, false, http::Connection::Close, Payload::Refused(Refusal { close: true, ..refusal }));
+    }
+
+    fn stop_reading(&mut self, id: ConnId) {
+        if let Some(connection) = self.connection(id) {
+            connection.closing = true;
+            self.take_unfinished(id);
+        }
+    }
+}
+
+fn accepts_json(request: &Request<'_>) -> bool {
+    let accept = request.header("accept").unwrap_or_default();
+    accept.windows(16).any(|window| window.eq_ignore_ascii_case(b"application/json"))
+}
