@@ -360,8 +360,8 @@ pub enum IntakeError {
     MemoryFull(String),
     /// A series would be one more than `storage.series_max`.
     SeriesLimit { max: u64 },
-    /// It is larger than any journal file.
-    TooLarge,
+    /// It is larger than may ever be taken; what to change.
+    TooLarge(String),
     /// The disk, or our quota of it, has no room for another journal file.
     DiskFull,
     /// The disk refused a write or a sync.
@@ -417,7 +417,9 @@ impl From<IntakeError> for Refusal {
                 detail: Some(format!("storage.series_max = {max}; series that are known go on")),
                 ..come_back(429, "series limit reached", 60)
             },
-            IntakeError::TooLarge => Refusal::new(413, "body too large"),
+            IntakeError::TooLarge(detail) => {
+                Refusal { detail: Some(detail), ..Refusal::new(413, "body too large") }
+            }
             IntakeError::DiskFull => Refusal {
                 detail: Some(
                     "free space on the disk of the data directory; writing goes on by itself".into(),

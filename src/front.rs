@@ -27,7 +27,7 @@ mod withheld;
 #[cfg(test)]
 mod tests;
 
-pub use exchange::{LargeBatch, LargeBody, Now};
+pub use exchange::{LARGE_BODY_BYTES, LargeBatch, LargeBody, Now};
 pub use gate::BATCHES_PENDING_MAX;
 pub use intake::{Accepted, RING_PLACES_KEPT, is_json};
 pub use rate_limit::Portion;
@@ -219,7 +219,9 @@ impl Front {
     fn how_long(&mut self) -> Wait {
         let nearest =
             self.handover_at.iter().flatten().copied().chain(self.file_retry_at).chain(self.next_sync_at());
-        let nearest = nearest.chain(self.exchange.gate.refuses_at()).chain(self.exchange.tend_limits_at());
+        let nearest = nearest
+            .chain(self.exchange.gate.refuses_at(self.exchange.now.nanos))
+            .chain(self.exchange.tend_limits_at());
         let nearest = nearest.chain(self.stopping_since.map(|_| self.exchange.now.nanos + 50_000_000));
         let nearest = nearest.chain(self.exchange.large_retry_at()).chain(self.tick.at());
         let nearest = nearest.chain(self.turned_away.answer_at()).min();

@@ -16,7 +16,7 @@ mod large;
 mod limited;
 mod receive;
 
-pub use large::{LargeBatch, LargeBody};
+pub use large::{LARGE_BODY_BYTES, LargeBatch, LargeBody};
 
 use super::connection::{Connection, Unfinished};
 use super::gate::Gate;
@@ -28,10 +28,9 @@ use crate::api::Door;
 use crate::config::Durability;
 use crate::fan_in::Inquiry;
 use crate::shared::{Place, Shared};
-use held::journal_bytes_max;
+use held::COMMON_BODY_JOURNAL_BYTES;
 use http::{ContentCoding, Limits};
 use ingest::TimeBounds;
-use large::LARGE_BODY_BYTES;
 use shard::mesh::Outbox;
 use shard::net::ConnId;
 use std::borrow::Cow;
@@ -109,9 +108,7 @@ pub struct Exchange {
     large_bytes_max: usize,
     /// Whether samples are taken just now.
     pub gate: Gate,
-    /// What a body of ordinary size takes of the journal at most.
-    body_journal_bytes_max: usize,
-    /// That, or what a large one waits for: bytes of room with which the gate opens.
+    /// Bytes of room in the journal with which the gate opens: for a common body, or for the one that waits.
     journal_room_wanted: usize,
     /// Connections whose next request has samples and waits for that, longest first.
     held: VecDeque<ConnId>,
@@ -177,7 +174,6 @@ impl Exchange {
             body_bytes_max: shared.config.http_body_bytes_max,
         };
         let unfinished_bytes_max = shared.unfinished_bytes_max();
-        let body_journal_bytes_max = journal_bytes_max(LARGE_BODY_BYTES.min(limits.body_bytes_max));
         Exchange {
             intake,
             replies: Vec::new(),
@@ -188,8 +184,7 @@ impl Exchange {
             handed_over_bytes: 0,
             large_bytes_max: shared.large_bytes_max(),
             gate: Gate::default(),
-            body_journal_bytes_max,
-            journal_room_wanted: body_journal_bytes_max,
+            journal_room_wanted: COMMON_BODY_JOURNAL_BYTES,
             held: VecDeque::new(),
             letting_in: false,
             rate_limit: shared

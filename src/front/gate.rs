@@ -4,7 +4,7 @@
 //! Open      → Shut        an executor has BATCHES_PENDING_MAX values before it, or the journal awaits its next file
 //! Shut      → Open        every executor is down to BATCHES_PENDING_LOW, and the journal has room
 //! Shut      → Refusing    that took longer than PAUSE_NANOS_MAX, for an executor
-//! Shut      → Trying      the same, for the journal alone: what still fits into its file goes in
+//! Shut      → Trying      longer than FILE_PAUSE_NANOS_MAX, for the journal alone: what still fits into its file goes in
 //! Refusing  → Open, Trying    every executor is down to BATCHES_PENDING_LOW
 //! Trying    → Open, Shut      the journal has room; an executor has BATCHES_PENDING_MAX values before it
 //! ```
@@ -21,6 +21,10 @@ pub const BATCHES_PENDING_MAX: usize = 64;
 pub const BATCHES_PENDING_LOW: usize = BATCHES_PENDING_MAX / 2;
 /// How long a request waits for that at most, in nanoseconds, before it is refused.
 pub const PAUSE_NANOS_MAX: u64 = 20_000_000;
+/// The same for the journal's next file: the device decides when that is there, and when the one before is synced. A disk
+/// that is busy takes tenths of a second for both, and a sender that is refused waits longer than that.
+pub const FILE_PAUSE_NANOS_MAX: u64 = 1_000_000_000;
+const _: () = assert!(FILE_PAUSE_NANOS_MAX > PAUSE_NANOS_MAX);
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,10 +46,13 @@ impl Gate {
         matches!(self, Gate::Shut { .. })
     }
 
-    /// When waiting turns into refusing, in monotonic nanoseconds.
-    pub fn refuses_at(self) -> Option<u64> {
+    /// When waiting may turn into refusing next, in monotonic nanoseconds.
+    pub fn refuses_at(self, now_nanos: u64) -> Option<u64> {
         match self {
-            Gate::Shut { since_nanos } => Some(since_nanos + PAUSE_NANOS_MAX),
+            Gate::Shut { since_nanos } if now_nanos < since_nanos + PAUSE_NANOS_MAX => {
+                Some(since_nanos + PAUSE_NANOS_MAX)
+            }
+            Gate::Shut { since_nanos } => Some(since_nanos + FILE_PAUSE_NANOS_MAX),
             Gate::Open | Gate::Refusing | Gate::Trying => None,
         }
     }
@@ -62,11 +69,10 @@ impl Gate {
             Gate::Open | Gate::Trying => Gate::Open,
             Gate::Shut { .. } | Gate::Refusing => {
                 let is_behind = holds(BATCHES_PENDING_LOW + 1);
+                let patience = if is_behind { PAUSE_NANOS_MAX } else { FILE_PAUSE_NANOS_MAX };
                 match self {
                     _ if !is_behind && !awaits_file => Gate::Open,
-                    Gate::Shut { since_nanos } if now_nanos.saturating_sub(since_nanos) < PAUSE_NANOS_MAX => {
-                        self
-                    }
+                    Gate::Shut { since_nanos } if now_nanos.saturating_sub(since_nanos) < patience => self,
                     _ if is_behind => Gate::Refusing,
                     _ => Gate::Trying,
                 }
@@ -104,7 +110,7 @@ mod tests {
     #[test]
     fn it_refuses_after_twenty_milliseconds_until_there_is_room() {
         let shut = Gate::Shut { since_nanos: 5 };
-        let at = shut.refuses_at().unwrap();
+        let at = shut.refuses_at(6).unwrap();
         assert_eq!(after(shut, at - 1, BATCHES_PENDING_MAX), shut);
         assert_eq!(after(shut, at, BATCHES_PENDING_MAX), Gate::Refusing);
         assert_eq!(after(Gate::Refusing, at + 1, BATCHES_PENDING_MAX), Gate::Refusing);
@@ -115,13 +121,14 @@ mod tests {
     #[test]
     fn room_counts_also_when_it_is_seen_late() {
         let shut = Gate::Shut { since_nanos: 5 };
-        assert_eq!(after(shut, shut.refuses_at().unwrap() * 2, BATCHES_PENDING_LOW), Gate::Open);
+        assert_eq!(after(shut, 5 + 2 * FILE_PAUSE_NANOS_MAX, BATCHES_PENDING_LOW), Gate::Open);
     }
 
     #[test]
     fn a_journal_without_room_shuts_it_until_there_is_some_and_no_longer_than_the_pause() {
         let shut = Gate::Shut { since_nanos: 5 };
-        let at = shut.refuses_at().unwrap();
+        let at = 5 + FILE_PAUSE_NANOS_MAX;
+        assert_eq!(shut.refuses_at(5 + PAUSE_NANOS_MAX), Some(at), "it is looked at again by then");
         assert_eq!(short_of_room(Gate::Open, 5, 0), shut);
         assert_eq!(short_of_room(shut, at - 1, 0), shut);
         assert_eq!(after(shut, at - 1, 0), Gate::Open);
@@ -134,10 +141,11 @@ mod tests {
     #[test]
     fn with_both_short_the_executors_are_waited_for_and_refused_for_first() {
         let shut = Gate::Shut { since_nanos: 5 };
-        let at = shut.refuses_at().unwrap();
+        let at = 5 + PAUSE_NANOS_MAX;
         assert_eq!(after(shut, 6, BATCHES_PENDING_LOW + 1), shut);
         assert_eq!(short_of_room(shut, 6, BATCHES_PENDING_LOW), shut);
         assert_eq!(short_of_room(shut, at, BATCHES_PENDING_LOW + 1), Gate::Refusing);
+        assert_eq!(short_of_room(shut, at, BATCHES_PENDING_LOW), shut, "a file has more time");
         assert_eq!(short_of_room(Gate::Refusing, at, BATCHES_PENDING_LOW), Gate::Trying);
         assert_eq!(short_of_room(Gate::Trying, 7, BATCHES_PENDING_MAX), Gate::Shut { since_nanos: 7 });
     }

@@ -1,7 +1,7 @@
 //! One body on its way in: decode → check → claim → number → journal frame and shares.
 //!
-//! Always: nothing is journaled before a place is claimed in every ring and room in the journal; a body of
-//! ordinary size is journaled whole or not at all (a large one in parts, `exchange/large.rs`); a share is
+//! Always: nothing is journaled before a place is claimed in every ring and room in the journal; a body that is taken
+//! here is journaled whole or not at all (a large one in parts, `exchange/large.rs`); a share is
 //! published only after the kernel has its frame, where an answer waits for that (`memory` and the first parts of a
 //! large body may be seen before they are written).
 //! The hot path allocates nothing: batch, frame and shares are kept, shares come back emptied.
@@ -86,6 +86,23 @@ pub enum Names {
     RemoteWrite { dictionary: u64 },
     /// The same of line protocol.
     Lines { dictionary: u64 },
+}
+
+/// Why rows were not taken, none of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// They are refused.
+    Refused(IntakeError),
+    /// The present journal file has no room for so many bytes, and the next one is not there yet.
+    AwaitsFile { bytes: usize },
+    /// No journal file has room for so many bytes at once; fewer rows may fit.
+    LongerThanFile { bytes: usize },
+}
+
+impl From<IntakeError> for NotTaken {
+    fn from(error: IntakeError) -> NotTaken {
+        NotTaken::Refused(error)
+    }
 }
 
 /// What became of rows for which there was room.
@@ -219,7 +236,7 @@ impl Intake {
         peer: (IpAddr, &mut ClientMemo),
         now: Now,
         bounds: &TimeBounds,
-    ) -> Result<Accepted, IntakeError> {
+    ) -> Result<Accepted, NotTaken> {
         match door {
             Door::Metrics => self.accept_metrics(body, client, peer, now, bounds),
             Door::Lines { version: InfluxVersion::One, .. } if is_json(body) => {
@@ -241,7 +258,7 @@ impl Intake {
         peer: (IpAddr, &mut ClientMemo),
         now: Now,
         bounds: &TimeBounds,
-    ) -> Result<Accepted, IntakeError> {
+    ) -> Result<Accepted, NotTaken> {
         let mut batch = std::mem::take(&mut self.batch);
         let mut named = std::mem::take(&mut self.named);
         batch.clear();
@@ -254,7 +271,7 @@ impl Intake {
                 named.extend_from_slice(client.or(decoded.client_id.map(str::as_bytes)).unwrap_or_default());
                 decoded.shape
             });
-        let accepted = decoded.and_then(|shape| {
+        let accepted = decoded.map_err(NotTaken::Refused).and_then(|shape| {
             check_times(&batch, shape == Shape::Batch, bounds)?;
             let client = if named.is_empty() { Client::Peer(peer.0, peer.1) } else { Client::Named(&named) };
             self.take_rows(&batch, 0..batch.len(), Names::Metrics, client, now)?;
@@ -272,7 +289,7 @@ impl Intake {
         (peer, memo): (IpAddr, &mut ClientMemo),
         now: Now,
         bounds: &TimeBounds,
-    ) -> Result<Accepted, IntakeError> {
+    ) -> Result<Accepted, NotTaken> {
         let mut batch = std::mem::take(&mut self.batch);
         let client = client.map_or(Client::Peer(peer, memo), Client::Named);
         let accepted = self
@@ -280,6 +297,7 @@ impl Intake {
             .decode_measurement(body, &mut batch)
             .map_err(IntakeError::Body)
             .and_then(|()| check_times(&batch, false, bounds))
+            .map_err(NotTaken::Refused)
             .and_then(|()| self.take_rows(&batch, 0..batch.len(), Names::Metrics, client, now))
             .map(|_| Accepted::Single);
         self.batch = batch;
@@ -296,7 +314,7 @@ impl Intake {
         (peer, memo): (IpAddr, &mut ClientMemo),
         now: Now,
         bounds: &TimeBounds,
-    ) -> Result<Accepted, IntakeError> {
+    ) -> Result<Accepted, NotTaken> {
         // When the rows do not fit the present journal file, the next one begins, and with it a dictionary that numbers
         // nothing: the body is decoded again, with all its labels. That one fits.
         for _ in 0..2 {
@@ -341,7 +359,7 @@ impl Intake {
                 return Ok(accepted);
             }
         }
-        Err(IntakeError::Overloaded)
+        Err(IntakeError::Overloaded.into())
     }
 
     /// Journals some rows of a batch and puts them into their owners' shares, all of them or none. Where the
@@ -353,16 +371,16 @@ impl Intake {
         names: Names,
         client: Client<'_>,
         now: Now,
-    ) -> Result<Taken, IntakeError> {
+    ) -> Result<Taken, NotTaken> {
         // Claim: a place in every ring, then room in the journal. Only this loop uses either up.
         let claimed = self.sealed.len() + 1 + RING_PLACES_KEPT;
         for owner in 0..self.open.len() {
             if !self.outbox.to(owner).has_free(claimed) {
-                return Err(IntakeError::Overloaded);
+                return Err(IntakeError::Overloaded.into());
             }
         }
         if self.rings_full && self.waits_too_much() {
-            return Err(IntakeError::Overloaded);
+            return Err(IntakeError::Overloaded.into());
         }
         let id_bytes = match &client {
             Client::Named(id) => id.len(),
@@ -376,8 +394,11 @@ impl Intake {
                     let sealed = seal(&mut self.wal, &mut self.open, &mut self.sealed, now.nanos);
                     note(sealed, &mut self.frame_ends, &mut self.last_stamp);
                 }
-                Reserve::Full => return Err(self.journal_is_full()),
-                Reserve::TooLarge => return Err(IntakeError::TooLarge),
+                Reserve::Full if self.wal.awaits_file(needed) => {
+                    return Err(NotTaken::AwaitsFile { bytes: needed });
+                }
+                Reserve::Full => return Err(self.journal_is_full().into()),
+                Reserve::TooLarge => return Err(NotTaken::LongerThanFile { bytes: needed }),
             }
         }
         let numbers = match names {

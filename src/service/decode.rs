@@ -5,7 +5,7 @@
 
 use super::{Shard, send_to_loop};
 use crate::api::{Door, InfluxVersion, IntakeError};
-use crate::front::{Accepted, LargeBatch, LargeBody, is_json};
+use crate::front::{Accepted, LARGE_BODY_BYTES, LargeBatch, LargeBody, is_json};
 use crate::message::ToLoop;
 use http::CodingError;
 use ingest::{
@@ -37,9 +37,8 @@ pub async fn run(shard: Shard, to: usize, conn: ConnId, body: Box<LargeBody>) {
             let seed = shard.borrow().shared.client_seed;
             match door {
                 Door::Metrics => decode_in_steps(&plain, seed).await.map_err(IntakeError::Body),
-                // One object of so many bytes is no measurement.
                 Door::Lines { version: InfluxVersion::One, .. } if is_json(&plain) => {
-                    Err(IntakeError::TooLarge)
+                    decode_measurement(&plain, seed)
                 }
                 Door::Lines { unit, .. } => {
                     decode_lines(&plain, (unit, &bounds)).await.map_err(IntakeError::Lines)
@@ -79,6 +78,19 @@ async fn decode_in_steps(plain: &[u8], seed: u64) -> Result<Box<LargeBatch>, Met
     let (shape, client_id) = (decoded.shape, decoded.client_id.map(|id| id.as_bytes().to_vec()));
     let accepted = Accepted::metrics(shape, batch.len());
     Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), accepted, client_id }))
+}
+
+/// One measurement, in one step.
+fn decode_measurement(plain: &[u8], seed: u64) -> Result<Box<LargeBatch>, IntakeError> {
+    if plain.len() > LARGE_BODY_BYTES {
+        let why = format!(
+            "a measurement as JSON may have {LARGE_BODY_BYTES} bytes; line protocol has no such bound"
+        );
+        return Err(IntakeError::TooLarge(why));
+    }
+    let mut batch = Batch::default();
+    MetricsDecoder::new(seed).decode_measurement(plain, &mut batch).map_err(IntakeError::Body)?;
+    Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), accepted: Accepted::Single, client_id: None }))
 }
 
 async fn decode_lines(plain: &[u8], terms: (LineUnit, &TimeBounds)) -> Result<Box<LargeBatch>, LineError> {

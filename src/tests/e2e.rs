@@ -12,6 +12,8 @@
 
 #[path = "e2e/client.rs"]
 mod client;
+#[path = "e2e/remote_body.rs"]
+mod remote_body;
 #[path = "e2e/server.rs"]
 mod server;
 

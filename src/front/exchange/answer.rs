@@ -40,28 +40,25 @@ impl Exchange {
                 Ok(terms) => {
                     let verdict = self.limit(id, &terms);
                     let decided = match verdict {
-                        Verdict::Pass { .. } => self.ingest(id, request.body, &terms),
-                        Verdict::Wait => None,
-                        verdict => Some(self.beyond_limit(verdict, door)),
+                        Verdict::Pass { .. } => self.ingest(id, request.body, &terms).map_err(Some),
+                        Verdict::Wait => Err(None),
+                        verdict => Ok(self.beyond_limit(verdict, door)),
                     };
                     match decided {
-                        Some(decided) => decided,
-                        None => {
-                            let body = request.body;
-                            let waits = verdict == Verdict::Wait;
-                            let has_room = if waits {
-                                self.may_await_portion(body)
-                            } else {
-                                self.may_hand_over(body, terms.coding)
+                        Ok(decided) => decided,
+                        Err(not_now) => {
+                            let body = not_now.map(|not_now| not_now.body(request.body, terms.coding));
+                            let has_room = match &body {
+                                None => self.may_await_portion(request.body),
+                                Some(body) => self.may_hand_over(body),
                             };
                             if has_room {
                                 let (arrived_nanos, log, terms) = (self.now.nanos, log, terms.into_owned());
                                 let asked =
                                     |awaited| Asked { head_only, connection, arrived_nanos, log, awaited };
-                                if waits {
-                                    self.await_portion(id, body, terms, asked);
-                                } else {
-                                    self.hand_over(id, body, terms, asked);
+                                match body {
+                                    None => self.await_portion(id, request.body, terms, asked),
+                                    Some(body) => self.hand_over(id, body, terms, asked),
                                 }
                                 return Flow::Wait;
                             }

@@ -3,17 +3,36 @@
 //! Not here: its decoding and its way into the journal (`intake.rs`), the bodies that a turn has no time for
 //! (`large.rs`).
 
-use super::large::turn_bytes_max;
+use super::large::{HandedOver, turn_bytes_max};
 use super::{Exchange, Terms};
 use crate::api::{Door, IntakeError, Refusal};
 use crate::config::Durability;
-use crate::front::intake::Accepted;
+use crate::front::gate::Gate;
+use crate::front::intake::{Accepted, NotTaken};
 use crate::front::reply::Payload;
 use http::{CodingError, ContentCoding, NotAtOnce, Request};
 use ingest::{LineUnit, RemoteWritten};
 use sha2::{Digest, Sha256};
 use shard::net::ConnId;
 use std::borrow::Cow;
+
+/// Why a body is not taken here and now: the executor is to decode it, and its rows are taken piece by piece.
+pub(super) enum NotNow {
+    /// It is too large for a turn, or may be once it is plain; it goes as it came.
+    AsItCame,
+    /// It was made plain, and the journal has no room for it at once.
+    Plain(Vec<u8>),
+}
+
+impl NotNow {
+    /// What the executor is to decode of the body that came, and how that is compressed.
+    pub(super) fn body(self, came: &[u8], coding: Option<ContentCoding>) -> HandedOver<'_> {
+        match self {
+            NotNow::AsItCame => HandedOver { bytes: Cow::Borrowed(came), coding },
+            NotNow::Plain(plain) => HandedOver { bytes: Cow::Owned(plain), coding: None },
+        }
+    }
+}
 
 impl Exchange {
     /// What the head of a request with samples asks for, if it can be had now.
@@ -55,35 +74,40 @@ impl Exchange {
         Ok(Terms { door, level, client, coding })
     }
 
-    /// Takes a body here and now, unless it is too large for a turn.
+    /// Takes a body here and now, unless it is too large for a turn or for what is left of the journal's present file.
     pub(super) fn ingest(
         &mut self,
         id: ConnId,
         body: &[u8],
         terms: &Terms<'_>,
-    ) -> Option<(Payload, Durability)> {
+    ) -> Result<(Payload, Durability), NotNow> {
         let at_once_max = turn_bytes_max(terms.door);
         if body.len() > at_once_max {
-            return None;
+            return Err(NotNow::AsItCame);
         }
-        let Some(coding) = terms.coding else { return Some(self.ingest_plain(id, body, terms)) };
+        let Some(coding) = terms.coding else {
+            return self.ingest_plain(id, body, terms).ok_or(NotNow::AsItCame);
+        };
         // How large it will be is known only when it is: a body that passes this bound was tried in vain, at the
         // cost of what a turn may decode anyway.
         let bytes_max = at_once_max.min(self.limits.body_bytes_max);
         let mut plain = std::mem::take(&mut self.plain);
         self.decoded_bytes += body.len();
         let decided = match coding.decompress(body, bytes_max, &mut plain) {
-            Ok(()) => Some(self.ingest_plain(id, &plain, terms)),
+            Ok(()) => match self.ingest_plain(id, &plain, terms) {
+                Some(decided) => Ok(decided),
+                None => return Err(NotNow::Plain(plain)),
+            },
             Err(error) => {
                 self.decoded_bytes += plain.len();
                 match error {
-                    NotAtOnce::GivesLittle => None,
+                    NotAtOnce::GivesLittle => Err(NotNow::AsItCame),
                     NotAtOnce::Wrong(CodingError::TooLarge { .. })
                         if bytes_max < self.limits.body_bytes_max =>
                     {
-                        None
+                        Err(NotNow::AsItCame)
                     }
-                    NotAtOnce::Wrong(error) => Some(self.refused(IntakeError::Coding(error), terms.door)),
+                    NotAtOnce::Wrong(error) => Ok(self.refused(IntakeError::Coding(error), terms.door)),
                 }
             }
         };
@@ -91,13 +115,25 @@ impl Exchange {
         decided
     }
 
-    fn ingest_plain(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> (Payload, Durability) {
+    /// The same for a plain body that a turn has time for; nothing when the journal has no room for it just now.
+    fn ingest_plain(&mut self, id: ConnId, body: &[u8], terms: &Terms<'_>) -> Option<(Payload, Durability)> {
         self.decoded_bytes += body.len();
         let slot = self.connections[id.index()].as_mut().expect("the request came in on it");
         let peer = (slot.peer, &mut slot.memo);
         let client = terms.client.as_deref();
-        let accepted = self.intake.accept(terms.door, body, client, peer, self.now, &self.bounds);
-        self.payload_of(accepted, terms.level, terms.door)
+        let accepted = match self.intake.accept(terms.door, body, client, peer, self.now, &self.bounds) {
+            Ok(accepted) => Ok(accepted),
+            Err(NotTaken::Refused(error)) => Err(error),
+            Err(NotTaken::LongerThanFile { .. }) => return None,
+            Err(NotTaken::AwaitsFile { bytes }) if self.gate == Gate::Open => {
+                // Whoever comes next would find no room either.
+                self.shut_for_file(bytes);
+                return None;
+            }
+            // The gate has waited for the file in vain.
+            Err(NotTaken::AwaitsFile { .. }) => Err(IntakeError::Overloaded),
+        };
+        Some(self.payload_of(accepted, terms.level, terms.door))
     }
 
     /// The answer to a body, and the level that it has to reach.

@@ -7,9 +7,23 @@
 //! Not here: when they wait (`gate.rs`).
 
 use super::Exchange;
+use super::large::LARGE_BODY_BYTES;
 use crate::front::gate::{BATCHES_PENDING_LOW, Gate};
 use crate::message::ToStore;
 use shard::net::ConnId;
+
+/// What `POST /metrics` of so many bytes takes of the journal at most: its labels are no longer there than in the body.
+const fn journal_bytes_max(body_bytes: usize) -> usize {
+    const METRIC_BYTES_MIN: usize = br#"{"name":"a","value":1}"#.len();
+    storage::journal::batch_bytes_max(body_bytes / METRIC_BYTES_MIN, body_bytes, ingest::CLIENT_ID_BYTES_MAX)
+}
+
+/// Room in the journal without which nobody's body is looked at while the next file is awaited. What a body becomes
+/// differs by door (a sample of remote write has 9 bytes, of line protocol 4, of JSON 22; compressed, fewer) and is known
+/// exactly once it is decoded: one that needs more than there is waits by itself (`large.rs`).
+pub(super) const COMMON_BODY_JOURNAL_BYTES: usize = journal_bytes_max(16 * 1024);
+/// The same for the largest body of metrics that a turn takes. With less than that, and no file to come, some are refused.
+const LARGE_BODY_JOURNAL_BYTES: usize = journal_bytes_max(LARGE_BODY_BYTES);
 
 impl Exchange {
     /// Looks at the rings and the journal: opens or shuts the gate. At a turn's beginning and after every publishing.
@@ -35,7 +49,7 @@ impl Exchange {
     fn enter(&mut self, next: Gate) {
         let before = std::mem::replace(&mut self.gate, next);
         if next == Gate::Open {
-            self.journal_room_wanted = self.body_journal_bytes_max;
+            self.journal_room_wanted = COMMON_BODY_JOURNAL_BYTES;
         }
         let counters = &self.shared.shards[self.index].front;
         match (before, next) {
@@ -75,7 +89,7 @@ impl Exchange {
 
     /// Whether samples may be refused because the disk refuses the journal's next file.
     pub fn is_out_of_journal(&self) -> bool {
-        self.intake.wal.is_out_of_room(self.body_journal_bytes_max)
+        self.intake.wal.is_out_of_room(LARGE_BODY_JOURNAL_BYTES)
     }
 
     /// Whether requests with samples stay where they lie.
@@ -99,8 +113,7 @@ impl Exchange {
     /// The connection that has waited longest, if the gate lets it in; its requests are no longer held back. Until
     /// [`Exchange::all_let_in`] it is the only one to pass.
     pub fn let_in(&mut self) -> Option<ConnId> {
-        let waits_on = |front: &mut Exchange| front.shut_for_file(front.body_journal_bytes_max);
-        if self.held.is_empty() || self.gate.is_shut() || waits_on(self) {
+        if self.held.is_empty() || self.gate.is_shut() || self.shut_for_file(COMMON_BODY_JOURNAL_BYTES) {
             return None;
         }
         let id = self.held.pop_front()?;
@@ -116,13 +129,6 @@ impl Exchange {
     pub fn all_let_in(&mut self) {
         self.letting_in = false;
     }
-}
-
-/// What a body that is so long, once it is plain, takes of the journal at most: its labels are no longer there than
-/// in the body.
-pub(super) fn journal_bytes_max(body_bytes: usize) -> usize {
-    const METRIC_BYTES_MIN: usize = br#"{"name":"a","value":1}"#.len();
-    storage::journal::batch_bytes_max(body_bytes / METRIC_BYTES_MIN, body_bytes, ingest::CLIENT_ID_BYTES_MAX)
 }
 
 /// Whether a request may carry samples, by its method alone: it has to be told before the body is there. A client

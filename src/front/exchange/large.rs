@@ -1,32 +1,47 @@
-//! Bodies that are too large for a turn: decoded by the executor, taken some rows a turn.
+//! Bodies that are too large for a turn, or for what is left of a journal file: decoded by the executor, taken some
+//! rows a turn.
 //!
 //! ```text
-//! body → executor decompresses, decodes → batch comes back → some thousand rows a turn → one answer, at the end of the last frame
+//! body → executor decompresses, decodes → batch comes back → some thousand rows a turn → one answer, at the end of the
+//!                                                                                         last frame
 //! ```
 //!
-//! Always: the connection waits meanwhile; the bytes that are out are bounded, and so are those of batches that
-//! wait here (`memory_parts.rs`; a body that is alone may be larger); a batch of which rows are lost with their frame is refused as a whole.
+//! Always: the connection waits meanwhile; whatever a body becomes, its pieces fit into a journal file; the bytes that
+//! are out are bounded, and so are those of batches that wait here (`memory_parts.rs`; a body that is alone may be
+//! larger); a batch of which rows are lost with their frame is refused as a whole.
 
 use super::{Exchange, Terms};
 use crate::api::{Door, IntakeError};
 use crate::config::Durability;
 use crate::front::connection::{Asked, Awaited};
 use crate::front::gate::Gate;
-use crate::front::intake::{Accepted, Client, Names, check_times};
+use crate::front::intake::{Accepted, Client, Names, NotTaken, check_times};
 use http::ContentCoding;
 use ingest::TimeBounds;
-use model::Batch;
+use model::{Batch, LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, METRIC_NAME_BYTES_MAX};
 use shard::net::ConnId;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A body above this is decoded by the executor, so that a turn stays short.
-pub(super) const LARGE_BODY_BYTES: usize = 256 * 1024;
+pub const LARGE_BODY_BYTES: usize = 256 * 1024;
 /// The same for remote write, of which less is read: the labels of a series that comes again are looked at once, as
 /// bytes. It is what Prometheus sends at once (2,000 samples by default), with ten labels and some room.
 const LARGE_REMOTE_WRITE_BYTES: usize = 1024 * 1024;
 /// Rows of a large batch that a turn takes, and bytes of their labels.
 const LARGE_ROWS_PER_TURN: usize = 8 * 1024;
 const LARGE_LABEL_BYTES_PER_TURN: usize = 256 * 1024;
+/// One label set, whatever its rows' turn holds: lengths of names and values stand beside them.
+const LABEL_SET_BYTES_MAX: usize =
+    METRIC_NAME_BYTES_MAX + LABELS_MAX * (LABEL_NAME_BYTES_MAX + LABEL_VALUE_BYTES_MAX + 4);
+const _: () = assert!(
+    storage::journal::batch_bytes_max(
+        LARGE_ROWS_PER_TURN,
+        LARGE_LABEL_BYTES_PER_TURN + LABEL_SET_BYTES_MAX,
+        ingest::CLIENT_ID_BYTES_MAX
+    ) < 1_000_000,
+    "each piece of a body fits into the smallest journal file, of 1 MiB, whatever the body"
+);
 /// How long after its arrival a batch of which rows are taken waits for a place.
 const MIDWAY_PATIENCE_NANOS: u64 = 5_000_000_000;
 /// How long it waits before it is tried again, at most: a place in a ring, and room in the journal, come without a word.
@@ -58,6 +73,14 @@ pub struct LargeBody {
     pub counted_bytes: usize,
 }
 
+/// A body that the executor is to decode, where it lies.
+pub(super) struct HandedOver<'a> {
+    /// As it came, or plain.
+    pub bytes: Cow<'a, [u8]>,
+    /// How these bytes are compressed.
+    pub coding: Option<ContentCoding>,
+}
+
 /// A large body, decoded.
 pub struct LargeBatch {
     /// Its samples.
@@ -80,9 +103,9 @@ impl LargeBatch {
 
 impl Exchange {
     /// Whether a large body may be with the executor beside those that are.
-    pub(super) fn may_hand_over(&self, body: &[u8], coding: Option<ContentCoding>) -> bool {
+    pub(super) fn may_hand_over(&self, body: &HandedOver<'_>) -> bool {
         let held = HELD_WITH_EXECUTOR * self.handed_over_bytes + HELD_AS_BATCH * self.waiting_bytes();
-        held == 0 || held + HELD_WITH_EXECUTOR * self.counted_bytes(body, coding) <= self.large_bytes_max
+        held == 0 || held + HELD_WITH_EXECUTOR * self.counted_bytes(body) <= self.large_bytes_max
     }
 
     /// Hands a large body to the executor, which decodes it while this loop turns on; only where
@@ -90,14 +113,14 @@ impl Exchange {
     pub(super) fn hand_over(
         &mut self,
         id: ConnId,
-        body: &[u8],
+        body: HandedOver<'_>,
         terms: Terms<'static>,
         asked: impl FnOnce(Awaited) -> Asked,
     ) {
-        let coding = terms.coding;
-        let counted_bytes = self.counted_bytes(body, coding);
+        let counted_bytes = self.counted_bytes(&body);
         self.handed_over_bytes += counted_bytes;
-        let (door, bounds, bytes) = (terms.door, self.bounds, body.to_vec());
+        let HandedOver { bytes, coding } = body;
+        let (door, bounds, bytes) = (terms.door, self.bounds, bytes.into_owned());
         let body = LargeBody { door, bounds, bytes, coding, counted_bytes };
         self.large_bodies.push((id, Box::new(body)));
         if let Some(held) = self.connection(id) {
@@ -109,8 +132,8 @@ impl Exchange {
         self.large.iter().map(|(_, large, _)| large.plain_bytes).sum()
     }
 
-    fn counted_bytes(&self, body: &[u8], coding: Option<ContentCoding>) -> usize {
-        if coding.is_some() { self.limits.body_bytes_max } else { body.len() }
+    fn counted_bytes(&self, body: &HandedOver<'_>) -> usize {
+        if body.coding.is_some() { self.limits.body_bytes_max } else { body.bytes.len() }
     }
 
     /// A large body has come back as a batch, or as what is wrong with it.
@@ -176,7 +199,7 @@ impl Exchange {
             Gate::Open | Gate::Trying => {
                 self.intake.take_rows(&large.batch, taken..end, Names::Metrics, client, self.now)
             }
-            Gate::Shut { .. } | Gate::Refusing => Err(IntakeError::Overloaded),
+            Gate::Shut { .. } | Gate::Refusing => Err(IntakeError::Overloaded.into()),
         };
         match result {
             Ok(_) if end < large.batch.len() => {
@@ -185,12 +208,23 @@ impl Exchange {
             }
             Ok(_) => self.finish_large(id, Ok(large.accepted)),
             // A full ring empties in a moment; refusing now would leave the rows that were taken.
-            Err(IntakeError::Overloaded) if taken > 0 && waited_nanos < MIDWAY_PATIENCE_NANOS => {
+            Err(NotTaken::Refused(IntakeError::Overloaded) | NotTaken::AwaitsFile { .. })
+                if taken > 0 && waited_nanos < MIDWAY_PATIENCE_NANOS =>
+            {
                 self.large.push_front((id, large, taken));
                 self.large_retry_at = Some(self.now.nanos + LARGE_RETRY_NANOS);
                 return None;
             }
-            Err(error) => self.finish_large(id, Err(error)),
+            Err(NotTaken::Refused(error)) => self.finish_large(id, Err(error)),
+            Err(NotTaken::AwaitsFile { .. }) => self.finish_large(id, Err(IntakeError::Overloaded)),
+            Err(NotTaken::LongerThanFile { bytes }) => {
+                let file_bytes = self.shared.config.storage_journal_file_bytes;
+                let why = format!(
+                    "{bytes} bytes of it have to go into one journal file, and those have \
+                     storage.journal_file_bytes = {file_bytes}: raise it, or send less at once"
+                );
+                self.finish_large(id, Err(IntakeError::TooLarge(why)));
+            }
         }
         Some(id)
     }

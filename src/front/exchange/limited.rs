@@ -96,21 +96,19 @@ impl Exchange {
             Verdict::Pass { until_nanos } if self.gate != Gate::Refusing && self.now.nanos < until_nanos => {
                 self.ingest(id, &body, &terms)
             }
-            verdict => Some(self.beyond_limit(verdict, terms.door)),
+            verdict => Ok(self.beyond_limit(verdict, terms.door)),
         };
         let (payload, level) = match decided {
-            Some(decided) => decided,
-            None if self.may_hand_over(&body, terms.coding) => {
-                self.hand_over(id, &body, terms, |awaited| Asked {
-                    head_only,
-                    connection,
-                    arrived_nanos,
-                    log,
-                    awaited,
-                });
-                return;
+            Ok(decided) => decided,
+            Err(not_now) => {
+                let body = not_now.body(&body, terms.coding);
+                if self.may_hand_over(&body) {
+                    let asked = |awaited| Asked { head_only, connection, arrived_nanos, log, awaited };
+                    self.hand_over(id, body, terms, asked);
+                    return;
+                }
+                self.refused(IntakeError::Overloaded, terms.door)
             }
-            None => self.refused(IntakeError::Overloaded, terms.door),
         };
         let any_origin = false;
         let reply = Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log };

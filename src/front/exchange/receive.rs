@@ -4,7 +4,7 @@
 //! connection takes no more of a turn than its share.
 //! Not here: what a request is answered (`answer.rs`), who is let in when the gate opens (`held.rs`).
 
-use super::held::may_carry_samples;
+use super::held::{COMMON_BODY_JOURNAL_BYTES, may_carry_samples};
 use super::{Exchange, Flow, HELD_BACK_BYTES_MAX, TURN_ANSWERS_MAX, TURN_BYTES_MAX};
 use crate::api::{IntakeError, Refusal};
 use crate::front::connection::{REQUEST_SHARE, SHARE_OF_TURN, Unfinished};
@@ -134,7 +134,7 @@ impl Exchange {
         let mut used = 0;
         while used < bytes.len() {
             if may_carry_samples(&bytes[used..])
-                && (self.holds_back() || self.shut_for_file(self.body_journal_bytes_max))
+                && (self.holds_back() || self.shut_for_file(COMMON_BODY_JOURNAL_BYTES))
             {
                 self.hold(id);
                 break;

@@ -121,7 +121,7 @@ fn a_word_goes_only_to_a_request_that_waits_for_it() {
     let answer = Ok(QueryAnswer { body: Some(b"rows".to_vec()), warnings: Box::default() });
     assert!(rig.loops.send(0, ToLoop::Answer { conn, answer }).is_ok());
     assert_eq!(second.answer().told(), (200, "rows"));
-    let (counted_bytes, error) = (body.counted_bytes, Err(IntakeError::TooLarge));
+    let (counted_bytes, error) = (body.counted_bytes, Err(IntakeError::TooLarge("why".into())));
     let decoded = ToLoop::Decoded { conn: decoded, counted_bytes, decoded: error };
     assert!(rig.loops.send(0, decoded).is_ok());
     assert_eq!(first.answer().status, 413);

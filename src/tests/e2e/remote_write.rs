@@ -1,6 +1,7 @@
 //! Prometheus remote write: what is kept, what is left out and told, what is refused, and Prometheus itself.
 
 use crate::client::{Answer, Client};
+use crate::remote_body::{field, request, series, snappy};
 use crate::server::{PATIENCE, Server, now_ms, poll};
 use http::Method;
 use std::net::{SocketAddr, TcpListener};
@@ -9,49 +10,6 @@ use tempfile::tempdir;
 
 const HEADERS: &str = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
      X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
-
-fn varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-/// A field of bytes.
-fn field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(number << 3 | 2);
-    varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
-}
-
-fn series(labels: &[(&str, &str)], samples: &[(f64, i64)]) -> Vec<u8> {
-    let mut series = Vec::new();
-    for (name, value) in labels {
-        let mut label = Vec::new();
-        field(1, name.as_bytes(), &mut label);
-        field(2, value.as_bytes(), &mut label);
-        field(1, &label, &mut series);
-    }
-    for (value, millis) in samples {
-        let mut sample = vec![0x09];
-        sample.extend_from_slice(&value.to_le_bytes());
-        sample.push(0x10);
-        varint(*millis as u64, &mut sample);
-        field(2, &sample, &mut series);
-    }
-    series
-}
-
-fn request(all: &[Vec<u8>]) -> Vec<u8> {
-    let mut request = Vec::new();
-    all.iter().for_each(|series| field(1, series, &mut request));
-    request
-}
-
-fn snappy(plain: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(plain).unwrap()
-}
 
 fn post(client: &mut Client, headers: &str, body: &[u8]) -> Answer {
     let head =
