@@ -2,7 +2,7 @@
 //!
 //! A Prometheus scrapes itself and a node_exporter once a second and sends on by remote write, as people do. At the end
 //! it is asked for a snapshot, whose block holds all it has scraped; ours is stopped in order, which seals everything
-//! once, and then merges, because a delete that means no series makes it write its segments anew.
+//! once, and then merges, because a delete that hides nothing makes it write its segments anew.
 //! Always: ours holds as many samples as Prometheus says it sent, before a byte is counted.
 
 use crate::fetch;
@@ -219,9 +219,9 @@ fn applied(ours: &Peer) -> Result<u64, Box<dyn Error>> {
     Ok((stored - total("store_samples_replaced_total")?) as u64)
 }
 
-/// A delete is carried out by writing anew what it may concern, whatever it means.
+/// A delete is carried out by writing anew what it may concern: every segment has the name, and no series the job.
 fn merge(ours: &Peer, segments: u64) -> Result<(), Box<dyn Error>> {
-    let nothing = "/api/v1/admin/tsdb/delete_series?match[]=bench_scraped_has_no_such_series";
+    let nothing = "/api/v1/admin/tsdb/delete_series?match[]=up%7Bjob%3D~%22no-such-job.*%22%7D";
     let (status, body) = fetch::post(ours.addr(), nothing, "")?;
     if status != 204 {
         return Err(format!("the delete was answered {status}: {}", String::from_utf8_lossy(&body)).into());
