@@ -63,10 +63,19 @@ impl Hidden {
         self.0.iter().any(|(start, end)| *start <= first && last <= *end)
     }
 
-    /// Takes the hidden ones out.
-    pub(crate) fn take_out(&self, samples: &mut Vec<Sample>) {
-        if !self.0.is_empty() {
-            samples.retain(|sample| !self.covers(sample.timestamp, sample.timestamp));
+    /// Takes the hidden ones out of those from index `begin` on.
+    pub(crate) fn take_out(&self, samples: &mut Vec<Sample>, begin: usize) {
+        if self.0.is_empty() {
+            return;
         }
+        let mut kept = begin;
+        for at in begin..samples.len() {
+            let sample = samples[at];
+            if !self.covers(sample.timestamp, sample.timestamp) {
+                samples[kept] = sample;
+                kept += 1;
+            }
+        }
+        samples.truncate(kept);
     }
 }

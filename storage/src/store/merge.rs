@@ -106,16 +106,25 @@ impl<D: Disk> SeriesMerge<D> {
         while work < PIECE_WORK {
             let Some((_, newest)) = self.heads.pop() else { return false };
             work += 1;
+            let until = self.heads.peek().map(|(Reverse(time), _)| *time);
             let source = &mut self.sources[newest];
             if source.taken < source.samples.len() {
-                let until = self.heads.peek().map(|(Reverse(time), _)| *time);
                 work += source.take(until, PIECE_WORK, &mut self.last, out);
             } else {
-                if let Err(error) = source.decode_next(&self.labels, (self.start, self.end), workspace).await
-                {
-                    warnings.push(error);
-                }
-                work += source.samples.len();
+                // A chunk that is alone in its time need not be looked through sample by sample.
+                let is_whole = source.next_chunk().is_some_and(|(first, last)| {
+                    let is_in_range = self.start <= first && last <= self.end;
+                    is_in_range && until.is_none_or(|until| last < until) && self.last < Some(first)
+                });
+                let before = out.len();
+                let decoded = match is_whole {
+                    true => source.decode_next(&self.labels, workspace, Some(out)).await,
+                    false => source.decode_next(&self.labels, workspace, None).await,
+                };
+                warnings.extend(decoded.err());
+                source.clip(self.start, self.end);
+                work += source.samples.len() + (out.len() - before);
+                self.last = self.last.max(out[before..].last().map(|sample| sample.timestamp));
             }
             match source.next_time() {
                 Some(time) => self.heads.push((Reverse(time), newest)),
@@ -174,24 +183,30 @@ impl<D: Disk> Source<D> {
         passed.len()
     }
 
-    /// Decodes the next chunk, keeping what lies in the range. A run of chunks that cannot be read, and a
-    /// chunk that is damaged, is passed over and told.
+    /// First and last time of the next chunk.
+    fn next_chunk(&self) -> Option<(Timestamp, Timestamp)> {
+        match &self.chunks {
+            Chunks::Memory(chunks) => chunks.as_slice().first().map(|chunk| (chunk.first(), chunk.last())),
+            Chunks::Segment { rows, .. } => rows.as_slice().first().map(|row| (row.first(), row.last())),
+        }
+    }
+
+    /// Decodes the next chunk to the end of `whole`, or to the samples at hand. A run of chunks that cannot be read, and
+    /// a chunk that is damaged, is passed over and told.
     async fn decode_next(
         &mut self,
         labels: &LabelSet,
-        (start, end): (Timestamp, Timestamp),
         workspace: &mut Workspace,
+        whole: Option<&mut Vec<Sample>>,
     ) -> Result<(), SegmentError> {
         self.samples.clear();
         self.taken = 0;
+        let out = whole.unwrap_or(&mut self.samples);
         match &mut self.chunks {
             Chunks::Memory(chunks) => {
-                if let Some(chunk) = chunks.next() {
-                    chunk
-                        .samples()
-                        .decode_into(&mut self.samples)
-                        .map_err(|error| SegmentError::Memory { series: format!("{labels:?}"), error })?;
-                }
+                let Some(chunk) = chunks.next() else { return Ok(()) };
+                let decoded = chunk.samples().decode_into(out);
+                decoded.map_err(|error| SegmentError::Memory { series: format!("{labels:?}"), error })
             }
             Chunks::Segment { segment, rows, run, hidden } => {
                 let Some(row) = rows.as_slice().first().copied() else { return Ok(()) };
@@ -208,12 +223,12 @@ impl<D: Disk> Source<D> {
                     }
                 }
                 rows.next();
-                segment.decode_chunk(labels, &row, run, workspace, &mut self.samples)?;
-                hidden.take_out(&mut self.samples);
+                let begin = out.len();
+                segment.decode_chunk(labels, &row, run, workspace, out)?;
+                hidden.take_out(out, begin);
+                Ok(())
             }
         }
-        self.clip(start, end);
-        Ok(())
     }
 
     /// Passes over the samples at hand that lie outside the range.
