@@ -17,13 +17,14 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use search::Search;
+pub(crate) use ids::{Ids, IdsView};
+pub(crate) use search::{Pick, Search};
+pub(crate) use values::Values;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use model::LabelSetRef;
 use roaring::RoaringBitmap;
-use values::Values;
 
 /// The label under which metric names stand.
 pub(crate) const NAME_LABEL: &str = "__name__";
@@ -89,6 +90,20 @@ impl Index {
     /// Begins to find the ids that meet all matchers.
     pub(crate) fn search(&self, matchers: &[model::Matcher]) -> Search {
         Search::begin(self, matchers)
+    }
+
+    /// The labels, by name.
+    pub(crate) fn labels(&self) -> Vec<(&str, &Values)> {
+        let mut labels: Vec<_> = self.labels.iter().map(|(label, values)| (&**label, values)).collect();
+        labels.sort_unstable_by_key(|(label, _)| *label);
+        labels
+    }
+
+    /// The ids that carry a value, if any do.
+    pub(crate) fn ids_of(&self, label: &str, value: &str) -> Option<RoaringBitmap> {
+        let mut ids = RoaringBitmap::new();
+        self.values(label)?.ids(&self.hasher, value)?.add_to(&mut ids);
+        Some(ids)
     }
 
     fn values(&self, label: &str) -> Option<&Values> {

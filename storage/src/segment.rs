@@ -8,12 +8,13 @@
 //! when [`write_segment`] has returned.
 //! Not here: which segments count (the manifest says), merging of several sources (`store`, `compact`).
 //! Read next: `segment/layout.rs` and `segment/directory.rs` for the bytes, `segment/write.rs`, then `segment/read.rs` for
-//! the directory and `segment/run.rs` for the chunks; `column.rs` for what they are made of.
+//! the directory, `segment/label_index.rs` for what leads there, and `segment/run.rs` for the chunks; `column.rs` for what they are made of.
 
 mod clocks;
 mod directory;
 mod fields;
 mod filter;
+mod label_index;
 mod layout;
 mod merge;
 mod read;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use directory::{ChunkRow, ClockRow, Extent, ValuesAt};
 pub use filter::PairHash;
+pub use label_index::Rows;
 pub use read::{SegmentReader, SegmentSeries, Verified};
 pub use run::{ChunkRun, run_len};
 pub use workspace::Workspace;
@@ -91,7 +93,12 @@ impl fmt::Display for SegmentError {
                 series.iter().try_for_each(|series| write!(f, " (series {series})"))
             }
             SegmentError::OtherVersion { path, version } => {
-                write!(f, "{path} has format version {version}, this program reads {}", layout::VERSION)
+                write!(
+                    f,
+                    "{path} has format version {version}, this program reads {} and {}",
+                    layout::OLDEST_VERSION,
+                    layout::VERSION
+                )
             }
             SegmentError::Memory { series, error } => {
                 write!(f, "memory of series {series} is damaged: {error}")

@@ -78,6 +78,11 @@ impl Pattern {
         }
     }
 
+    /// The pattern as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// How every text begins that matches; often with nothing in particular.
     pub fn prefix(&self) -> &str {
         match &self.shape {
@@ -269,7 +274,8 @@ mod tests {
         }
         let texts = Pattern::new("b|a").unwrap();
         assert_eq!(texts.texts(), Some(&["a".to_owned(), "b".to_owned()][..]));
-        assert_eq!(Pattern::new("api-[0-9]+").unwrap().prefix(), "api-");
+        let begins = Pattern::new("api-[0-9]+").unwrap();
+        assert_eq!((begins.prefix(), begins.source()), ("api-", "api-[0-9]+"));
     }
 
     #[test]

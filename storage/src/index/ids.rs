@@ -13,7 +13,7 @@ const INLINE_MAX: usize = 3;
 const LIST_MAX: usize = 128;
 
 /// See the head of this file. Which form it is depends on how many there are alone.
-pub(super) enum Ids {
+pub(crate) enum Ids {
     /// Sorted, the first so many.
     Inline(u8, [u32; INLINE_MAX]),
     /// Sorted.
@@ -23,6 +23,13 @@ pub(super) enum Ids {
 }
 
 const _: () = assert!(size_of::<Ids>() == 16);
+
+/// [`Ids`], to be read.
+pub(crate) enum IdsView<'a> {
+    /// Sorted.
+    List(&'a [u32]),
+    Bitmap(&'a RoaringBitmap),
+}
 
 /// What a list costs beside its ids.
 const LIST_BYTES: usize = size_of::<Vec<u32>>() + 2 * ALLOCATION_BYTES;
@@ -97,29 +104,34 @@ impl Ids {
         self.bytes() - before
     }
 
-    pub(super) fn contains(&self, id: u32) -> bool {
+    /// The ids, whichever way they are kept.
+    pub(crate) fn view(&self) -> IdsView<'_> {
         match self {
-            Ids::Inline(count, ids) => ids[..usize::from(*count)].contains(&id),
-            Ids::List(ids) => ids.binary_search(&id).is_ok(),
-            Ids::Bitmap(ids) => ids.contains(id),
+            Ids::Inline(count, ids) => IdsView::List(&ids[..usize::from(*count)]),
+            Ids::List(ids) => IdsView::List(ids),
+            Ids::Bitmap(ids) => IdsView::Bitmap(ids),
+        }
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        match self.view() {
+            IdsView::List(ids) => ids.binary_search(&id).is_ok(),
+            IdsView::Bitmap(ids) => ids.contains(id),
         }
     }
 
     /// Takes these out, as far as they are there; says how many bytes that freed.
     pub(super) fn subtract(&mut self, gone: &RoaringBitmap) -> usize {
         let before = self.bytes();
-        let left: Vec<u32> = match self {
-            Ids::Inline(count, ids) => {
-                ids[..usize::from(*count)].iter().copied().filter(|id| !gone.contains(*id)).collect()
+        if let Ids::Bitmap(ids) = self {
+            **ids -= gone;
+            if ids.len() as usize > LIST_MAX {
+                return before - self.bytes();
             }
-            Ids::List(ids) => ids.iter().copied().filter(|id| !gone.contains(*id)).collect(),
-            Ids::Bitmap(ids) => {
-                **ids -= gone;
-                if ids.len() as usize > LIST_MAX {
-                    return before - self.bytes();
-                }
-                ids.iter().collect()
-            }
+        }
+        let left: Vec<u32> = match self.view() {
+            IdsView::List(ids) => ids.iter().copied().filter(|id| !gone.contains(*id)).collect(),
+            IdsView::Bitmap(ids) => ids.iter().collect(),
         };
         *self = if left.len() <= INLINE_MAX {
             let mut ids = [0; INLINE_MAX];
@@ -133,32 +145,29 @@ impl Ids {
 
     /// Adds them to a set.
     pub(super) fn add_to(&self, set: &mut RoaringBitmap) {
-        match self {
-            Ids::Inline(count, ids) => set.extend(&ids[..usize::from(*count)]),
-            Ids::List(ids) => set.extend(ids.iter()),
-            Ids::Bitmap(ids) => *set |= &**ids,
+        match self.view() {
+            IdsView::List(ids) => set.extend(ids),
+            IdsView::Bitmap(ids) => *set |= ids,
         }
     }
 
     /// Those that are in a set, too.
     pub(super) fn within(&self, set: &RoaringBitmap) -> RoaringBitmap {
-        let common = |ids: &[u32]| ids.iter().filter(|id| set.contains(**id)).collect();
-        match self {
-            Ids::Inline(count, ids) => common(&ids[..usize::from(*count)]),
-            Ids::List(ids) => common(ids),
-            Ids::Bitmap(ids) => &**ids & set,
+        match self.view() {
+            IdsView::List(ids) => ids.iter().filter(|id| set.contains(**id)).collect(),
+            IdsView::Bitmap(ids) => ids & set,
         }
     }
 
     /// Takes them out of a set.
     pub(super) fn remove_from(&self, set: &mut RoaringBitmap) {
-        let ids = match self {
-            Ids::Inline(count, ids) => &ids[..usize::from(*count)],
-            Ids::List(ids) => ids.as_slice(),
-            Ids::Bitmap(ids) => return *set -= &**ids,
-        };
-        for id in ids {
-            set.remove(*id);
+        match self.view() {
+            IdsView::List(ids) => {
+                for id in ids {
+                    set.remove(*id);
+                }
+            }
+            IdsView::Bitmap(ids) => *set -= ids,
         }
     }
 }

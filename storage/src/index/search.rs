@@ -25,17 +25,19 @@ const TESTS_PER_STEP: usize = 4096;
 const TESTS_PER_LOOK: usize = 8;
 
 /// What a matcher says of a label's values.
-struct Pick<'a> {
+pub(crate) struct Pick<'a> {
     /// Whether these are what is meant; else what is not.
-    keeps: bool,
-    /// The texts, where they are named.
-    texts: Option<Vec<&'a str>>,
+    pub(crate) keeps: bool,
+    /// How the texts begin that are picked.
+    pub(crate) prefix: &'a str,
+    /// The texts, rising, where they are named.
+    pub(crate) texts: Option<Vec<&'a str>>,
 }
 
 impl Pick<'_> {
     /// What is picked by a matcher. Without texts it is each value that meets it, or, where those are dropped, that
     /// does not.
-    fn of(matcher: &Matcher) -> Pick<'_> {
+    pub(crate) fn of(matcher: &Matcher) -> Pick<'_> {
         // An absent label has the value "".
         let keeps = !matcher.meets("");
         let (texts, named): (Vec<&str>, bool) = match &matcher.condition {
@@ -47,8 +49,12 @@ impl Pick<'_> {
         };
         let is_negative = matches!(matcher.condition, Condition::NotEqual(_) | Condition::NotMatches(_));
         // What is named is what meets a positive matcher, and what does not meet a negative one.
-        let texts = (named && keeps != is_negative).then_some(texts);
-        Pick { keeps, texts }
+        let is_named = keeps != is_negative;
+        let prefix = match &matcher.condition {
+            Condition::Matches(pattern) | Condition::NotMatches(pattern) if is_named => pattern.prefix(),
+            _ => "",
+        };
+        Pick { keeps, prefix, texts: (named && is_named).then_some(texts) }
     }
 }
 
@@ -74,7 +80,7 @@ impl Search {
     pub(super) fn begin(index: &Index, matchers: &[Matcher]) -> Search {
         let (mut kept, mut dropped, mut tests) = (Vec::new(), Vec::new(), Vec::new());
         for matcher in matchers {
-            let Pick { keeps, texts } = Pick::of(matcher);
+            let Pick { keeps, texts, .. } = Pick::of(matcher);
             let values = index.values(&matcher.label);
             match (texts, values) {
                 (Some(texts), values) => {

@@ -3,7 +3,9 @@
 use super::fields::Fields;
 use model::{Slot, Timestamp};
 
-pub(super) const VERSION: u16 = 3;
+pub(super) const VERSION: u16 = 4;
+/// What is read besides: version 3 has no label index.
+pub(super) const OLDEST_VERSION: u16 = 3;
 pub(super) const MAGIC: [u8; 8] = *b"RINGWSEG";
 pub(super) const HEAD_BYTES: usize = 32;
 pub(super) const FOOTER_BYTES: usize = 88;
@@ -29,11 +31,14 @@ pub(super) struct Footer {
     pub(super) filter_len: u32,
     pub(super) filter_crc: u32,
     pub(super) blocks: u32,
+    /// Of the label index, behind the blocks in the index.
+    pub(super) parts: u32,
     pub(super) series: u64,
     pub(super) samples: u64,
     pub(super) first: Timestamp,
     pub(super) last: Timestamp,
     pub(super) id: u64,
+    pub(super) version: u16,
 }
 
 /// One block of the directory, as the index knows it.
@@ -42,6 +47,8 @@ pub(super) struct Block {
     pub(super) offset: u64,
     pub(super) len: u32,
     pub(super) crc: u32,
+    /// Rows of all blocks before; not written.
+    pub(super) first_row: u32,
     pub(super) rows: u32,
     pub(super) first_slot: u16,
     pub(super) last_slot: u16,
@@ -91,8 +98,8 @@ impl Head {
             return Err(Refused::Damaged("the checksum of the head"));
         }
         match (version, tier) {
-            (VERSION, RAW_TIER) => Ok(head),
-            (VERSION, _) => {
+            (OLDEST_VERSION..=VERSION, RAW_TIER) => Ok(head),
+            (OLDEST_VERSION..=VERSION, _) => {
                 Err(Refused::Damaged("the head names a tier of downsampled data, unknown so far"))
             }
             _ => Err(Refused::OtherVersion(version)),
@@ -109,13 +116,13 @@ impl Footer {
         out.extend_from_slice(&self.filter_len.to_le_bytes());
         out.extend_from_slice(&self.filter_crc.to_le_bytes());
         out.extend_from_slice(&self.blocks.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.parts.to_le_bytes());
         out.extend_from_slice(&self.series.to_le_bytes());
         out.extend_from_slice(&self.samples.to_le_bytes());
         out.extend_from_slice(&self.first.ticks().to_le_bytes());
         out.extend_from_slice(&self.last.ticks().to_le_bytes());
         out.extend_from_slice(&self.id.to_le_bytes());
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         out.extend_from_slice(&MAGIC);
@@ -131,7 +138,7 @@ impl Footer {
         let footer = (|| {
             let (index_offset, index_len, index_crc) = (fields.u64()?, fields.u32()?, fields.u32()?);
             let (filter_len, filter_crc) = (fields.u32()?, fields.u32()?);
-            let (blocks, _zeros) = (fields.u32()?, fields.u32()?);
+            let (blocks, parts) = (fields.u32()?, fields.u32()?);
             let (series, samples) = (fields.u64()?, fields.u64()?);
             let (first, last, id) = (fields.timestamp()?, fields.timestamp()?, fields.u64()?);
             let (version, _zeros, crc) = (fields.u16()?, fields.u16()?, fields.u32()?);
@@ -142,19 +149,25 @@ impl Footer {
                 filter_len,
                 filter_crc,
                 blocks,
+                parts,
                 series,
                 samples,
                 first,
                 last,
                 id,
+                version,
             };
-            Some((footer, version, crc))
+            Some((footer, crc))
         })();
-        let (footer, version, crc) = footer.ok_or(incomplete)?;
+        let (footer, crc) = footer.ok_or(incomplete)?;
         if crc32c::crc32c(&bytes[..FOOTER_BYTES - 12]) != crc {
             return Err(Refused::Damaged("the checksum of the footer"));
         }
-        if version != VERSION { Err(Refused::OtherVersion(version)) } else { Ok(footer) }
+        // Version 3 has zeros where the parts are counted.
+        match footer.version {
+            OLDEST_VERSION..=VERSION => Ok(footer),
+            version => Err(Refused::OtherVersion(version)),
+        }
     }
 }
 
@@ -170,12 +183,13 @@ impl Block {
         self.names.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
     }
 
-    /// All blocks of an index, none if the bytes are not exactly `blocks` of them, in the order of their slots.
-    pub(super) fn decode_all(bytes: &[u8], blocks: u32) -> Option<Vec<Block>> {
+    /// All blocks of an index, and the bytes behind them; none if they are not in the order of their slots.
+    pub(super) fn decode_all(bytes: &[u8], blocks: u32) -> Option<(Vec<Block>, &[u8])> {
         let mut fields = Fields(bytes);
         if (bytes.len() / BLOCK_HEAD_BYTES) < blocks as usize {
             return None;
         }
+        let mut rows_end = 0u32;
         let all: Option<Vec<Block>> = (0..blocks)
             .map(|_| {
                 let (offset, len, crc, rows) = (fields.u64()?, fields.u32()?, fields.u32()?, fields.u32()?);
@@ -183,14 +197,16 @@ impl Block {
                 let names = fields.u32()?;
                 let names = fields.slice((names as usize).checked_mul(4)?)?.as_chunks::<4>().0;
                 let names = names.iter().map(|hash| u32::from_le_bytes(*hash)).collect();
-                Some(Block { offset, len, crc, rows, first_slot, last_slot, names })
+                let first_row = rows_end;
+                rows_end = first_row.checked_add(rows)?;
+                Some(Block { offset, len, crc, first_row, rows, first_slot, last_slot, names })
             })
             .collect();
         let in_order = |blocks: &Vec<Block>| {
             blocks.iter().all(|block| block.first_slot <= block.last_slot)
                 && blocks.is_sorted_by(|a, b| a.last_slot <= b.first_slot)
         };
-        all.filter(|blocks| fields.0.is_empty() && in_order(blocks))
+        all.filter(in_order).map(|blocks| (blocks, fields.0))
     }
 
     /// The slots that its series may lie in.

@@ -2,11 +2,13 @@
 
 use super::directory::{BlockRows, ChunkRow, Row};
 use super::filter::{Filter, PairHash};
-use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, VERSION, name_hash};
+use super::label_index::{Cache, Part, Rows};
+use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, name_hash};
 use super::workspace::Workspace;
 use super::{SegmentEntry, SegmentError, run_len, segment_path};
 use crate::disk::{Disk, DiskFile};
 use model::{Arrival, LabelSet, Matcher, MetricKind, Slot, Timestamp};
+use roaring::RoaringBitmap;
 use std::io;
 
 /// An open segment. In memory are its bounds, a filter of its label pairs and, per directory block, the hashes of its
@@ -17,7 +19,10 @@ pub struct SegmentReader<D: Disk> {
     entry: SegmentEntry,
     footer: Footer,
     blocks: Vec<Block>,
+    /// Of the label index; none in a file of version 3.
+    pub(super) parts: Vec<Part>,
     filter: Filter,
+    pub(super) cache: Cache,
 }
 
 /// A series of a segment and where its chunks lie.
@@ -79,8 +84,13 @@ impl<D: Disk> SegmentReader<D> {
         if index.len() != footer.index_len as usize || crc32c::crc32c(&index) != footer.index_crc {
             return Err(damaged(index_at, "the checksum of the index"));
         }
-        let blocks = Block::decode_all(&index, footer.blocks);
-        let blocks = blocks.ok_or_else(|| damaged(index_at, "the form of the index"))?;
+        let malformed = || damaged(index_at, "the form of the index");
+        let (blocks, behind) = Block::decode_all(&index, footer.blocks).ok_or_else(malformed)?;
+        let parts = Part::decode_all(behind, footer.parts).ok_or_else(malformed)?;
+        let rows_end = blocks.last().map_or(0, |block| block.first_row + block.rows);
+        if parts.last().is_some_and(|part| part.first_row + part.rows > rows_end) {
+            return Err(malformed());
+        }
         let filter = file.read_at(filter_at, footer.filter_len as usize).await.map_err(failed)?;
         if filter.len() != footer.filter_len as usize || crc32c::crc32c(&filter) != footer.filter_crc {
             return Err(damaged(filter_at, "the checksum of the filter"));
@@ -96,7 +106,8 @@ impl<D: Disk> SegmentReader<D> {
             newest: id,
             deletes_through: 0,
         };
-        Ok(SegmentReader { path, file, entry, footer, blocks, filter })
+        let cache = Cache::new(footer.series);
+        Ok(SegmentReader { path, file, entry, footer, blocks, parts, filter, cache })
     }
 
     /// Opens the segment that a manifest names; one that is another is refused.
@@ -142,6 +153,11 @@ impl<D: Disk> SegmentReader<D> {
         self.blocks.iter().map(|block| u64::from(block.len)).sum()
     }
 
+    /// Bytes of the file that are the label index.
+    pub fn label_index_bytes(&self) -> u64 {
+        self.parts.iter().map(Part::bytes).sum()
+    }
+
     /// Bytes of index and filter.
     pub fn index_bytes(&self) -> u64 {
         u64::from(self.footer.index_len) + u64::from(self.footer.filter_len)
@@ -149,13 +165,14 @@ impl<D: Disk> SegmentReader<D> {
 
     /// The version of its format.
     pub fn version(&self) -> u16 {
-        VERSION
+        self.footer.version
     }
 
     /// The parts of the file that are neither values nor clocks, by name, and their bytes.
     pub fn sections(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("directory", self.directory_bytes()),
+            ("label index", self.label_index_bytes()),
             ("index", u64::from(self.footer.index_len)),
             ("filter", u64::from(self.footer.filter_len)),
             ("head and footer", (HEAD_BYTES + FOOTER_BYTES) as u64),
@@ -167,18 +184,37 @@ impl<D: Disk> SegmentReader<D> {
         pairs.iter().all(|pair| self.filter.may_hold(*pair))
     }
 
-    /// The first block of the directory from `block` on that may hold a series of that name in a slot that
-    /// `owned` claims, and its first slot; the others need not be read.
-    pub fn block_that_may_hold(
+    /// Adds to `rows`, behind those of the parts of the label index, the rows that no part knows and that lie in blocks
+    /// which may hold a series of that name: all such, in a file of version 3.
+    pub fn add_unindexed_rows(&self, name: &str, rows: &mut Rows) {
+        let indexed = self.parts.last().map_or(0, |part| part.first_row + part.rows);
+        let hash = name_hash(name);
+        let first = self.blocks.partition_point(|block| block.first_row + block.rows <= indexed);
+        for block in self.blocks[first..].iter().filter(|block| block.may_hold(hash)) {
+            let mut all = RoaringBitmap::new();
+            all.insert_range(indexed.saturating_sub(block.first_row)..block.rows);
+            rows.push(block.first_row, all);
+        }
+    }
+
+    /// The first block of the directory from `block` on in which one of these rows lies, in a slot that `owned` may
+    /// claim, and its first slot; the others need not be read.
+    pub fn next_block(
         &self,
         block: usize,
-        name: &str,
+        rows: &Rows,
         owned: impl Fn(Slot) -> bool,
     ) -> Option<(usize, Slot)> {
-        let hash = name_hash(name);
-        let ahead = self.blocks.iter().enumerate().skip(block);
-        let mut holding = ahead.filter(|(_, block)| block.may_hold(hash) && block.slots().any(&owned));
-        holding.find_map(|(at, block)| Some((at, Slot::new(block.first_slot)?)))
+        let mut from = self.blocks.get(block)?.first_row;
+        loop {
+            let row = rows.between(from, u32::MAX).next()?;
+            let at = self.blocks.partition_point(|block| block.first_row + block.rows <= row);
+            let block = self.blocks.get(at)?;
+            if block.slots().any(&owned) {
+                return Some((at, Slot::new(block.first_slot)?));
+            }
+            from = block.first_row + block.rows;
+        }
     }
 
     /// Bytes of memory held.
@@ -187,6 +223,8 @@ impl<D: Disk> SegmentReader<D> {
         size_of::<SegmentReader<D>>()
             + self.path.len()
             + self.blocks.len() * size_of::<Block>()
+            + self.parts.len() * size_of::<Part>()
+            + self.cache.bytes_max()
             + names
             + self.filter.bytes()
     }
@@ -201,23 +239,25 @@ impl<D: Disk> SegmentReader<D> {
         self.blocks.len()
     }
 
-    /// Finds in block `block` the series of that name that meet all matchers, lie in a slot that `owned`
-    /// claims and have chunks from `start` to `end`, slots rising. What could not be read is told in `warnings`,
-    /// and only that is missing.
+    /// Finds in block `block`, among these rows, the series that meet all matchers, lie in a slot that `owned` claims
+    /// and have chunks from `start` to `end`, slots rising. What could not be read is told in `warnings`, and only that
+    /// is missing.
     ///
     /// # Panics
     /// If there is no such block.
     pub async fn find_in_block(
         &self,
         block: usize,
-        name: &str,
+        rows: &Rows,
         matchers: &[Matcher],
         range: (Timestamp, Timestamp),
         owned: impl Fn(Slot) -> bool,
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
-        let wanted = |row: &Row<'_>| {
-            row.labels.name() == name
+        let Block { first_row, rows: count, .. } = self.blocks[block];
+        let mut asked = rows.between(first_row, first_row + count).peekable();
+        let wanted = |number: u32, row: &Row<'_>| {
+            asked.next_if_eq(&(first_row + number)).is_some()
                 && owned(row.slot)
                 && matchers.iter().all(|matcher| matcher.matches(row.labels))
         };
@@ -235,13 +275,13 @@ impl<D: Disk> SegmentReader<D> {
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
         let all = (Timestamp::MIN, Timestamp::MAX);
-        self.rows_of_block(block, |row| owned(row.slot), all, warnings).await
+        self.rows_of_block(block, |_, row| owned(row.slot), all, warnings).await
     }
 
     async fn rows_of_block(
         &self,
         block: usize,
-        wanted: impl Fn(&Row<'_>) -> bool,
+        mut wanted: impl FnMut(u32, &Row<'_>) -> bool,
         (start, end): (Timestamp, Timestamp),
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
@@ -261,6 +301,7 @@ impl<D: Disk> SegmentReader<D> {
         };
         let mut last_slot = block.first_slot;
         let mut chunks = Vec::new();
+        let mut number = 0;
         while let Some(row) = rows.next(&mut chunks) {
             let Ok(row) = row else {
                 warnings.push(damaged("the form of a directory row"));
@@ -273,7 +314,9 @@ impl<D: Disk> SegmentReader<D> {
             }
             last_slot = row.slot.number();
             let own = chunks.drain(..);
-            if !wanted(&row) {
+            let is_wanted = wanted(number, &row);
+            number += 1;
+            if !is_wanted {
                 continue;
             }
             let mut in_range: Vec<ChunkRow> = Vec::new();
@@ -346,12 +389,21 @@ impl<D: Disk> SegmentReader<D> {
     }
 
     /// The bytes, if their checksum is right. `Err(None)`: it is not.
-    async fn read_checked(&self, offset: u64, len: usize, crc: u32) -> Result<Vec<u8>, Option<SegmentError>> {
+    pub(super) async fn read_checked(
+        &self,
+        offset: u64,
+        len: usize,
+        crc: u32,
+    ) -> Result<Vec<u8>, Option<SegmentError>> {
         if offset.checked_add(len as u64).is_none_or(|end| end > self.entry.bytes) {
             return Err(None);
         }
         let bytes = self.file.read_at(offset, len).await.map_err(|error| Some(self.failed(error)))?;
         if bytes.len() == len && crc32c::crc32c(&bytes) == crc { Ok(bytes) } else { Err(None) }
+    }
+
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
     }
 
     pub(super) fn file(&self) -> &D::File {

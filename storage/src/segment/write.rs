@@ -3,20 +3,25 @@
 //! ```text
 //!   push samples → 1,024 are there, or the series ends → its clock, unless one like it was written; its column
 //!   next series  → its row goes to the directory block → 32 KiB are there → the block goes to the file
+//!                → its labels go to the label index → 8 MiB are there → they go to the file, sorted, as a part
 //!   finish       → index, filter, footer, sync
 //! ```
 //!
-//! In memory are one chunk of samples, one block of the directory, the clocks written last, the filter and the index:
-//! a merge of any number of series holds no more.
+//! In memory are one chunk of samples, one block of the directory, one part of the label index, the clocks written last,
+//! the filter and the index: a merge of any number of series holds no more.
 
 use super::clocks::SharedClocks;
 use super::directory::{BLOCK_BYTES_TARGET, BlockBuilder, ChunkRow, ClockRow, Extent, ValuesAt};
 use super::filter::{Filter, PairHash};
-use super::layout::{Block, Footer, HEAD_BYTES, Head, name_hash};
+use super::label_index::{
+    LabelHead, PART_BYTES_MAX, Part, VALUES_BYTES_TARGET, ValuesBlock, ValuesBuilder, encode_head,
+};
+use super::layout::{Block, Footer, HEAD_BYTES, Head, VERSION, name_hash};
 use super::merge::Merged;
 use super::{SEGMENTS_FOLDER, SegmentEntry, SegmentError, segment_path};
 use crate::column::{Aggregates, COLUMN_SAMPLES_MAX, Codec, Heat, Scratch, encode_clock, encode_values};
 use crate::disk::{Disk, DiskFile};
+use crate::index::Index;
 use crate::memtable::{Frozen, FrozenSeries};
 use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SLOTS, Sample, Slot, Timestamp};
 use std::io;
@@ -92,6 +97,13 @@ pub struct SegmentWriter<D: Disk> {
     first_slot: u16,
     last_slot: u16,
     blocks: Vec<Block>,
+    /// Of the rows from `part_row` on, counted from there.
+    labels: Index,
+    labels_bytes: usize,
+    part_row: u64,
+    /// The constant of that name; tests have it smaller.
+    pub(super) part_bytes_max: usize,
+    parts: Vec<Part>,
     filter: Filter,
     scratch: Scratch,
     /// The column at hand.
@@ -142,6 +154,11 @@ impl<D: Disk> SegmentWriter<D> {
             first_slot: 0,
             last_slot: 0,
             blocks: Vec::new(),
+            labels: Index::default(),
+            labels_bytes: 0,
+            part_row: 0,
+            part_bytes_max: PART_BYTES_MAX,
+            parts: Vec::new(),
             filter: Filter::largest(),
             scratch: Scratch::default(),
             column: Vec::new(),
@@ -206,8 +223,10 @@ impl<D: Disk> SegmentWriter<D> {
     async fn write_end(&mut self) -> Result<SegmentEntry, SegmentError> {
         self.end_series().await?;
         self.end_block().await?;
+        self.end_part().await?;
         let mut index = Vec::new();
         self.blocks.iter().for_each(|block| block.encode(&mut index));
+        self.parts.iter().for_each(|part| part.encode(&mut index));
         self.filter.fold();
         let filter = self.filter.encode();
         let footer = Footer {
@@ -217,11 +236,13 @@ impl<D: Disk> SegmentWriter<D> {
             filter_len: self.fits_u32(filter.len())?,
             filter_crc: crc32c::crc32c(&filter),
             blocks: self.fits_u32(self.blocks.len())?,
+            parts: self.fits_u32(self.parts.len())?,
             series: self.series_count,
             samples: self.sample_count,
             first: self.first,
             last: self.last,
             id: self.head.id,
+            version: VERSION,
         };
         self.append(&index).await?;
         self.append(&filter).await?;
@@ -296,8 +317,78 @@ impl<D: Disk> SegmentWriter<D> {
         self.names.push(name_hash(labels.name()));
         self.filter.insert(PairHash::new("__name__", labels.name()));
         labels.labels().for_each(|(label, value)| self.filter.insert(PairHash::new(label, value)));
+        // A part has far fewer rows.
+        self.labels_bytes += self.labels.insert(labels, (self.series_count - self.part_row) as u32);
         self.series_count += 1;
-        if self.block.len() >= BLOCK_BYTES_TARGET { self.end_block().await } else { Ok(()) }
+        if self.block.len() >= BLOCK_BYTES_TARGET {
+            self.end_block().await?;
+        }
+        if self.labels_bytes >= self.part_bytes_max { self.end_part().await } else { Ok(()) }
+    }
+
+    /// The labels of the rows at hand become a part of the label index.
+    async fn end_part(&mut self) -> Result<(), SegmentError> {
+        let (first_row, rows) = (self.part_row, self.series_count - self.part_row);
+        if rows == 0 {
+            return Ok(());
+        }
+        (self.part_row, self.labels_bytes) = (self.series_count, 0);
+        let index = std::mem::take(&mut self.labels);
+        let offset = self.out.position();
+        let mut heads = Vec::new();
+        let mut block = ValuesBuilder::default();
+        for (name, values) in index.labels() {
+            let mut head = LabelHead { name: name.into(), ..LabelHead::default() };
+            let mut sorted = values.sorted();
+            while sorted.sort_some() {
+                self.disk.give_way().await;
+            }
+            let mut first = "";
+            for (value, ids) in sorted {
+                if block.len() == 0 {
+                    first = value;
+                }
+                head.values += 1;
+                head.rows += block.push(value, ids);
+                if block.len() >= VALUES_BYTES_TARGET {
+                    self.end_values(&mut block, first, &mut head, offset).await?;
+                }
+            }
+            if block.len() > 0 {
+                self.end_values(&mut block, first, &mut head, offset).await?;
+            }
+            heads.push(head);
+        }
+        let blocks_len = (self.out.position() - offset) as usize;
+        let head = encode_head(&heads);
+        self.parts.push(Part {
+            offset,
+            blocks_len: self.fits_u32(blocks_len)?,
+            head_len: self.fits_u32(head.len())?,
+            head_crc: crc32c::crc32c(&head),
+            first_row: self.fits_u32(first_row as usize)?,
+            rows: self.fits_u32(rows as usize)?,
+        });
+        self.append(&head).await
+    }
+
+    async fn end_values(
+        &mut self,
+        block: &mut ValuesBuilder,
+        first: &str,
+        head: &mut LabelHead,
+        part_offset: u64,
+    ) -> Result<(), SegmentError> {
+        let bytes = block.take();
+        head.blocks.push(ValuesBlock {
+            offset: self.fits_u32((self.out.position() - part_offset) as usize)?,
+            len: self.fits_u32(bytes.len())?,
+            crc: crc32c::crc32c(&bytes),
+            first: first.into(),
+        });
+        self.append(&bytes).await?;
+        self.disk.give_way().await;
+        Ok(())
     }
 
     async fn end_block(&mut self) -> Result<(), SegmentError> {
@@ -312,6 +403,7 @@ impl<D: Disk> SegmentWriter<D> {
             offset: self.out.position(),
             len: self.fits_u32(bytes.len())?,
             crc: crc32c::crc32c(&bytes),
+            first_row: self.fits_u32(self.series_count as usize - rows as usize)?,
             rows,
             first_slot: self.first_slot,
             last_slot: self.last_slot,

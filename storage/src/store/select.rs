@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! select        the moment: ids of the series that may be meant, the segments, a mark in the memtable      no wait
-//! next_piece    segments say whether they may hold the name                                             until all have
+//! next_piece    segments say which rows of their directories may be meant                               until all have
 //!   some thousand label values are tested, where an expression has to be, and fewer series are meant  until all are
-//!   if one may: series in memory are put by slot (directories are sorted by it), some hundred at a time  until all are
+//!   if there are any: series in memory are put by slot (directories are sorted by it), some hundred at a time  until all are
 //!     and what they hold is taken ahead, as much as may be held
 //!     for each slot: directory blocks that reach into it are read, the rows of the slot gathered
 //!   some hundred series in memory are looked at: matched, described, their samples taken     those of the slot, or all
@@ -94,7 +94,7 @@ impl Wanted {
 /// What is to be done once all that waits is read.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// Asking segments whether they may hold the name.
+    /// Asking segments which of their rows may be meant.
     Asking,
     /// Putting the series in memory by slot.
     Sorting,
@@ -253,7 +253,9 @@ impl<D: Disk> Selection<D> {
         }
         let stage = self.stage;
         self.stage = match stage {
-            Stage::Asking if self.directories.ask_some(&self.wanted) => Stage::Asking,
+            Stage::Asking if self.directories.ask_some(&self.wanted, &mut self.warnings).await => {
+                Stage::Asking
+            }
             Stage::Asking if self.directories.is_empty() => Stage::Looking,
             Stage::Asking => Stage::Sorting,
             Stage::Sorting if self.memory.sort_some(&self.wanted, self.ahead_bytes_max) => Stage::Sorting,

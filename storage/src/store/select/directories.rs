@@ -2,11 +2,12 @@
 //!
 //! A directory is sorted by slot, so the directories of all segments are read side by side, each a block at a
 //! time, and the series of one slot are there once no directory has an unread block that reaches into it.
-//! In memory are, per segment, the matching rows of a block, and of the next where a slot ends in that.
+//! Which rows are meant is asked of each segment's label index first, so only blocks in which one lies are read.
+//! In memory are, per segment, a set of those rows, and what was read of a block, and of the next where a slot ends in that.
 
 use super::Wanted;
 use crate::disk::Disk;
-use crate::segment::{SegmentError, SegmentReader, SegmentSeries};
+use crate::segment::{Rows, SegmentError, SegmentReader, SegmentSeries};
 use model::Slot;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,8 +16,10 @@ use std::rc::Rc;
 pub(super) struct Directories<D: Disk> {
     /// Ids rising.
     segments: Vec<Rc<SegmentReader<D>>>,
-    /// Of these segments it is known whether they may hold the name.
+    /// Of these segments it is known which rows are meant.
     asked: usize,
+    /// What is known of the next one.
+    asking: Option<Asking>,
     /// Those that may.
     directories: Vec<Directory>,
     /// Of which directory [`Self::take`] takes.
@@ -24,39 +27,61 @@ pub(super) struct Directories<D: Disk> {
     bytes: usize,
 }
 
+/// How far one segment's label index is searched.
+#[derive(Default)]
+struct Asking {
+    part: usize,
+    rows: Rows,
+}
+
 /// How far one segment's directory is read.
 struct Directory {
     /// Index of the segment.
     segment: usize,
-    /// The next block that may hold a series of the name, and its first slot.
+    /// Those that are meant, as far as its label index tells.
+    rows: Rows,
+    /// The next block in which one lies, and its first slot.
     next: Option<(usize, Slot)>,
     /// Read and not yet taken, slots rising.
     found: VecDeque<SegmentSeries>,
 }
 
-/// Blocks whose names are looked at in one step, some 20 ns each; a segment is looked at whole.
-const BLOCKS_PER_STEP: usize = 4096;
+/// Segments whose filters are asked in one step, some 20 ns each, where they say no.
+const FILTERS_PER_STEP: usize = 4096;
 
 impl<D: Disk> Directories<D> {
     pub(super) fn new(segments: Vec<Rc<SegmentReader<D>>>) -> Directories<D> {
-        Directories { segments, asked: 0, directories: Vec::new(), taking: 0, bytes: 0 }
+        Directories { segments, asked: 0, asking: None, directories: Vec::new(), taking: 0, bytes: 0 }
     }
 
-    /// Finds out of some segments whether they may hold the name; `false` when of all it is known.
-    pub(super) fn ask_some(&mut self, wanted: &Wanted) -> bool {
-        let mut blocks = 0;
-        while blocks < BLOCKS_PER_STEP {
-            let Some(segment) = self.segments.get(self.asked) else { return false };
-            let may_hold = segment.may_hold(&wanted.pairs);
-            let owned = |slot| wanted.owns(slot);
-            let next = may_hold.then(|| segment.block_that_may_hold(0, &wanted.name, owned)).flatten();
-            if next.is_some() {
-                self.directories.push(Directory { segment: self.asked, next, found: VecDeque::new() });
-            }
-            self.asked += 1;
-            blocks += 1 + segment.block_count();
+    /// Finds out which rows of the next segment are meant, a part of its label index at a time, or asks the filters of
+    /// some; `false` when of all it is known.
+    pub(super) async fn ask_some(&mut self, wanted: &Wanted, warnings: &mut Vec<SegmentError>) -> bool {
+        if self.asking.is_none() {
+            let rest = self.segments[self.asked..].iter().take(FILTERS_PER_STEP);
+            let Some(holding) = rest.clone().position(|segment| segment.may_hold(&wanted.pairs)) else {
+                self.asked += rest.len();
+                return self.asked < self.segments.len();
+            };
+            self.asked += holding;
         }
-        true
+        let segment = &self.segments[self.asked];
+        let mut asking = self.asking.take().unwrap_or_default();
+        if asking.part < segment.part_count() {
+            segment.search_part(asking.part, &wanted.matchers, &mut asking.rows, warnings).await;
+            asking.part += 1;
+            self.asking = Some(asking);
+            return true;
+        }
+        let mut rows = asking.rows;
+        segment.add_unindexed_rows(&wanted.name, &mut rows);
+        let next = segment.next_block(0, &rows, |slot| wanted.owns(slot));
+        if next.is_some() {
+            self.bytes += rows.bytes();
+            self.directories.push(Directory { segment: self.asked, rows, next, found: VecDeque::new() });
+        }
+        self.asked += 1;
+        self.asked < self.segments.len()
     }
 
     /// Whether no segment holds the name.
@@ -92,10 +117,10 @@ impl<D: Disk> Directories<D> {
         };
         let Some((block, _)) = directory.next else { return false };
         let segment = &self.segments[directory.segment];
-        let (name, range) = (&wanted.name, (wanted.start, wanted.end));
+        let (rows, range) = (&directory.rows, (wanted.start, wanted.end));
         let owned = |slot: Slot| wanted.owns(slot);
-        let found = segment.find_in_block(block, name, &wanted.matchers, range, owned, warnings).await;
-        directory.next = segment.block_that_may_hold(block + 1, name, owned);
+        let found = segment.find_in_block(block, rows, &wanted.matchers, range, owned, warnings).await;
+        directory.next = segment.next_block(block + 1, rows, owned);
         self.bytes += found.iter().map(SegmentSeries::bytes).sum::<usize>();
         directory.found.extend(found);
         true
@@ -117,12 +142,13 @@ impl<D: Disk> Directories<D> {
     pub(super) fn bytes(&self) -> usize {
         self.segments.capacity() * size_of::<Rc<SegmentReader<D>>>()
             + self.directories.capacity() * size_of::<Directory>()
+            + self.asking.as_ref().map_or(0, |asking| asking.rows.bytes())
             + self.bytes
     }
 
     /// Lets go of what one directory has found; `false` when nothing is left.
     pub(super) fn let_go(&mut self) -> bool {
-        self.bytes = 0;
+        (self.bytes, self.asking) = (0, None);
         self.directories.pop().is_some()
     }
 }
