@@ -11,6 +11,7 @@ mod append;
 mod read;
 mod seal;
 mod series;
+mod walk;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 //! late arrivals, memtable, frozen part, newer segment, older segment.
 //! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
 //! segments count and what is too old; how segments become one (`compact.rs`).
-//! Read next: `store/select.rs` for queries, `store/merge.rs` for how sources become one, `store/flush.rs` for
+//! Read next: `store/select.rs` for queries, `store/walk.rs` for exports, `store/merge.rs` for how sources become one, `store/flush.rs` for
 //! the way to disk, `store/memory.rs` and `store/views.rs` for what keeps both within their bound.
 
 mod flush;
@@ -14,6 +14,7 @@ mod memory;
 mod merge;
 mod select;
 mod views;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use flush::{FlushJob, Flushed};
 pub use memory::Memory;
 pub(crate) use merge::SeriesMerge;
 pub use select::{Piece, SelectedSeries, Selection};
+pub use walk::{Place, Walk, WalkPlan, WalkRange, Walked};
 
 use crate::compact::{Merge, OpenSegment, Owner, Windows, choose, choose_to_clean};
 use crate::deletes::Delete;

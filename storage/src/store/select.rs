@@ -209,7 +209,7 @@ impl<D: Disk> Store<D> {
 
 impl<D: Disk> Store<D> {
     /// What is missing of that time because its segments could not be opened.
-    fn unopened(&self, start: Timestamp, end: Timestamp) -> Vec<SegmentError> {
+    pub(super) fn unopened(&self, start: Timestamp, end: Timestamp) -> Vec<SegmentError> {
         let overlaps = |entry: &&SegmentEntry| entry.min_ms <= end.millis() && entry.max_ms >= start.millis();
         let error = |entry: &SegmentEntry| SegmentError::Damaged {
             path: segment_path(entry.id),
