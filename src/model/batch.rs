@@ -195,6 +195,11 @@ impl Batch {
         &self.labels[self.labels_start(self.len().saturating_sub(1))..]
     }
 
+    /// What the client called the sample added last.
+    pub fn last_kind(&self) -> Option<MetricKind> {
+        self.rows.last().map(|row| row.kind)
+    }
+
     /// The samples, in order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = BatchRow<'_>> {
         self.rows_in(0..self.len())

@@ -27,6 +27,16 @@ impl MetricKind {
         })
     }
 
+    /// Its name, as clients write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            MetricKind::Gauge => "gauge",
+            MetricKind::Counter => "counter",
+            MetricKind::Histogram => "histogram",
+            MetricKind::Summary => "summary",
+        }
+    }
+
     /// The kind of that byte, as journal and segment hold it.
     pub fn from_byte(byte: u8) -> Option<MetricKind> {
         [MetricKind::Gauge, MetricKind::Counter, MetricKind::Histogram, MetricKind::Summary]

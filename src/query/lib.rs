@@ -7,7 +7,8 @@
 //! how many bytes it holds; a number that is printed reads back to the same bits.
 //! Not here: stores and how they are read, clocks, HTTP statuses, bounds on time and memory; the server has these.
 //! PromQL is recognised but not answered yet.
-//! Read next: `parameters.rs` for what can be asked, `rows.rs` for a shard's share, `merge.rs` for the whole.
+//! Read next: `parameters.rs` for what can be asked, `rows.rs` for a shard's share, `merge.rs` for the whole; `export.rs` for samples as
+//! files hold them.
 
 mod blocks;
 
@@ -33,3 +34,6 @@ pub mod json;
 
 mod render;
 pub use render::RowsRenderer;
+
+mod export;
+pub use export::{ExportFormat, ExportRenderer, LastOfMilli};
