@@ -6,7 +6,8 @@
 //! so a loop in its stride allocates nothing; what a label may hold is `model`'s to say, never repeated here.
 //! Not here: sockets and heads (`http`), status codes and the clock (the server), what a sample meets next
 //! (`storage`).
-//! Read next: `metrics.rs` for `POST /metrics`, `remote_write.rs` for `POST /api/v1/write`, `line.rs` for `POST /write`, `json.rs` for the reader
+//! Read next: `metrics.rs` for `POST /metrics`, `remote_write.rs` for `POST /api/v1/write`, `line.rs` for `POST /write`,
+//! `import.rs` for what an export or an exposition has, `json.rs` for the reader
 //! under the first, `sequence.rs` for how a series is known again, `bounds.rs` for the times that are taken,
 //! `route.rs` for the owner of a series.
 
@@ -18,6 +19,9 @@ pub use metrics::{
 
 mod line;
 pub use line::{LineCause, LineDecoder, LineDecoding, LineError, LineUnit, LinesWritten};
+
+mod import;
+pub use import::{ImportCause, ImportDecoder, ImportDecoding, ImportError, ImportForm};
 
 mod remote_write;
 pub use remote_write::{
