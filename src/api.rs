@@ -6,7 +6,9 @@
 
 use crate::fan_in::QueryError;
 use http::{CodingError, ContentCoding, FramingError, Method};
-use ingest::{LeftOut, LineError, LineUnit, MetricsError, RemoteWriteError, TimeRefusal};
+use ingest::{
+    ImportError, ImportForm, LeftOut, LineError, LineUnit, MetricsError, RemoteWriteError, TimeRefusal,
+};
 use query::json::write_text;
 use query::{Endpoint, ParameterError};
 use std::io;
@@ -18,6 +20,8 @@ pub enum Route {
     Ingest(Door),
     /// `GET /query`, `GET /percentile`.
     Query(Endpoint),
+    /// `GET /export`.
+    Export,
     /// `GET /alerts`.
     Alerts,
     /// `POST /api/v1/admin/tsdb/delete_series`.
@@ -52,6 +56,10 @@ pub enum Door {
         /// The unit of its times.
         unit: LineUnit,
     },
+    /// `POST /import`: what an export gave.
+    Import(ImportForm),
+    /// `POST /api/v1/import/prometheus`: text exposition.
+    Exposition,
 }
 
 /// The version of InfluxDB whose path a request of line protocol took.
@@ -68,7 +76,8 @@ impl Door {
     pub fn refusal_shape(self) -> RefusalShape {
         match self {
             Door::Metrics => RefusalShape::Plain,
-            Door::RemoteWrite => RefusalShape::Prometheus,
+            Door::Import(_) => RefusalShape::Plain,
+            Door::RemoteWrite | Door::Exposition => RefusalShape::Prometheus,
             Door::Lines { version: InfluxVersion::One, .. } => RefusalShape::Plain,
             Door::Lines { version: InfluxVersion::Two, .. } => RefusalShape::Influx2,
         }
@@ -96,6 +105,9 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         "/api/v1/write" => (WRITE, None, Some(Route::Ingest(Door::RemoteWrite))),
         "/write" => (WRITE, None, lines(InfluxVersion::One)),
         "/api/v2/write" => (WRITE, None, lines(InfluxVersion::Two)),
+        "/export" => (READ, Some(Route::Export), None),
+        "/import" => (WRITE, None, Some(Route::Ingest(Door::Import(ImportForm::Json)))),
+        "/api/v1/import/prometheus" => (WRITE, None, Some(Route::Ingest(Door::Exposition))),
         "/ping" => (READ, Some(Route::Ping), None),
         "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
         "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
@@ -272,6 +284,14 @@ impl Refusal {
         }
     }
 
+    /// A `format` that is none of ours.
+    pub fn unknown_format() -> Refusal {
+        Refusal {
+            detail: Some("expected json, iso, csv, openmetrics or prometheus".into()),
+            ..Refusal::new(400, "invalid parameter: format")
+        }
+    }
+
     /// A body in a version of its protocol that is not taken: its sender falls back to the other.
     pub fn remote_write_version() -> Refusal {
         Refusal::new(415, RemoteWriteError::Version2.to_string())
@@ -346,6 +366,8 @@ pub enum IntakeError {
     RemoteWrite(RemoteWriteError),
     /// The same, of line protocol.
     Lines(LineError),
+    /// The same, of an import.
+    Import(ImportError),
     /// Its compressed form.
     Coding(CodingError),
     /// A member's time.
@@ -396,6 +418,7 @@ impl From<IntakeError> for Refusal {
                 Refusal { offset: Some(offset), ..Refusal::new(400, error.to_string()) }
             }
             IntakeError::Lines(error) => Refusal::new(400, error.to_string()),
+            IntakeError::Import(error) => Refusal::new(400, error.to_string()),
             IntakeError::RemoteWrite(RemoteWriteError::Version2) => Refusal::remote_write_version(),
             IntakeError::Coding(error) => {
                 let (status, text) = match error {
@@ -525,6 +548,8 @@ pub const INDEX: &str = "ringwatch\n\n\
     POST /metrics                {\"name\":\"cpu_usage\",\"value\":85}\n\
     POST /api/v1/write           Prometheus remote write\n\
     POST /write, /api/v2/write   InfluxDB line protocol: cpu,host=a usage=0.5\n\
+    POST /import                 ?format=json|csv|openmetrics|prometheus, what an export gave\n\
+    GET  /export                 ?match[]=cpu{host=\"a\"}&start=0&end=…&format=json|iso|csv|openmetrics\n\
     GET  /query                  ?name=cpu_usage&start=0&end=…&min_value=…&max_value=…&match={host=\"a\"}&limit=…\n\
     GET  /percentile             ?name=cpu_usage&percentile=99\n\
     GET  /alerts                 ?state=firing\n\

@@ -49,23 +49,9 @@ impl DeleteSeries {
     }
 }
 
-/// `cpu{host="a"}` as `{__name__="cpu",host="a"}`.
+/// `cpu{host="a"}` as `{__name__="cpu",host="a"}`, in which a condition has to name something.
 fn selector(text: &str) -> Result<String, ParameterError> {
-    let text = text.trim();
-    let brace = text.find('{').unwrap_or(text.len());
-    let (name, conditions) = (text[..brace].trim(), text[brace..].trim());
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.');
-    if !name.chars().all(is_word) {
-        return Err(ParameterError::Invalid {
-            parameter: "match[]",
-            expected: "a selector, as cpu{host=\"a\"}",
-        });
-    }
-    let selector = match (name, conditions) {
-        ("", conditions) => conditions.to_owned(),
-        (name, "") => format!("{{__name__=\"{name}\"}}"),
-        (name, conditions) => format!("{{__name__=\"{name}\",{}", &conditions[1..]),
-    };
+    let selector = conditions(text)?;
     let matchers = parse_matchers(&selector).map_err(ParameterError::Matchers)?;
     // As in Prometheus: one condition at least that a series without the label does not meet.
     let names_something = matchers.iter().any(|matcher| !matcher.meets(""));
@@ -76,6 +62,25 @@ fn selector(text: &str) -> Result<String, ParameterError> {
         });
     }
     Ok(selector)
+}
+
+/// `cpu{host="a"}` as `{__name__="cpu",host="a"}`; what stands in the braces is not looked at.
+pub fn conditions(text: &str) -> Result<String, ParameterError> {
+    let text = text.trim();
+    let brace = text.find('{').unwrap_or(text.len());
+    let (name, conditions) = (text[..brace].trim(), text[brace..].trim());
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.');
+    if !name.chars().all(is_word) {
+        return Err(ParameterError::Invalid {
+            parameter: "match[]",
+            expected: "a selector, as cpu{host=\"a\"}",
+        });
+    }
+    Ok(match (name, conditions) {
+        ("", conditions) => conditions.to_owned(),
+        (name, "") => format!("{{__name__=\"{name}\"}}"),
+        (name, conditions) => format!("{{__name__=\"{name}\",{}", &conditions[1..]),
+    })
 }
 
 fn time(parameter: &'static str, text: &str) -> Result<i64, ParameterError> {

@@ -257,7 +257,10 @@ impl Front {
                 self.exchange.receive(conn, self.net.bytes(&buf), takes_answers);
                 self.net.release(buf);
             }
-            Event::Drained { conn } => self.resume(conn),
+            Event::Drained { conn } => {
+                self.exchange.ask_for_page(conn);
+                self.resume(conn);
+            }
             Event::EndOfStream { conn } if self.turned_away.is_waiting(conn) => self.tell_away(conn, false),
             Event::EndOfStream { conn } => self.half_closed(conn),
             Event::Closed { conn, error } => {
@@ -351,6 +354,10 @@ impl Front {
                     self.exchange.answered(conn, answer);
                     self.resume(conn);
                 }
+                ToLoop::Page { conn, page } => {
+                    self.exchange.take_page(conn, page);
+                    self.resume(conn);
+                }
                 ToLoop::Decoded { conn, counted_bytes, decoded } => {
                     self.exchange.decoded(conn, counted_bytes, decoded);
                     self.resume(conn);
@@ -441,6 +448,15 @@ impl Front {
             let message = ToStore::Decode { conn, body, stamp };
             if let Err(ToStore::Decode { body, .. }) = self.exchange.intake.outbox.send(self.index, message) {
                 self.exchange.refuse_large(conn, body.counted_bytes);
+                self.exchange.stand_again(conn);
+            }
+        }
+        for (conn, page) in std::mem::take(&mut self.exchange.pages) {
+            let owner = page.shard;
+            let message = ToStore::Export { conn, page, stamp };
+            if self.exchange.intake.outbox.send(owner, message).is_err() {
+                let concurrency = self.shared.config.query_concurrency;
+                self.exchange.take_page(conn, Err(QueryError::TooMany { concurrency }));
                 self.exchange.stand_again(conn);
             }
         }

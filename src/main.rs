@@ -18,6 +18,7 @@ mod alerts;
 mod api;
 mod damage;
 mod delete_series;
+mod export;
 mod front;
 mod own_metrics;
 
@@ -28,6 +29,7 @@ mod service;
 
 mod demo;
 mod inspect;
+mod transfer;
 mod verify;
 
 mod access_log;
@@ -60,6 +62,10 @@ enum Command {
     Serve(ServeArguments),
     /// Show it at work: real readings of this machine, a query, a percentile, an alert that fires and resolves
     Demo(demo::DemoArguments),
+    /// Write samples of a running server to a file, as lines of JSON, CSV or OpenMetrics
+    Export(transfer::ExportArguments),
+    /// Send such a file to a running server
+    Import(transfer::ImportArguments),
     /// Look after data directories
     #[command(subcommand)]
     Storage(StorageCommand),
@@ -160,6 +166,8 @@ fn main() -> ExitCode {
     let result = match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(serve) => serve_until_stopped(serve),
         Command::Demo(demo) => demo::run(demo),
+        Command::Export(export) => transfer::export(&export),
+        Command::Import(import) => transfer::import(&import),
         Command::Config(of) => show_settings(of),
         Command::Storage(StorageCommand::Verify { dir }) => verify::run(&dir),
         Command::Storage(StorageCommand::Inspect { segment, json }) => inspect::run(&segment, json),

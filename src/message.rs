@@ -4,6 +4,7 @@
 //! themselves ([`ToPeer`]). Iterators, borrows and files of an executor stay at home.
 
 use crate::api::IntakeError;
+use crate::export::{ExportPage, ExportedPage};
 use crate::fan_in::{Inquiry, Part, QueryAnswer, QueryError, Question};
 use crate::front::{LargeBatch, LargeBody};
 use crate::service::{Admission, Purpose, SegmentsChanged, Switch};
@@ -24,6 +25,8 @@ pub enum ToStore {
     Share(Box<Share>),
     /// A question of a client on that loop; the executor asks its peers and answers once.
     Query { conn: ConnId, query: Box<Inquiry>, stamp: Stamp },
+    /// The next part of an export, of this executor's series; answered by a [`ToLoop::Page`].
+    Export { conn: ConnId, page: Box<ExportPage>, stamp: Stamp },
     /// A large body, to come back decoded.
     Decode { conn: ConnId, body: Box<LargeBody>, stamp: Stamp },
     /// Answer to [`ToLoop::AskPosition`]: synced up to here, and everything before has been published.
@@ -46,6 +49,7 @@ impl ToStore {
         match self {
             ToStore::Share(share) => share.stamp,
             ToStore::Query { stamp, .. }
+            | ToStore::Export { stamp, .. }
             | ToStore::Decode { stamp, .. }
             | ToStore::Position { stamp, .. }
             | ToStore::Dictionary { stamp, .. }
@@ -61,6 +65,8 @@ impl ToStore {
 pub enum ToLoop {
     /// To the client on that connection.
     Answer { conn: ConnId, answer: Result<QueryAnswer, QueryError> },
+    /// A part of an export.
+    Page { conn: ConnId, page: Result<Box<ExportedPage>, QueryError> },
     /// A large body as a batch, or what is wrong with it.
     Decoded { conn: ConnId, counted_bytes: usize, decoded: Result<Box<LargeBatch>, IntakeError> },
     /// An applied share, to be emptied and filled again.

@@ -4,13 +4,14 @@
 //! Always: what loops published is applied in stamp order; a query first drains, so it sees whatever was
 //! answered before it began; work that takes long runs as a task of its own class and yields.
 //! Not here: sockets and journals (`front.rs`), how chunks are kept (`storage`).
-//! Read next: `service/select.rs` for a query's share, `service/decode.rs` for large bodies, `service/rules.rs` for
+//! Read next: `service/select.rs` for a query's share, `service/export.rs` for exports, `service/decode.rs` for large bodies, `service/rules.rs` for
 //! alerts, `service/flush.rs` for the way to a segment, `service/compact.rs` for what becomes of segments,
 //! `service/keeper.rs` for the manifest, `service/admission.rs` for the bound of memory.
 
 mod admission;
 mod compact;
 mod decode;
+mod export;
 mod flush;
 mod keeper;
 mod renewal;
@@ -25,6 +26,7 @@ pub use keeper::{Keeper, Purpose, Switch};
 pub use rules::Rules;
 
 use crate::adapt::ShardDisk;
+use crate::export::ExportPage;
 use crate::fan_in::{Deadline, FanIn, Inquiry, QueryError, Question};
 use crate::front::{LargeBody, Now};
 use crate::message::{ToLoop, ToPeer, ToStore};
@@ -103,6 +105,7 @@ pub struct Service {
 enum Job {
     Ask { ticket: u64, from: usize, question: Arc<Question> },
     Answer { gather: Box<crate::fan_in::Gather> },
+    Export { from: usize, conn: ConnId, page: Box<ExportPage> },
     Decode { from: usize, conn: ConnId, body: Box<LargeBody> },
     PrepareJournal { from: usize, next: NextFile },
     SaveRules,
@@ -194,6 +197,7 @@ impl Service {
                     self.apply(from, share, now);
                 }
                 ToStore::Query { conn, query, .. } => self.ask_all((from, conn), *query, now, jobs),
+                ToStore::Export { conn, page, .. } => jobs.push(Job::Export { from, conn, page }),
                 ToStore::Decode { conn, body, .. } => jobs.push(Job::Decode { from, conn, body }),
                 ToStore::Position { position, .. } => {
                     if self.flush.take_position(from, position) {
@@ -336,6 +340,9 @@ fn start(shard: &Shard, job: Job) {
         }
         Job::Answer { gather } => {
             executor::spawn_local(TaskClass::Query, select::finish(shard, gather)).detach();
+        }
+        Job::Export { from, conn, page } => {
+            executor::spawn_local(TaskClass::Query, export::run(shard, from, conn, page)).detach();
         }
         Job::Decode { from, conn, body } => {
             executor::spawn_local(TaskClass::Query, decode::run(shard, from, conn, body)).detach();

@@ -49,8 +49,18 @@ impl Front {
             && matches!(&reply.payload, Payload::Body { bytes, .. } if bytes.len() >= OWNED_BODY_BYTES_MIN);
         reply.head_only |= body_goes_apart;
         self.net.send_with(conn, |out| self.renderer.render(&reply, out));
-        if body_goes_apart && let Payload::Body { bytes, .. } = &mut reply.payload {
-            self.net.send_owned(conn, std::mem::take(bytes));
+        match &mut reply.payload {
+            Payload::Body { bytes, .. } if body_goes_apart => {
+                self.net.send_owned(conn, std::mem::take(bytes));
+            }
+            // `Drained` will ask for the next one.
+            Payload::Piece(piece) if !reply.head_only => {
+                let bytes = piece.take_bytes();
+                if !bytes.is_empty() {
+                    self.net.send_owned(conn, bytes);
+                }
+            }
+            _ => {}
         }
         let now_s = self.exchange.now.seconds();
         if let Some(connection) = self.exchange.connection(conn) {

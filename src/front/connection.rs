@@ -5,6 +5,7 @@ use super::intake::ClientMemo;
 use super::rate_limit::Verdict;
 use super::reply::{LogEntry, Payload, Reply};
 use crate::api::Door;
+use crate::export::ExportPage;
 use crate::shared::Place;
 use http::Decoder;
 use shard::net::ConnId;
@@ -71,10 +72,22 @@ pub struct Asked {
 pub enum Awaited {
     /// The answer to a query.
     Answer,
+    /// The pages of an export.
+    Export(ExportStream),
     /// Its large body as a batch, and then that all rows of it are taken.
     Batch { terms: Terms<'static> },
     /// Another loop's word about its client's rate limit, and then its turn in the line of those that are held.
     Portion { terms: Terms<'static>, body: Vec<u8>, word: Option<Verdict> },
+}
+
+/// How far an export has gone out.
+pub struct ExportStream {
+    /// Whether its head is out.
+    pub has_begun: bool,
+    /// Whether the client knows bodies in pieces; others read to the connection's end.
+    pub is_chunked: bool,
+    /// The page to ask for once the client has taken what was sent; none while one is asked for.
+    pub next: Option<Box<ExportPage>>,
 }
 
 impl Asked {
@@ -87,16 +100,21 @@ impl Asked {
     /// Bytes of its body that are kept here.
     pub fn body_bytes(&self) -> usize {
         match &self.awaited {
-            Awaited::Answer | Awaited::Batch { .. } => 0,
+            Awaited::Answer | Awaited::Export(_) | Awaited::Batch { .. } => 0,
             Awaited::Portion { body, .. } => body.len(),
         }
+    }
+
+    /// Whether it is an export whose client is still to take what was sent.
+    pub fn is_between_pages(&self) -> bool {
+        matches!(&self.awaited, Awaited::Export(ExportStream { next: Some(_), .. }))
     }
 
     /// The door that it came to; of a question `POST /metrics`, whose refusals look like everybody's.
     pub fn door(&self) -> Door {
         match &self.awaited {
             Awaited::Batch { terms } | Awaited::Portion { terms, .. } => terms.door(),
-            Awaited::Answer => Door::Metrics,
+            Awaited::Answer | Awaited::Export(_) => Door::Metrics,
         }
     }
 
@@ -104,7 +122,7 @@ impl Asked {
     pub fn batch_terms(&self) -> Option<&Terms<'static>> {
         match &self.awaited {
             Awaited::Batch { terms } => Some(terms),
-            Awaited::Answer | Awaited::Portion { .. } => None,
+            Awaited::Answer | Awaited::Export(_) | Awaited::Portion { .. } => None,
         }
     }
 }

@@ -5,12 +5,14 @@
 //! journal holds back those behind it, and a query holds back the parsing of what follows it.
 //! Read next: `exchange/receive.rs` for what becomes of bytes, `exchange/answer.rs` of a request, `exchange/body.rs` of its
 //! samples, `exchange/large.rs` for bodies that take several turns, `exchange/held.rs` for those that wait for
-//! the executors, `exchange/limited.rs` for rate limits, `exchange/expired.rs` for those whose time is over.
+//! the executors, `exchange/limited.rs` for rate limits, `exchange/expired.rs` for those whose time is over,
+//! `exchange/export.rs` for answers that go out page by page.
 //! Not here: when a reply may go (`front.rs`), how it looks (`reply.rs`), how a body is taken (`intake.rs`).
 
 mod answer;
 mod body;
 mod expired;
+mod export;
 mod held;
 mod large;
 mod limited;
@@ -26,6 +28,7 @@ use super::reply::Reply;
 use super::withheld::Pending;
 use crate::api::Door;
 use crate::config::Durability;
+use crate::export::ExportPage;
 use crate::fan_in::Inquiry;
 use crate::shared::{Place, Shared};
 use held::COMMON_BODY_JOURNAL_BYTES;
@@ -81,6 +84,8 @@ pub struct Exchange {
     pub replies: Vec<Pending<Reply>>,
     /// This turn's questions, to be sent once the turn's samples are published.
     pub questions: Vec<(ConnId, Box<Inquiry>)>,
+    /// This turn's pages of exports, to be asked for like them.
+    pub pages: Vec<(ConnId, Box<ExportPage>)>,
     /// This turn's large bodies, to be sent to the executor.
     pub large_bodies: Vec<(ConnId, Box<LargeBody>)>,
     /// Connections whose reading is to be paused.
@@ -178,6 +183,7 @@ impl Exchange {
             intake,
             replies: Vec::new(),
             questions: Vec::new(),
+            pages: Vec::new(),
             large_bodies: Vec::new(),
             large: VecDeque::new(),
             large_retry_at: None,
@@ -244,12 +250,14 @@ impl Exchange {
         let waiting_bytes = connection.asked.as_ref().map_or(0, |asked| asked.body_bytes());
         let was_heard = connection.was_heard();
         let place = connection.place.take();
+        let waits_for_client = connection.asked.as_ref().is_some_and(|asked| asked.is_between_pages());
         if let (Some(addresses), Some(place)) = (&self.shared.addresses, place) {
             addresses.leave(place);
         }
         if !was_heard {
             self.shared.shards[self.index].front.connections_unused.add(1);
         }
+        self.asked -= usize::from(waits_for_client);
         self.unfinished_bytes -= waiting_bytes;
         self.take_unfinished(id);
         self.connections[id.index()] = None;

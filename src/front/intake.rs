@@ -14,7 +14,10 @@ use super::wal::Wal;
 use crate::api::{Door, InfluxVersion, IntakeError};
 use crate::message::ToStore;
 use crate::shared::{FrontCounters, Shared};
-use ingest::{LineDecoder, MetricsDecoder, RemoteWriteDecoder, RemoteWritten, Repeat, Shape, TimeBounds};
+use ingest::{
+    ImportDecoder, ImportForm, LineDecoder, MetricsDecoder, RemoteWriteDecoder, RemoteWritten, Repeat, Shape,
+    TimeBounds,
+};
 use model::{Batch, MetricKind, Sample, Share, Stamp, StampClock, Timestamp};
 use shard::mesh::Outbox;
 use std::net::IpAddr;
@@ -169,6 +172,7 @@ pub struct Intake {
     metrics_numbers: Numbers,
     remote_write: RemoteWriteDecoder,
     remote_write_numbers: Numbers,
+    imports: ImportDecoder,
     lines: LineDecoder,
     lines_numbers: Numbers,
     batch: Batch,
@@ -208,6 +212,7 @@ impl Intake {
             metrics_numbers: Numbers::new(ingest::REPEATS_MAX),
             remote_write: RemoteWriteDecoder::naming_repeats(shared.client_seed, remembered),
             remote_write_numbers: Numbers::new(remembered),
+            imports: ImportDecoder::new(),
             lines: LineDecoder::naming_repeats(shared.client_seed, remembered),
             lines_numbers: Numbers::new(remembered),
             batch: Batch::default(),
@@ -241,6 +246,12 @@ impl Intake {
             Door::Metrics => self.accept_metrics(body, client, peer, now, bounds),
             Door::Lines { version: InfluxVersion::One, .. } if is_json(body) => {
                 self.accept_measurement(body, client, peer, now, bounds)
+            }
+            Door::Import(form) => self.accept_import((form, body), client, peer, now, bounds),
+            Door::Exposition => {
+                let form = ImportForm::Exposition;
+                let accepted = self.accept_import((form, body), client, peer, now, bounds);
+                accepted.map(|_| Accepted::Lines { texts: 0 })
             }
             Door::RemoteWrite | Door::Lines { .. } => {
                 let mut batch = std::mem::take(&mut self.batch);
@@ -279,6 +290,29 @@ impl Intake {
         });
         self.batch = batch;
         self.named = named;
+        accepted
+    }
+
+    fn accept_import(
+        &mut self,
+        (form, body): (ImportForm, &[u8]),
+        client: Option<&[u8]>,
+        (peer, memo): (IpAddr, &mut ClientMemo),
+        now: Now,
+        bounds: &TimeBounds,
+    ) -> Result<Accepted, NotTaken> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let client = client.map_or(Client::Peer(peer, memo), Client::Named);
+        let decoded = self.imports.decode(body, (form, bounds), &mut batch).map_err(IntakeError::Import);
+        let count = batch.len();
+        let accepted = decoded
+            .map_err(NotTaken::Refused)
+            .and_then(|()| match count {
+                0 => Ok(Taken::Whole),
+                count => self.take_rows(&batch, 0..count, Names::Metrics, client, now),
+            })
+            .map(|_| Accepted::Batch { count });
+        self.batch = batch;
         accepted
     }
 
@@ -322,7 +356,7 @@ impl Intake {
             let dictionary = writer.dictionary();
             let numbers = match door {
                 Door::Lines { .. } => &mut self.lines_numbers,
-                Door::RemoteWrite | Door::Metrics => &mut self.remote_write_numbers,
+                _ => &mut self.remote_write_numbers,
             };
             numbers.begin(dictionary);
             let numbers = &*numbers;
@@ -339,7 +373,7 @@ impl Intake {
                         .map_err(IntakeError::Lines)?;
                     (Names::Lines { dictionary }, Accepted::Lines { texts: written.texts })
                 }
-                Door::RemoteWrite | Door::Metrics => {
+                _ => {
                     let written = self
                         .remote_write
                         .decode(body, bounds, batch, repeat, is_numbered)

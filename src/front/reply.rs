@@ -22,7 +22,11 @@ pub enum Payload {
     /// A complete body.
     Body { status: u16, content_type: &'static str, bytes: Vec<u8> },
     /// A complete body that lacks what is damaged on the disk; where that is.
-    Incomplete { bytes: Vec<u8>, warnings: Box<[String]> },
+    Incomplete { content_type: &'static str, bytes: Vec<u8>, warnings: Box<[String]> },
+    /// A part of a body.
+    Piece(Piece),
+    /// The rest of a body that was begun cannot be had: the connection ends, so that its client learns of it.
+    BrokenOff,
     /// It was done, and there is nothing to say.
     Done,
     /// No body, only the methods a path allows.
@@ -41,11 +45,47 @@ impl Payload {
             Payload::Continue
             | Payload::Body { .. }
             | Payload::Incomplete { .. }
+            | Payload::Piece(_)
+            | Payload::BrokenOff
             | Payload::Done
             | Payload::Allow(_)
             | Payload::Refused(_) => return,
         };
         *self = Payload::Refused(Refusal { shape, ..refusal() });
+    }
+}
+
+/// A part of a body whose length is not known.
+pub struct Piece {
+    /// With the first: the answer's head.
+    pub begins: Option<PieceHead>,
+    /// Whether it is the last.
+    pub ends: bool,
+    /// Whether pieces are delimited; else the connection ends behind the last.
+    pub is_chunked: bool,
+    /// Its bytes; none is no chunk.
+    pub bytes: Vec<u8>,
+}
+
+/// What is known when a body begins.
+pub struct PieceHead {
+    /// The `Content-Type`.
+    pub content_type: &'static str,
+    /// What is missing so far.
+    pub warnings: Box<[String]>,
+}
+
+impl Piece {
+    /// What goes out behind head and chunk's head.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if self.is_chunked && !bytes.is_empty() {
+            bytes.extend_from_slice(http::CHUNK_END);
+        }
+        if self.is_chunked && self.ends {
+            bytes.extend_from_slice(http::LAST_CHUNK);
+        }
+        bytes
     }
 }
 
@@ -78,7 +118,10 @@ impl Reply {
     pub fn status(&self) -> Option<u16> {
         Some(match &self.payload {
             Payload::Accepted { .. } => 202,
-            Payload::Continue => return None,
+            Payload::Continue | Payload::BrokenOff => return None,
+            // It is told once, when all is out.
+            Payload::Piece(Piece { ends: false, .. }) => return None,
+            Payload::Piece(_) => 200,
             Payload::Body { status, .. } => *status,
             Payload::Incomplete { .. } => 200,
             Payload::Allow(_) | Payload::Kept { .. } | Payload::Done => 204,
@@ -89,7 +132,11 @@ impl Reply {
     /// Whether the connection ends with this answer.
     pub fn closes(&self) -> bool {
         let refused_for_good = matches!(&self.payload, Payload::Refused(refusal) if refusal.close);
-        !matches!(self.payload, Payload::Continue) && (refused_for_good || !self.connection.is_kept())
+        match &self.payload {
+            Payload::Continue | Payload::Piece(Piece { ends: false, .. }) => false,
+            Payload::BrokenOff => true,
+            _ => refused_for_good || !self.connection.is_kept(),
+        }
     }
 }
 
@@ -192,13 +239,24 @@ impl Renderer {
                 let head = self.head(*status, content_type, extra, reply.connection);
                 self.encode(head, bytes, reply.head_only, out);
             }
-            Payload::Incomplete { bytes, warnings } => {
+            Payload::Incomplete { content_type, bytes, warnings } => {
                 let warnings: Vec<String> = warnings.iter().map(|text| warning_field(text)).collect();
-                let named = warnings.iter().map(|value| ("Warning", value.as_str()));
-                let extra: Vec<(&str, &str)> = [ANY_ORIGIN].into_iter().chain(named).collect();
-                let head = self.head(200, JSON, &extra, reply.connection);
+                let extra = with_warnings(&warnings);
+                let head = self.head(200, content_type, &extra, reply.connection);
                 self.encode(head, bytes, reply.head_only, out);
             }
+            Payload::Piece(piece) => {
+                if let Some(PieceHead { content_type, warnings }) = &piece.begins {
+                    let warnings: Vec<String> = warnings.iter().map(|text| warning_field(text)).collect();
+                    let extra = with_warnings(&warnings);
+                    let head = self.head(200, content_type, &extra, reply.connection);
+                    if piece.is_chunked { head.encode_chunked(out) } else { head.encode_until_close(out) }
+                }
+                if piece.is_chunked && !piece.bytes.is_empty() && !reply.head_only {
+                    http::chunk_head(piece.bytes.len(), out);
+                }
+            }
+            Payload::BrokenOff => {}
             Payload::Done => self.head(204, "", &[], reply.connection).encode(b"", out),
             Payload::Allow(methods) => {
                 let allowed = if reply.any_origin { &READS_ALLOWED[..] } else { &[] };
@@ -223,6 +281,11 @@ impl Renderer {
             }
         }
     }
+}
+
+fn with_warnings(warnings: &[String]) -> Vec<(&str, &str)> {
+    let named = warnings.iter().map(|value| ("Warning", value.as_str()));
+    [ANY_ORIGIN].into_iter().chain(named).collect()
 }
 
 /// RFC 7234 §5.5: 199 is a warning for people. What could end the field, or is no ASCII, is a question mark.

@@ -5,7 +5,7 @@
 //! is touched; what two readers could frame differently is refused, never guessed; no input makes it panic.
 //! A request that lies whole in one buffer costs no allocation, and its body stays where it is; a chunked body
 //! is joined inside the caller's buffer.
-//! Not here: status codes for refusals (the server's `api.rs`), timeouts, TLS, routing, chunked answers.
+//! Not here: status codes for refusals (the server's `api.rs`), timeouts, TLS, routing.
 //! Read next: `request/decode.rs` for the way of one request, `framing.rs` for where a body ends,
 //! `chunked.rs` for the in-place joining, `content_coding.rs` for compressed bodies, `response.rs` for answers.
 
@@ -39,5 +39,6 @@ pub use date::http_date;
 
 mod response;
 pub use response::{
-    CONTINUE, DecodedResponse, Response, ResponseDecoder, ResponseError, ResponseHead, reason,
+    CHUNK_END, CONTINUE, DecodedResponse, LAST_CHUNK, Response, ResponseDecoder, ResponseError, ResponseHead,
+    chunk_head, reason,
 };

@@ -11,6 +11,12 @@ mod tests;
 /// The interim answer for a client that holds its body back (`Expect: 100-continue`).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// What stands behind a chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// What ends a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 /// All of an answer but its body.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
@@ -27,19 +33,40 @@ pub struct ResponseHead<'a> {
     pub extra: &'a [(&'a str, &'a str)],
 }
 
+/// How a client learns where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Bytes(usize),
+    Chunked,
+    /// With the connection.
+    Unsaid,
+}
+
 impl ResponseHead<'_> {
     /// Appends the answer with its body.
     pub fn encode(&self, body: &[u8], out: &mut Vec<u8>) {
-        self.encode_head(body.len(), body.len(), out);
+        self.encode_head(Length::Bytes(body.len()), body.len(), out);
         out.extend_from_slice(body);
     }
 
     /// Appends the answer to a HEAD request: the length that the body would have had, without the body.
     pub fn encode_for_head(&self, body_bytes: usize, out: &mut Vec<u8>) {
-        self.encode_head(body_bytes, 0, out);
+        self.encode_head(Length::Bytes(body_bytes), 0, out);
     }
 
-    fn encode_head(&self, body_bytes: usize, bytes_to_follow: usize, out: &mut Vec<u8>) {
+    /// Appends the head of an answer whose body ends with the connection, for clients of HTTP/1.0.
+    pub fn encode_until_close(&self, out: &mut Vec<u8>) {
+        debug_assert!(!self.connection.is_kept(), "the body would have no end");
+        self.encode_head(Length::Unsaid, 0, out);
+    }
+
+    /// Appends the head of an answer whose body comes in pieces, each between [`chunk_head`] and [`CHUNK_END`], with
+    /// [`LAST_CHUNK`] behind them.
+    pub fn encode_chunked(&self, out: &mut Vec<u8>) {
+        self.encode_head(Length::Chunked, 0, out);
+    }
+
+    fn encode_head(&self, length: Length, bytes_to_follow: usize, out: &mut Vec<u8>) {
         debug_assert!((200..600).contains(&self.status), "status {}", self.status);
         // One growth at most: the fixed parts are below 200 bytes.
         let extra_bytes: usize = self.extra.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
@@ -61,10 +88,16 @@ impl ResponseHead<'_> {
                 out.extend_from_slice(b"\r\nContent-Type: ");
                 append_value(self.content_type, out);
             }
-            out.extend_from_slice(b"\r\nContent-Length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(body_bytes).as_bytes());
+            match length {
+                Length::Bytes(bytes) => {
+                    out.extend_from_slice(b"\r\nContent-Length: ");
+                    out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
+                }
+                Length::Chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
+                Length::Unsaid => {}
+            }
         } else {
-            debug_assert_eq!(body_bytes, 0, "a 204 with a body");
+            debug_assert_eq!(length, Length::Bytes(0), "a 204 with a body");
         }
         out.extend_from_slice(match self.connection {
             Connection::Close => b"\r\nConnection: close\r\n",
@@ -79,6 +112,12 @@ impl ResponseHead<'_> {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// What stands before a chunk of so many bytes; of none it would be the last.
+pub fn chunk_head(bytes: usize, out: &mut Vec<u8>) {
+    debug_assert!(bytes > 0, "that is the last one");
+    out.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
 }
 
 /// Appends a header value, control characters as spaces.

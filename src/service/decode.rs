@@ -9,8 +9,8 @@ use crate::front::{Accepted, LARGE_BODY_BYTES, LargeBatch, LargeBody, is_json};
 use crate::message::ToLoop;
 use http::CodingError;
 use ingest::{
-    LineDecoder, LineError, LineUnit, MetricsDecoder, MetricsError, RemoteWriteDecoder, RemoteWriteError,
-    TimeBounds,
+    ImportDecoder, ImportError, ImportForm, LineDecoder, LineError, LineUnit, MetricsDecoder, MetricsError,
+    RemoteWriteDecoder, RemoteWriteError, TimeBounds,
 };
 use model::Batch;
 use shard::executor;
@@ -42,6 +42,17 @@ pub async fn run(shard: Shard, to: usize, conn: ConnId, body: Box<LargeBody>) {
                 }
                 Door::Lines { unit, .. } => {
                     decode_lines(&plain, (unit, &bounds)).await.map_err(IntakeError::Lines)
+                }
+                Door::Import(form) => {
+                    let decoded = decode_import(&plain, (form, &bounds)).await.map_err(IntakeError::Import);
+                    decoded.map(|batch| {
+                        let accepted = Accepted::Batch { count: batch.batch.len() };
+                        Box::new(LargeBatch { accepted, ..*batch })
+                    })
+                }
+                Door::Exposition => {
+                    let form = ImportForm::Exposition;
+                    decode_import(&plain, (form, &bounds)).await.map_err(IntakeError::Import)
                 }
                 Door::RemoteWrite => {
                     decode_remote_write(&plain, &bounds).await.map_err(IntakeError::RemoteWrite)
@@ -104,6 +115,24 @@ async fn decode_lines(plain: &[u8], terms: (LineUnit, &TimeBounds)) -> Result<Bo
         executor::yield_if_needed().await;
     }
     let accepted = Accepted::Lines { texts: decoding.finish()?.texts };
+    Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), accepted, client_id: None }))
+}
+
+async fn decode_import(
+    plain: &[u8],
+    terms: (ImportForm, &TimeBounds),
+) -> Result<Box<LargeBatch>, ImportError> {
+    let mut text = String::with_capacity(plain.len());
+    while ingest::take_text(plain, &mut text).map_err(|_| ImportError::not_utf8(plain, text.len()))? {
+        executor::yield_if_needed().await;
+    }
+    let (mut decoder, mut batch) = (ImportDecoder::new(), Batch::default());
+    let mut decoding = decoder.begin(&text, terms, &mut batch);
+    while decoding.step(LINES_PER_STEP) {
+        executor::yield_if_needed().await;
+    }
+    decoding.finish()?;
+    let accepted = Accepted::Lines { texts: 0 };
     Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), accepted, client_id: None }))
 }
 

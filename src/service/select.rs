@@ -86,14 +86,14 @@ async fn gather(
 
 /// What is missing from an answer: the first of it by name, and how much more.
 #[derive(Debug, Default)]
-struct Missing {
+pub(super) struct Missing {
     texts: Vec<String>,
     more: u64,
 }
 
 impl Missing {
     /// Counts damage. A disk that does not answer may answer later, and so may memory.
-    fn note(&mut self, damage: &Damage, warnings: Vec<SegmentError>) -> Result<(), QueryError> {
+    pub(super) fn note(&mut self, damage: &Damage, warnings: Vec<SegmentError>) -> Result<(), QueryError> {
         for error in warnings {
             if let SegmentError::Io { .. } | SegmentError::Memory { .. } = &error {
                 return Err(QueryError::Storage(error.to_string()));
@@ -108,7 +108,7 @@ impl Missing {
         Ok(())
     }
 
-    fn told(mut self) -> Warnings {
+    pub(super) fn told(mut self) -> Warnings {
         if self.more > 0 {
             self.texts.push(format!("{} more damaged places", self.more));
         }

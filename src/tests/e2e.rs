@@ -39,6 +39,8 @@ mod damage;
 mod deletes;
 #[path = "e2e/disk_full.rs"]
 mod disk_full;
+#[path = "e2e/export.rs"]
+mod export;
 #[path = "e2e/http.rs"]
 mod http_wire;
 #[path = "e2e/inspect.rs"]

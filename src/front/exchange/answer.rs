@@ -10,7 +10,7 @@ use crate::api::{self, IntakeError, Refusal, Route};
 use crate::config::Durability;
 use crate::delete_series::DeleteSeries;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
-use crate::front::connection::{Asked, Awaited};
+use crate::front::connection::{Asked, Awaited, ExportStream};
 use crate::front::gate::Gate;
 use crate::front::rate_limit::Verdict;
 use crate::front::reply::{LogEntry, Payload, Reply};
@@ -19,6 +19,7 @@ use crate::own_metrics;
 use http::{Method, Request};
 use query::Query;
 use shard::net::ConnId;
+use std::borrow::Cow;
 
 impl Exchange {
     /// Decides the answer to one request.
@@ -71,6 +72,25 @@ impl Exchange {
                     (Payload::Refused(refusal), Durability::Memory)
                 }
             },
+            Ok(Route::Export) => match self.export(&request) {
+                Ok(page) => {
+                    self.pages.push((id, Box::new(page)));
+                    self.asked += 1;
+                    let arrived_nanos = self.now.nanos;
+                    let is_chunked = request.minor_version > 0;
+                    if !is_chunked {
+                        connection = http::Connection::Close;
+                    }
+                    if let Some(held) = self.connection(id) {
+                        let awaited =
+                            Awaited::Export(ExportStream { has_begun: false, is_chunked, next: None });
+                        let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
+                        held.asked = Some(Box::new(asked));
+                    }
+                    return Flow::Wait;
+                }
+                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+            },
             Ok(route @ (Route::Query(_) | Route::Alerts | Route::DeleteSeries)) => {
                 match self.inquiry(route, &request) {
                     Ok(inquiry) => {
@@ -108,7 +128,11 @@ impl Exchange {
         })
     }
 
-    fn inquiry(&self, route: Route, request: &Request<'_>) -> Result<Inquiry, Refusal> {
+    /// The parameters of a question, if one more may be asked now.
+    pub(super) fn question_parameters<'b>(
+        &self,
+        request: &Request<'b>,
+    ) -> Result<impl Iterator<Item = (Cow<'b, str>, Cow<'b, str>)> + use<'b>, Refusal> {
         if !self.is_ready {
             return Err(QueryError::Starting.into());
         }
@@ -120,7 +144,11 @@ impl Exchange {
         for pair in http::parameters(request.query) {
             pairs.push(pair.map_err(Refusal::from)?);
         }
-        let pairs = pairs.into_iter();
+        Ok(pairs.into_iter())
+    }
+
+    fn inquiry(&self, route: Route, request: &Request<'_>) -> Result<Inquiry, Refusal> {
+        let pairs = self.question_parameters(request)?;
         let inquiry = match route {
             Route::Query(endpoint) => Inquiry::Samples(Query::from_parameters(endpoint, pairs)?),
             Route::DeleteSeries if !self.shared.config.enable_admin => return Err(Refusal::admin_disabled()),
@@ -186,7 +214,7 @@ impl Exchange {
         let payload = match answer {
             Ok(QueryAnswer { body: None, .. }) => Payload::Done,
             Ok(QueryAnswer { body: Some(bytes), warnings }) if !warnings.is_empty() => {
-                Payload::Incomplete { bytes, warnings }
+                Payload::Incomplete { content_type: "application/json", bytes, warnings }
             }
             Ok(QueryAnswer { body: Some(bytes), .. }) => {
                 Payload::Body { status: 200, content_type: "application/json", bytes }

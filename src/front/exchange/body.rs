@@ -11,7 +11,7 @@ use crate::front::gate::Gate;
 use crate::front::intake::{Accepted, NotTaken};
 use crate::front::reply::Payload;
 use http::{CodingError, ContentCoding, NotAtOnce, Request};
-use ingest::{LineUnit, RemoteWritten};
+use ingest::{ImportForm, LineUnit, RemoteWritten};
 use sha2::{Digest, Sha256};
 use shard::net::ConnId;
 use std::borrow::Cow;
@@ -55,6 +55,7 @@ impl Exchange {
         }
         let door = match door {
             Door::Lines { version, .. } => Door::Lines { version, unit: line_unit(request)? },
+            Door::Import(_) => Door::Import(import_form(request)?),
             door => door,
         };
         let coding = match ContentCoding::of(&request.headers).map_err(|_| Refusal::content_encoding())? {
@@ -163,6 +164,7 @@ impl Exchange {
                     IntakeError::Body(_)
                     | IntakeError::RemoteWrite(_)
                     | IntakeError::Lines(_)
+                    | IntakeError::Import(_)
                     | IntakeError::Coding(_)
                     | IntakeError::Time { .. } => {
                         counters.validation_errors.add(1);
@@ -228,6 +230,19 @@ fn line_unit(request: &Request<'_>) -> Result<LineUnit, Refusal> {
         }
     }
     Ok(unit)
+}
+
+/// The form that the parameter `format` names, or else the body's type; the last one counts.
+fn import_form(request: &Request<'_>) -> Result<ImportForm, Refusal> {
+    let content_type = request.header("content-type").and_then(ImportForm::from_content_type);
+    let mut form = content_type.unwrap_or(ImportForm::Json);
+    for pair in http::parameters(request.query) {
+        let (key, value) = pair.map_err(Refusal::from)?;
+        if key == "format" {
+            form = ImportForm::from_name(&value).ok_or_else(Refusal::unknown_format)?;
+        }
+    }
+    Ok(form)
 }
 
 /// `Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request`.

@@ -54,7 +54,7 @@ const HELD_AS_BATCH: usize = 2;
 /// Bytes of a plain body that a turn has time for.
 pub(super) fn turn_bytes_max(door: Door) -> usize {
     match door {
-        Door::Metrics | Door::Lines { .. } => LARGE_BODY_BYTES,
+        Door::Metrics | Door::Lines { .. } | Door::Import(_) | Door::Exposition => LARGE_BODY_BYTES,
         Door::RemoteWrite => LARGE_REMOTE_WRITE_BYTES,
     }
 }

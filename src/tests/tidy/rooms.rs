@@ -24,7 +24,7 @@ struct Door {
 /// `std.rs`, or `std_disk.rs` where a module named `std` would hide the library.
 const STD_DISK: &str = "storage/src/disk/std";
 
-const SOCKET_ROOMS: &[&str] = &["shard/", "bench/", "src/tests/", "src/demo"];
+const SOCKET_ROOMS: &[&str] = &["shard/", "bench/", "src/tests/", "src/demo", "src/transfer"];
 const SOCKETS: &str = "only `shard` opens sockets: take one from `shard::net`";
 
 const DOORS: &[Door] = &[
@@ -45,6 +45,7 @@ const DOORS: &[Door] = &[
             "src/main.rs",
             "src/launch/data_directory.rs",
             "src/demo",
+            "src/transfer",
             "bench/",
         ],
         tests_may: true,
