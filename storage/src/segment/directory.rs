@@ -45,6 +45,13 @@ pub struct ClockRow {
     pub at: Extent,
 }
 
+impl ClockRow {
+    /// All its times where they are no more than the two that the row says: the column need not be read for them.
+    pub(super) fn told(&self) -> Option<[i64; 2]> {
+        (self.count <= 2).then(|| [self.first.ticks(), self.last.ticks()])
+    }
+}
+
 /// Where the values of a chunk are.
 #[derive(Clone, Copy, Debug)]
 pub enum ValuesAt {
@@ -287,7 +294,8 @@ impl<'a> BlockRows<'a> {
             let offset = clock_end.wrapping_add(fields.varint()?);
             let len = u32::try_from(fields.varint()?).ok()?;
             let at = Extent { offset, len, crc: fields.u32()? };
-            let possible = first <= last
+            let possible = (first < last || (first == last && count == 1))
+                && (count > 1 || first == last)
                 && (1..=COLUMN_SAMPLES_MAX).contains(&(count as usize))
                 && (1..=CLOCK_BYTES_MAX).contains(&(len as usize));
             if !possible {

@@ -378,6 +378,10 @@ impl<D: Disk> SegmentReader<D> {
                     }
                 };
                 for chunk in now {
+                    if let Err(error) = self.verify_clock(&labels, &chunk.clock, workspace).await {
+                        errors.push(error);
+                        continue;
+                    }
                     match self.verify_chunk(&labels, chunk, &run, workspace) {
                         Ok(samples) => verified.samples += samples as u64,
                         Err(error) => errors.push(error),

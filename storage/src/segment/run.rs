@@ -1,9 +1,10 @@
 //! Chunks that are read at once: columns that lie one behind the other, and the clocks they need.
 //!
 //! The series that was the first to have a clock has it between its columns: there one read gives all. For the others the
-//! clocks are read once and kept ([`Workspace`]).
+//! clocks are read once and kept ([`Workspace`]); a clock of one or two times is not read at all, for its row says them.
+//! Series that are read one after the other, as they lie, share a read: small ones would cost a system call each.
 
-use super::directory::{ChunkRow, Extent, ValuesAt};
+use super::directory::{ChunkRow, ClockRow, Extent, ValuesAt};
 use super::workspace::{Room, Workspace};
 use super::{SegmentError, SegmentReader};
 use crate::column::{Aggregates, decode_clock, decode_values};
@@ -42,7 +43,8 @@ impl ChunkRun {
             let from = column.offset.checked_sub(self.offset);
             from.is_some_and(|from| from + u64::from(column.len) <= self.len as u64)
         });
-        has_column && self.clocks.iter().any(|(offset, _)| *offset == chunk.clock.at.offset)
+        let has_clock = || self.clocks.iter().any(|(offset, _)| *offset == chunk.clock.at.offset);
+        has_column && (chunk.clock.told().is_some() || has_clock())
     }
 
     /// The bytes of a part, as far as they were read.
@@ -68,6 +70,7 @@ fn columns(chunks: &[ChunkRow]) -> (Span, usize) {
     let mut span = Span::default();
     if let Some((clock, column)) = chunks.first().and_then(|chunk| Some((chunk.clock.at, chunk.column()?)))
         && clock.end() == column.offset
+        && chunks[0].clock.told().is_none()
     {
         span.takes(clock);
     }
@@ -111,10 +114,11 @@ impl<D: Disk> SegmentReader<D> {
     ) -> Result<ChunkRun, SegmentError> {
         // A caller that asks for more than may be read at once has the rest told as damaged.
         let (span, _) = columns(chunks);
-        let bytes = self.read(span).await?;
-        let clocks = Vec::with_capacity(chunks.len());
-        let mut run = ChunkRun { offset: span.offset, bytes, len: span.len(), clocks };
-        let mut rest = chunks;
+        let bytes = self.read(span, workspace).await?;
+        let mut run = ChunkRun { offset: span.offset, bytes, len: span.len(), clocks: Vec::new() };
+        let unread: Vec<&ChunkRow> = chunks.iter().filter(|chunk| chunk.clock.told().is_none()).collect();
+        run.clocks.reserve_exact(unread.len());
+        let mut rest = unread.as_slice();
         while let Some(chunk) = rest.first() {
             let at = chunk.clock.at;
             let known = workspace.clock(self.entry().id, at).cloned();
@@ -127,24 +131,37 @@ impl<D: Disk> SegmentReader<D> {
             let some = rest.iter().take_while(|chunk| span.takes(chunk.clock.at)).count();
             let (now, later) = rest.split_at(some);
             rest = later;
-            let bytes = self.read(span).await?;
+            let bytes = self.read(span, workspace).await?;
             for at in now.iter().map(|chunk| chunk.clock.at) {
                 let from = (at.offset - span.offset) as usize;
                 let clock = checked(bytes.get(from..from + at.len as usize).unwrap_or(&[]), at);
                 run.clocks.push((at.offset, clock));
             }
         }
-        for (chunk, (_, clock)) in chunks.iter().zip(&run.clocks) {
+        for (chunk, (_, clock)) in unread.iter().zip(&run.clocks) {
             clock.iter().for_each(|clock| workspace.keep(self.entry().id, chunk.clock.at, clock.clone()));
         }
         Ok(run)
     }
 
-    async fn read(&self, span: Span) -> Result<Vec<u8>, SegmentError> {
+    async fn read(&self, span: Span, workspace: &mut Workspace) -> Result<Vec<u8>, SegmentError> {
         if span.len() == 0 {
             return Ok(Vec::new());
         }
-        self.file().read_at(span.offset, span.len()).await.map_err(|error| self.failed(error))
+        let ahead = workspace.ahead(self.entry().id);
+        if let Some(bytes) = ahead.part(span.offset, span.len()) {
+            return Ok(bytes.to_vec());
+        }
+        let failed = |error| self.failed(error);
+        let wanted = ahead.wanted(span.offset, span.len());
+        let bytes = self.file().read_at(span.offset, wanted).await.map_err(failed)?;
+        if wanted == span.len() {
+            return Ok(bytes);
+        }
+        // What is asked for may lie at the file's end and be shorter than it should be.
+        let first = bytes[..span.len().min(bytes.len())].to_vec();
+        ahead.keep(span.offset, bytes);
+        Ok(first)
     }
 
     /// Appends the samples of one chunk of a run to `out`; nothing when it is not as its row says.
@@ -184,6 +201,26 @@ impl<D: Disk> SegmentReader<D> {
         }
     }
 
+    /// Whether a clock that readers need not look at is what its row says.
+    pub(super) async fn verify_clock(
+        &self,
+        labels: &LabelSet,
+        clock: &ClockRow,
+        workspace: &mut Workspace,
+    ) -> Result<(), SegmentError> {
+        let Some(told) = clock.told() else { return Ok(()) };
+        let at = clock.at;
+        let damaged = |what| self.damaged(at.offset, Some(format!("{labels:?}")), what);
+        let read = self.read_checked(at.offset, at.len as usize, at.crc).await;
+        let bytes = read.map_err(|error| error.unwrap_or_else(|| damaged("the checksum of a clock")))?;
+        let count = clock.count as usize;
+        match decode_clock(&bytes, count, &mut workspace.room().scratch) {
+            Ok(times) if *times == told[..count] => Ok(()),
+            Ok(_) => Err(damaged("the bounds of a clock")),
+            Err(_) => Err(damaged("the form of a clock")),
+        }
+    }
+
     /// Checks and decodes one chunk; what is not as its row says is not used.
     fn decode<'a>(
         &self,
@@ -194,12 +231,9 @@ impl<D: Disk> SegmentReader<D> {
     ) -> Result<Decoded<'a>, SegmentError> {
         let damaged = |offset, what| self.damaged(offset, Some(format!("{labels:?}")), what);
         let count = chunk.count();
-        let Room { scratch, values } = room;
+        let Room { scratch, values, few } = room;
         let values = &mut values[..count];
         let at = chunk.clock.at.offset;
-        let clock = run.clocks.iter().find(|(offset, _)| *offset == at);
-        let clock = clock.and_then(|(_, clock)| clock.as_deref());
-        let clock = clock.ok_or_else(|| damaged(at, "the checksum of a clock"))?;
         match chunk.values {
             ValuesAt::Here(value) => values.fill(value),
             ValuesAt::Column(name, column) => {
@@ -211,6 +245,13 @@ impl<D: Disk> SegmentReader<D> {
                 decoded.map_err(|_| damaged(column.offset, "the form of a column"))?;
             }
         }
+        if let Some(told) = chunk.clock.told() {
+            *few = told;
+            return Ok(Decoded { times: &few[..count], values });
+        }
+        let clock = run.clocks.iter().find(|(offset, _)| *offset == at);
+        let clock = clock.and_then(|(_, clock)| clock.as_deref());
+        let clock = clock.ok_or_else(|| damaged(at, "the checksum of a clock"))?;
         let times = decode_clock(clock, count, scratch).map_err(|_| damaged(at, "the form of a clock"))?;
         if (times[0], times[count - 1]) != (chunk.first().ticks(), chunk.last().ticks()) {
             return Err(damaged(at, "the bounds of a clock"));

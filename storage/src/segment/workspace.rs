@@ -1,4 +1,4 @@
-//! What reading chunks takes beside the segments: room to decode, and clocks that were read before.
+//! What reading chunks takes beside the segments: room to decode, clocks that were read before, and what was read ahead.
 
 use super::directory::Extent;
 use crate::column::{COLUMN_SAMPLES_MAX, Scratch};
@@ -17,6 +17,46 @@ const ENTRY_BYTES: usize = 96;
 pub struct Workspace {
     clocks: Clocks,
     room: Option<Box<Room>>,
+    /// By segment; the one that came first goes first.
+    ahead: Vec<(u64, Ahead)>,
+}
+
+/// What lies behind what was read last of one segment, where reading goes forward by small steps.
+#[derive(Default)]
+pub(super) struct Ahead {
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Where the last part ended that was asked for.
+    asked_until: u64,
+}
+
+/// Bytes read at once where small parts follow each other.
+const AHEAD_BYTES: usize = 32 * 1024;
+/// A part that begins so far behind the one before follows it.
+const FOLLOWS_WITHIN: u64 = AHEAD_BYTES as u64 / 2;
+/// Segments of which something is kept: those of a merge, or of a query of some days.
+const AHEAD_SEGMENTS_MAX: usize = 12;
+
+impl Ahead {
+    /// Bytes that were read before.
+    pub(super) fn part(&mut self, offset: u64, len: usize) -> Option<&[u8]> {
+        let from = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        let part = self.bytes.get(from..from.checked_add(len)?)?;
+        self.asked_until = offset + len as u64;
+        Some(part)
+    }
+
+    /// How much to read for the sake of a part that was not: more than that where it follows the one before.
+    pub(super) fn wanted(&mut self, offset: u64, len: usize) -> usize {
+        let follows = offset.checked_sub(self.asked_until).is_some_and(|gap| gap <= FOLLOWS_WITHIN);
+        let has_begun = self.asked_until > 0;
+        self.asked_until = offset + len as u64;
+        if has_begun && follows { len.max(AHEAD_BYTES) } else { len }
+    }
+
+    pub(super) fn keep(&mut self, offset: u64, bytes: Vec<u8>) {
+        (self.offset, self.bytes) = (offset, bytes);
+    }
 }
 
 /// Checked bytes of clocks, by segment and offset.
@@ -32,18 +72,37 @@ struct Clocks {
 pub(super) struct Room {
     pub(super) scratch: Scratch,
     pub(super) values: [f64; COLUMN_SAMPLES_MAX],
+    /// Times that a directory row says.
+    pub(super) few: [i64; 2],
 }
 
 impl Workspace {
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         let room = |room: &Room| size_of::<Room>() + room.scratch.bytes();
-        self.clocks.bytes + self.room.as_deref().map_or(0, room)
+        let ahead = self.ahead.iter().map(|(_, ahead)| ahead.bytes.capacity()).sum::<usize>();
+        self.clocks.bytes
+            + self.room.as_deref().map_or(0, room)
+            + ahead
+            + self.ahead.capacity() * size_of::<(u64, Ahead)>()
+    }
+
+    /// What was read of that segment last.
+    pub(super) fn ahead(&mut self, segment: u64) -> &mut Ahead {
+        let known = self.ahead.iter().position(|(of, _)| *of == segment);
+        let at = known.unwrap_or_else(|| {
+            if self.ahead.len() == AHEAD_SEGMENTS_MAX {
+                self.ahead.remove(0);
+            }
+            self.ahead.push((segment, Ahead::default()));
+            self.ahead.len() - 1
+        });
+        &mut self.ahead[at].1
     }
 
     pub(super) fn room(&mut self) -> &mut Room {
         self.room.get_or_insert_with(|| {
-            Box::new(Room { scratch: Scratch::default(), values: [0.0; COLUMN_SAMPLES_MAX] })
+            Box::new(Room { scratch: Scratch::default(), values: [0.0; COLUMN_SAMPLES_MAX], few: [0; 2] })
         })
     }
 
