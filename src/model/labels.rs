@@ -195,6 +195,18 @@ impl<'a> LabelSetRef<'a> {
         })
     }
 
+    /// The canonical bytes in pieces: the metric name's, then those of each label. One behind the other they are all.
+    pub fn pieces(self) -> impl Iterator<Item = &'a [u8]> {
+        let (name, mut rest) = self.0.split_at(1 + usize::from(self.0[0]));
+        let labels = std::iter::from_fn(move || {
+            let (_, _, after) = split_label(rest)?;
+            let (piece, left) = rest.split_at(rest.len() - after.len());
+            rest = left;
+            Some(piece)
+        });
+        std::iter::once(name).chain(labels)
+    }
+
     /// The value of a label; `__name__` is the metric name, an absent label is `""`.
     pub fn get(self, name: &str) -> &'a str {
         if name == "__name__" {
@@ -419,6 +431,8 @@ mod tests {
             let expected: Vec<(&str, &str)> = labels.iter()
                 .filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n.as_str(), v.as_str())).collect();
             prop_assert_eq!(back.labels().collect::<Vec<_>>(), expected);
+            prop_assert_eq!(set.as_ref().pieces().collect::<Vec<_>>().concat(), set.as_ref().bytes());
+            prop_assert_eq!(set.as_ref().pieces().count(), 1 + back.labels().count());
         }
 
         /// Bytes from a damaged file are refused or are a label set; reading them never panics.

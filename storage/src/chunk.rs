@@ -27,11 +27,13 @@
 //! Always: times rise strictly; a chunk holds 1 to [`CHUNK_SAMPLES_MAX`] samples; decoding any bytes ends
 //! in samples or in an error, never in a panic.
 //! Not here: which chunk a late sample belongs to (`memtable`), checksums (`segment`).
-//! Read next: `chunk/open.rs` for the encoder, `chunk/decode.rs` for its mirror, `chunk/xor.rs` for the values of both.
+//! Read next: `chunk/open.rs` for the encoder, `chunk/decode.rs` for its mirror, `chunk/xor.rs` for the values of both,
+//! `chunk/state.rs` for how a checkpoint holds them.
 
 pub(crate) mod bits;
 mod decode;
 mod open;
+mod state;
 pub(crate) mod xor;
 
 #[cfg(test)]

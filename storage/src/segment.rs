@@ -12,7 +12,7 @@
 
 mod clocks;
 mod directory;
-mod fields;
+pub(crate) mod fields;
 mod filter;
 mod label_index;
 mod layout;

@@ -46,6 +46,32 @@ impl BitWriter {
         self.words.len() + self.pending.div_ceil(8) as usize
     }
 
+    /// Bits so far.
+    pub(crate) fn len_bits(&self) -> usize {
+        self.words.len() * 8 + self.pending as usize
+    }
+
+    /// A writer behind the first `len_bits` bits of what [`Self::to_bytes`] made; `None` where the bytes are fewer or
+    /// more than those take.
+    pub(crate) fn behind(bytes: &[u8], len_bits: usize) -> Option<BitWriter> {
+        if bytes.len() != len_bits.div_ceil(8) {
+            return None;
+        }
+        let (words, rest) = bytes.split_at(len_bits / 64 * 8);
+        let pending = (len_bits % 64) as u32;
+        let register = match pending {
+            0 => 0,
+            pending => word_at_end(rest, 0) & (u64::MAX << (64 - pending)),
+        };
+        Some(BitWriter { words: words.to_vec(), register, pending })
+    }
+
+    /// Appends what [`Self::to_bytes`] would make.
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.words);
+        out.extend_from_slice(&self.register.to_be_bytes()[..self.pending.div_ceil(8) as usize]);
+    }
+
     /// Bytes of heap held.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.words.capacity()
@@ -54,8 +80,7 @@ impl BitWriter {
     /// The bits so far, the last byte filled with zeros.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
-        bytes.extend_from_slice(&self.words);
-        bytes.extend_from_slice(&self.register.to_be_bytes()[..self.pending.div_ceil(8) as usize]);
+        self.append_to(&mut bytes);
         bytes
     }
 }

@@ -19,15 +19,15 @@ pub enum NotAppended {
 /// A chunk at the end of a series.
 #[derive(Clone, Debug)]
 pub struct OpenChunk {
-    bits: BitWriter,
-    first: Timestamp,
-    last: Timestamp,
+    pub(super) bits: BitWriter,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
     /// Milliseconds between the last two samples.
-    distance: i64,
-    values: XorEncoder,
-    fine: FinePrediction,
-    form: Form,
-    count: u16,
+    pub(super) distance: i64,
+    pub(super) values: XorEncoder,
+    pub(super) fine: FinePrediction,
+    pub(super) form: Form,
+    pub(super) count: u16,
 }
 
 const _: () = assert!(CHUNK_SAMPLES_MAX <= u16::MAX as u32);
@@ -36,10 +36,10 @@ const _: () = assert!(CHUNK_SAMPLES_MAX <= u16::MAX as u32);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FinePrediction {
     /// Of the first sample in the current millisecond.
-    base: u32,
-    last: u32,
+    pub(super) base: u32,
+    pub(super) last: u32,
     /// Between the last two samples within one millisecond.
-    step: u32,
+    pub(super) step: u32,
 }
 
 impl FinePrediction {

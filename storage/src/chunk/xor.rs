@@ -54,6 +54,19 @@ impl XorEncoder {
         self.value_bits
     }
 
+    /// How many bits of the window are zeros before and behind, to go on [`Self::from_state`].
+    pub(crate) fn window(&self) -> (u8, u8) {
+        (self.window.leading, self.window.trailing)
+    }
+
+    /// An encoder that goes on where another was; `None` for a window that none can have.
+    pub(crate) fn from_state(value_bits: u64, (leading, trailing): (u8, u8)) -> Option<XorEncoder> {
+        let window = Window { leading, trailing };
+        let is_none = (leading, trailing) == (Window::NONE.leading, Window::NONE.trailing);
+        let is_some = leading <= 31 && trailing < 64 - leading;
+        (is_none || is_some).then_some(XorEncoder { value_bits, window })
+    }
+
     /// Writes `ahead` and the next value behind it; in one step where both fit a word, as nearly always.
     #[inline(always)]
     pub(crate) fn put(&mut self, ahead: Code, value_bits: u64, out: &mut BitWriter) {
