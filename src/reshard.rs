@@ -97,7 +97,7 @@ fn flush_shard(
     let options = StoreOptions { memory_bytes_max: MEMORY_BYTES_MAX };
     let mut store = Store::new(disk.clone(), shard, shards, options, Box::new(|_| 0));
     let from: &[JournalPosition] = &old.positions[shard];
-    let mut replay = Replay::open(disk, journals, from).map_err(ReshardError::Replay)?;
+    let mut replay = Replay::open(disk, journals, from, &store.known_numbers()).map_err(ReshardError::Replay)?;
     let mut share = Share::default();
     let mut samples = 0;
     let owns = |hash| ingest::owner(hash, shards) == shard;

@@ -38,10 +38,11 @@ pub fn run(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         findings += 1;
         log::say(format_args!("{finding}\n"));
     }))?;
-    let Verified { segments, series, samples, journal_files, records, torn } = verified;
+    let Verified { segments, series, samples, checkpoints, checkpoint_series, journal_files, records, torn } =
+        verified;
     log::say(format_args!(
-        "{segments} segments with {series} series and {samples} samples, {journal_files} journal files with {records} \
-         records read and found right\n"
+        "{segments} segments with {series} series, {checkpoints} checkpoints with {checkpoint_series} series, {samples} \
+         samples in both, {journal_files} journal files with {records} records read and found right\n"
     ));
     if torn > 0 {
         log::say(format_args!("{torn} journals end in the middle of a frame, as a crash leaves them\n"));

@@ -107,7 +107,7 @@ impl StoreStart {
     ) -> Result<(), ReplayError> {
         let shards = self.shared.shard_count();
         let counters = &self.shared.shards[self.index].store;
-        let mut replay = Replay::open(disk, &self.journals, from)?;
+        let mut replay = Replay::open(disk, &self.journals, from, &store.known_numbers())?;
         let mut share = model::Share::default();
         let mut lost = 0;
         while let Some(replayed) =

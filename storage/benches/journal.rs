@@ -69,7 +69,7 @@ fn round(shape: &Shape, samples: usize) -> Figures {
     let recover_ns = started.elapsed().as_nanos() as f64 / samples as f64;
 
     let started = Instant::now();
-    let mut replay = Replay::open(&disk, &[recovered], &[]).expect("every file is there");
+    let mut replay = Replay::open(&disk, &[recovered], &[], &[]).expect("every file is there");
     let mut share = Share::default();
     let (mut sum, mut count) = (0.0, 0);
     while ready(replay.next(&mut share, |_| true)).expect("an intact journal").is_some() {

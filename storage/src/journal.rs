@@ -30,7 +30,7 @@ pub use frame::{
 pub use head::{FileHead, HEAD_BYTES, JOURNAL_FORMAT_VERSION, Previous};
 pub use prepare::{NextFile, PreparedFile, prepare, truncate};
 pub use recover::{Damage, JournalFile, OnDamage, RecoverError, Recovered, Resume, Run, TornTail, recover};
-pub use replay::{Replay, ReplayError, Replayed};
+pub use replay::{KnownNumbers, Replay, ReplayError, Replayed};
 pub use writer::{Abandoned, JournalLimits, Mark, Reserve, Sealed, Sync, Write, Writer};
 
 /// A place in one journal: the end of a frame, or where the first will begin.

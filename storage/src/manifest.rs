@@ -1,8 +1,8 @@
 //! The manifest: the one file that says what a data directory consists of.
 //!
-//! Owner: the server, which writes it whole at each start, flush and merge.
+//! Owner: the server, which writes it whole at each start, flush, merge and checkpoint.
 //! Always: it is the old one or the new one, never a mixture; a segment that it does not name does not
-//! exist; what lies below a position that it names is in a segment that it names.
+//! exist; what lies below a position that it names is in a segment or a checkpoint that it names.
 //! Not here: the lock on the directory, and whether strange files in it matter; that is the server's.
 //! Read next: `docs/format/manifest.md`.
 
@@ -16,8 +16,8 @@ pub const MANIFEST_FILE: &str = "MANIFEST";
 /// The name under which the next one is written, before it replaces the last.
 pub const MANIFEST_FILE_NEXT: &str = "MANIFEST.next";
 /// The version that this code writes and the newest that it reads.
-pub const MANIFEST_VERSION: u32 = 3;
-/// The oldest that it reads: in version 1 every segment was one flush.
+pub const MANIFEST_VERSION: u32 = 4;
+/// The oldest that it reads: in version 1 every segment was one flush, before version 4 there was no checkpoint.
 const MANIFEST_VERSION_MIN: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"rwmanife";
@@ -31,6 +31,7 @@ pub const DELETES_MAX: usize = 1_000;
 const POSITION_BYTES: usize = 16;
 /// In place of the believed time.
 const NEVER_LOOKED: i64 = i64::MIN;
+const CHECKPOINT_BYTES: usize = 8 + 2 + 2 + 8;
 /// A million segments are far below; what claims more is not a manifest.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -43,7 +44,8 @@ pub struct Manifest {
     pub shards: u16,
     /// Raised whenever the count of shards, and with it the owner of a series, changes.
     pub routing_generation: u64,
-    /// Per executor, per journal: below it, all that the executor owns from that journal is in the segments.
+    /// Per executor, per journal: below it, all that the executor owns from that journal is in the segments and in its
+    /// checkpoint.
     pub positions: Vec<Vec<JournalPosition>>,
     /// The segments, in no order.
     pub segments: Vec<SegmentEntry>,
@@ -54,6 +56,21 @@ pub struct Manifest {
     /// The time by which samples have left at last, in Unix milliseconds; `None` where nobody has looked yet. See
     /// [`RetentionClock`](crate::compact::RetentionClock).
     pub believed_ms: Option<i64>,
+    /// The memory of executors, one each at most, newer than every segment.
+    pub checkpoints: Vec<CheckpointEntry>,
+}
+
+/// A checkpoint, as the manifest names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointEntry {
+    /// Its id, part of its file's name, of the same row as those of segments.
+    pub id: u64,
+    /// How many shards there were when it was written.
+    pub shards: u16,
+    /// Whose memory it holds.
+    pub shard: u16,
+    /// Bytes of its file.
+    pub bytes: u64,
 }
 
 /// A segment, as the manifest names it.
@@ -178,7 +195,53 @@ impl Manifest {
         Manifest::default().with_shards(shards)
     }
 
-    /// The same data for another number of shards: of every journal's position nothing is known yet. Columns
+    /// The checkpoint of an executor.
+    pub fn checkpoint(&self, executor: usize) -> Option<&CheckpointEntry> {
+        self.checkpoints.iter().find(|entry| usize::from(entry.shard) == executor)
+    }
+
+    /// Names an executor's new checkpoint with its positions; returns the one that it replaces. Refused where a flush
+    /// has come further: what that brought to a segment must not come back as something newer.
+    pub fn switch_checkpoint(
+        &mut self,
+        entry: CheckpointEntry,
+        positions: &[JournalPosition],
+    ) -> Result<Option<CheckpointEntry>, &'static str> {
+        let executor = usize::from(entry.shard);
+        let is_behind = |(of, position): (usize, &JournalPosition)| *position < self.position(executor, of);
+        if positions.iter().enumerate().any(is_behind) {
+            return Err("a flush has come further");
+        }
+        self.next_segment = self.next_segment.max(entry.id + 1);
+        self.raise_positions(executor, positions);
+        let replaced = self.drop_checkpoint(executor);
+        self.checkpoints.push(entry);
+        Ok(replaced)
+    }
+
+    /// An executor's whole memory is in segments up to these positions: no checkpoint is needed; returns the one that was.
+    pub fn switch_flush(
+        &mut self,
+        executor: usize,
+        positions: &[JournalPosition],
+    ) -> Option<CheckpointEntry> {
+        self.raise_positions(executor, positions);
+        self.drop_checkpoint(executor)
+    }
+
+    fn drop_checkpoint(&mut self, executor: usize) -> Option<CheckpointEntry> {
+        let at = self.checkpoints.iter().position(|entry| usize::from(entry.shard) == executor)?;
+        Some(self.checkpoints.swap_remove(at))
+    }
+
+    fn raise_positions(&mut self, executor: usize, positions: &[JournalPosition]) {
+        for (kept, position) in self.positions[executor].iter_mut().zip(positions) {
+            *kept = (*kept).max(*position);
+        }
+    }
+
+    /// The same data for another number of shards: of every journal's position nothing is known yet, and what was in
+    /// memory is in segments. Columns
     /// of journals that no loop writes any more stay, so that a loop that takes one up again goes on above.
     pub fn with_shards(&self, shards: u16) -> Manifest {
         let journals = self.positions.first().map_or(0, Vec::len).max(usize::from(shards));
@@ -188,6 +251,7 @@ impl Manifest {
             shards,
             routing_generation: self.routing_generation + 1,
             positions: vec![highest; usize::from(shards)],
+            checkpoints: Vec::new(),
             ..self.clone()
         }
     }
@@ -277,6 +341,13 @@ impl Manifest {
             body.extend_from_slice(delete.selector.as_bytes());
         }
         body.extend_from_slice(&self.believed_ms.unwrap_or(NEVER_LOOKED).to_le_bytes());
+        body.extend_from_slice(&count(self.checkpoints.len()).to_le_bytes());
+        for checkpoint in &self.checkpoints {
+            body.extend_from_slice(&checkpoint.id.to_le_bytes());
+            body.extend_from_slice(&checkpoint.shards.to_le_bytes());
+            body.extend_from_slice(&checkpoint.shard.to_le_bytes());
+            body.extend_from_slice(&checkpoint.bytes.to_le_bytes());
+        }
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
@@ -350,6 +421,15 @@ impl Manifest {
         if version >= 3 {
             let believed_ms = body.u64()? as i64;
             manifest.believed_ms = (believed_ms != NEVER_LOOKED).then_some(believed_ms);
+        }
+        let checkpoints = if version < 4 { 0 } else { body.count(CHECKPOINT_BYTES)? };
+        for _ in 0..checkpoints {
+            manifest.checkpoints.push(CheckpointEntry {
+                id: body.u64()?,
+                shards: body.u16()?,
+                shard: body.u16()?,
+                bytes: body.u64()?,
+            });
         }
         if body.at == bytes.len() { Ok(manifest) } else { Err(damaged(body.at, "the end")) }
     }
@@ -469,6 +549,42 @@ mod tests {
                 selector: "{host=\"ä\"}".to_owned(),
             }],
             believed_ms: Some(1_796_000_000_000),
+            checkpoints: vec![CheckpointEntry { id: 5, shards: 2, shard: 1, bytes: 77 }],
+        }
+    }
+
+    /// A checkpoint comes in with its positions and goes with the next flush; one that comes too late is refused.
+    #[test]
+    fn a_flush_takes_the_place_of_a_checkpoint() {
+        let position = |sequence| JournalPosition { sequence, offset: 9 };
+        let mut of = manifest(1);
+        let entry = CheckpointEntry { id: 20, shards: 2, shard: 1, bytes: 5 };
+        let replaced = of.switch_checkpoint(entry, &[position(4), position(8)]);
+        assert_eq!(replaced.map(|replaced| replaced.map(|entry| entry.id)), Ok(Some(5)));
+        assert_eq!((of.checkpoint(1), of.checkpoint(0), of.next_segment), (Some(&entry), None, 21));
+        assert_eq!(of.position(1, 1), position(8));
+        assert_eq!(of.switch_flush(1, &[position(6), position(8)]), Some(entry));
+        assert_eq!((of.checkpoint(1), of.position(1, 0)), (None, position(6)));
+        assert!(of.switch_checkpoint(entry, &[position(5), position(9)]).is_err(), "behind the flush");
+        assert_eq!((of.checkpoint(1), of.position(1, 1)), (None, position(8)));
+    }
+
+    /// Directories of versions before checkpoints.
+    /// Method: the bytes of this one without their last fields.
+    #[test]
+    fn versions_before_checkpoints_are_read() {
+        let of = Manifest { checkpoints: Vec::new(), ..manifest(1) };
+        let bytes = of.encode();
+        for (version, without) in [(3u32, 4), (2, 4 + 8)] {
+            let body = &bytes[HEAD_BYTES..bytes.len() - without];
+            let mut older = MAGIC.to_vec();
+            older.extend_from_slice(&version.to_le_bytes());
+            older.extend_from_slice(&(body.len() as u32).to_le_bytes());
+            older.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+            older.extend_from_slice(&crc32c::crc32c(&older).to_le_bytes());
+            older.extend_from_slice(body);
+            let believed_ms = of.believed_ms.filter(|_| version == 3);
+            assert_eq!(Manifest::decode(&older).unwrap(), Manifest { believed_ms, ..of.clone() });
         }
     }
 

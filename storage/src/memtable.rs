@@ -5,9 +5,11 @@
 //! one comparison and an append; of two samples with one time the newer counts; every byte is accounted.
 //! Not here: label to series (`index`), which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
 //! Read next: `memtable/series.rs` for the samples of one series, `memtable/append.rs` for the way in,
-//! `memtable/read.rs` for what a query sees, `memtable/seal.rs` for what a flush takes away.
+//! `memtable/read.rs` for what a query sees, `memtable/seal.rs` for what a flush takes away, `memtable/image.rs` for what a
+//! checkpoint puts down.
 
 mod append;
+mod image;
 mod read;
 mod seal;
 mod series;
@@ -17,6 +19,7 @@ mod walk;
 mod tests;
 
 pub use append::{Appended, UnknownSeries};
+pub(crate) use image::{Cut, ImageCursor, Restored};
 pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
 pub use series::{SeriesSlice, SliceExtent};
@@ -51,6 +54,8 @@ pub struct Memtable {
     arrivals: u64,
     /// How often series were dropped.
     clearings: u32,
+    /// How often the samples were taken away.
+    freezes: u64,
     series_count: usize,
     /// Series with a sample.
     active_count: usize,
@@ -98,6 +103,7 @@ impl Memtable {
             free: BinaryHeap::new(),
             arrivals: 0,
             clearings: 0,
+            freezes: 0,
             series_count: 0,
             active_count: 0,
             series_bytes: 0,

@@ -6,9 +6,11 @@
 //! late arrivals, memtable, frozen part, newer segment, older segment.
 //! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
 //! segments count and what is too old; how segments become one (`compact.rs`).
-//! Read next: `store/select.rs` for queries, `store/walk.rs` for exports, `store/merge.rs` for how sources become one, `store/flush.rs` for
-//! the way to disk, `store/memory.rs` and `store/views.rs` for what keeps both within their bound.
+//! Read next: `store/select.rs` for queries, `store/walk.rs` for exports, `store/merge.rs` for how sources become one,
+//! `store/flush.rs` for the way to disk, `store/checkpoint.rs` for what a restart finds, `store/memory.rs` and
+//! `store/views.rs` for what keeps both within their bound.
 
+mod checkpoint;
 mod flush;
 mod memory;
 mod merge;
@@ -19,6 +21,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::Loaded;
 pub use flush::{FlushJob, Flushed};
 pub use memory::Memory;
 pub(crate) use merge::SeriesMerge;
@@ -90,7 +93,7 @@ struct Numbers {
 }
 
 /// Stands for a number that was never defined.
-const NO_SERIES: SeriesId = SeriesId(u32::MAX);
+pub(crate) const NO_SERIES: SeriesId = SeriesId(u32::MAX);
 
 /// What came of a share's samples that are not new ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

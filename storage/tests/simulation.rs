@@ -148,7 +148,7 @@ fn plan(seed: u64, shards: usize, steps: usize) -> Plan {
 #[test]
 fn a_run_answers_flushes_rotates_and_leaves_nothing_behind() {
     for (seed, shards) in [(1, 1), (2, 2), (3, 3)] {
-        let plan = plan(seed, shards, 1_500);
+        let plan = plan(seed, shards, 3_000);
         let disk = plan.disk();
         let mut machine = plan.run(&disk).expect("nothing cuts this run");
         let mut random = Random::new(seed);
@@ -159,22 +159,28 @@ fn a_run_answers_flushes_rotates_and_leaves_nothing_behind() {
         while (0..shards).any(|at| machine.is_merging(at)) {
             (0..shards).for_each(|at| machine.merge_step(at));
         }
+        while let Some(at) = (0..shards).find(|at| machine.is_checkpointing(*at)) {
+            machine.checkpoint_step(at);
+            rest(&mut machine, &mut random);
+        }
         machine.query();
         let answered =
             |level| machine.record.batches.iter().filter(|batch| batch.fate == Fate::Answered(level)).count();
         assert!(answered(Level::Written) > 50 && answered(Level::Synced) > 100);
         assert!(machine.flushes > 4 && machine.expired > 0, "{} {}", machine.flushes, machine.expired);
         assert!(machine.merges > 1, "{}", machine.merges);
+        assert!(machine.checkpoints > 1, "{}", machine.checkpoints);
         let (journals, orphans) = machine.files_left();
         assert_eq!(orphans, 0);
         assert!(journals <= 4 * shards, "{journals} journal files stay");
         println!(
-            "{shards} shards: {} operations, {} syncs, {} batches, {} flushes, {} merges",
+            "{shards} shards: {} operations, {} syncs, {} batches, {} flushes, {} merges, {} checkpoints",
             disk.operations(),
             disk.syncs(),
             machine.record.batches.len(),
             machine.flushes,
-            machine.merges
+            machine.merges,
+            machine.checkpoints
         );
     }
 }
@@ -267,6 +273,32 @@ fn a_move_to_other_shards_cut_at_every_operation_loses_nothing() {
         }
     }
     println!("{cuts} cuts");
+}
+
+/// A directory of two shards opens with one and then with three; each time samples lie in segments, in checkpoints and
+/// in journals.
+#[test]
+fn a_directory_moves_from_two_shards_to_one_to_three_with_data_everywhere() {
+    for seed in 70..80 {
+        let mut disk = SimDisk::new(seed);
+        let mut before: Option<Machine> = None;
+        for shards in [2, 1, 3] {
+            let place = format!("seed {seed}, {shards} shards");
+            let mut machine = reopen(&disk, shards, before.as_ref(), Crash::Kill, &place);
+            let mut random = Random::new(seed);
+            // Until the last thing that was switched in is a checkpoint, and some samples have come since.
+            for _ in 0..200 {
+                run(&mut machine, &mut random, 50);
+                if machine.has_data_everywhere() {
+                    break;
+                }
+            }
+            assert!(machine.has_data_everywhere(), "{place}");
+            disk = left_by(&disk, Crash::Kill);
+            before = Some(machine);
+        }
+        reopen(&disk, 3, before.as_ref(), Crash::Kill, &format!("seed {seed}, at the end"));
+    }
 }
 
 /// Ends a run that met faults, and reopens what is left of it by either crash.

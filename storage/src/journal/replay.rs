@@ -3,7 +3,7 @@
 //! Owner: an executor at start. Memory: one block of about 1 MiB, or one frame, per journal, and one byte per
 //! series number of the file being read.
 //! Always: what is given was checked again; definitions come from the start of a file on, also below the
-//! position from which samples are wanted.
+//! position from which samples are wanted, unless a checkpoint has kept what they said.
 
 use super::frame::{FrameHead, Malformed, decode_definitions, decode_samples};
 use super::recover::{JournalFile, Recovered};
@@ -92,9 +92,23 @@ impl fmt::Display for ReplayError {
 
 impl std::error::Error for ReplayError {}
 
+/// What a checkpoint says of one loop's numbers: where its position lies in the file of that dictionary, replay need not
+/// read what was defined before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownNumbers {
+    /// Which loop.
+    pub loop_index: u16,
+    /// The dictionary, which is the sequence of a journal file.
+    pub dictionary: u64,
+    /// By number: whether the executor owns the series. Those beyond belong to others.
+    pub owned: Vec<bool>,
+}
+
 struct Cursor<D: Disk> {
     loop_index: u16,
     from: JournalPosition,
+    /// Of the file in which `from` lies.
+    known: Option<Vec<Known>>,
     files: VecDeque<JournalFile>,
     open: Option<OpenFile<D>>,
     ahead: Option<Ahead>,
@@ -107,6 +121,8 @@ struct OpenFile<D: Disk> {
     run: usize,
     position: u64,
     owned: Vec<Known>,
+    /// What numbers are that `owned` does not say.
+    others: Known,
 }
 
 /// The next frame of a journal.
@@ -123,8 +139,16 @@ enum Known {
     Owned,
 }
 
+impl Known {
+    fn of(numbers: &KnownNumbers) -> Vec<Known> {
+        let of = |owned: &bool| if *owned { Known::Owned } else { Known::Foreign };
+        numbers.owned.iter().map(of).collect()
+    }
+}
+
 impl<D: Disk> Replay<D> {
-    /// The journals from the given positions on; a journal without one, or at the default, from its start.
+    /// The journals from the given positions on; a journal without one, or at the default, from its start. `known` is
+    /// what a checkpoint of these positions says of the numbers; of a journal with damage it is not believed.
     ///
     /// # Errors
     /// [`ReplayError::Missing`] where a journal no longer reaches back to its position.
@@ -132,6 +156,7 @@ impl<D: Disk> Replay<D> {
         disk: &D,
         journals: &[Recovered],
         from: &[JournalPosition],
+        known: &[KnownNumbers],
     ) -> Result<Replay<D>, ReplayError> {
         let mut cursors = Vec::new();
         for journal in journals {
@@ -144,9 +169,14 @@ impl<D: Disk> Replay<D> {
                 return Err(ReplayError::Missing { path: file_path(journal.loop_index, sequence), from });
             }
             let files = journal.files.iter().filter(|file| file.sequence >= from.sequence).cloned();
+            let is_known = |known: &&KnownNumbers| {
+                let is_of_file = (known.loop_index, known.dictionary) == (journal.loop_index, from.sequence);
+                is_of_file && journal.damage.is_empty()
+            };
             cursors.push(Cursor {
                 loop_index: journal.loop_index,
                 from,
+                known: known.iter().find(is_known).map(Known::of),
                 files: files.collect(),
                 open: None,
                 ahead: None,
@@ -182,7 +212,9 @@ impl<D: Disk> Cursor<D> {
         while self.ahead.is_none() {
             let Some(open) = &mut self.open else {
                 let Some(file) = self.files.pop_front() else { return Ok(()) };
-                self.open = Some(OpenFile::open(disk, self.loop_index, file).await?);
+                let is_first = file.sequence == self.from.sequence;
+                let known = self.known.take_if(|_| is_first).map(|known| (known, self.from.offset));
+                self.open = Some(OpenFile::open(disk, self.loop_index, file, known).await?);
                 continue;
             };
             let Some(run) = open.file.runs.get(open.run) else {
@@ -214,7 +246,7 @@ impl<D: Disk> Cursor<D> {
             return Ok(None);
         };
         let sequence = open.file.sequence;
-        let mut owned = std::mem::take(&mut open.owned);
+        let (mut owned, others) = (std::mem::take(&mut open.owned), open.others);
         // No file defines more numbers than it has bytes.
         let number_max = open.file.bytes as usize;
         let (_, payload) = open.frame(self.loop_index, position).await?;
@@ -234,7 +266,7 @@ impl<D: Disk> Cursor<D> {
                     return;
                 }
                 if at >= owned.len() {
-                    owned.resize(at + 1, Known::No);
+                    owned.resize(at + 1, others);
                 }
                 owned[at] = if owns(labels.hash()) { Known::Owned } else { Known::Foreign };
                 if owned[at] == Known::Owned {
@@ -246,10 +278,14 @@ impl<D: Disk> Cursor<D> {
         let mut unknown = 0;
         let wanted = JournalPosition { sequence, offset: position } >= self.from;
         let read_samples = if wanted {
-            let on_sample = |number: SeriesNumber, sample| match owned.get(number.0 as usize) {
-                Some(Known::Owned) => share.push(number, sample),
-                Some(Known::Foreign) => {}
-                Some(Known::No) | None => unknown += 1,
+            let on_sample = |number: SeriesNumber, sample| match owned
+                .get(number.0 as usize)
+                .copied()
+                .unwrap_or(others)
+            {
+                Known::Owned => share.push(number, sample),
+                Known::Foreign => {}
+                Known::No => unknown += 1,
             };
             decode_samples(samples, |_| (), on_sample)
         } else {
@@ -272,12 +308,23 @@ impl<D: Disk> Cursor<D> {
 }
 
 impl<D: Disk> OpenFile<D> {
-    async fn open(disk: &D, loop_index: u16, file: JournalFile) -> Result<OpenFile<D>, ReplayError> {
+    /// With what is `known` of its numbers, the file is read from that offset on, where a frame begins.
+    async fn open(
+        disk: &D,
+        loop_index: u16,
+        file: JournalFile,
+        known: Option<(Vec<Known>, u64)>,
+    ) -> Result<OpenFile<D>, ReplayError> {
         let path = file_path(loop_index, file.sequence);
         let opened = disk.open(&path).await.map_err(|error| ReplayError::Disk { path, error })?;
-        let position = file.runs.first().map_or(0, |run| run.bytes.start);
         let window = Window::new(opened, file.bytes);
-        Ok(OpenFile { file, window, run: 0, position, owned: Vec::new() })
+        let position = file.runs.first().map_or(0, |run| run.bytes.start);
+        let Some((owned, offset)) = known else {
+            return Ok(OpenFile { file, window, run: 0, position, owned: Vec::new(), others: Known::No });
+        };
+        // Behind the last run there is nothing to read.
+        let position = position.max(offset);
+        Ok(OpenFile { file, window, run: 0, position, owned, others: Known::Foreign })
     }
 
     async fn frame(&mut self, loop_index: u16, position: u64) -> Result<(FrameHead, &[u8]), ReplayError> {

@@ -193,7 +193,7 @@ fn replayed(disk: &SimDisk) -> (Vec<u64>, Recovered) {
 }
 
 fn replay_all(disk: &SimDisk, recovered: &Recovered) -> Vec<u64> {
-    let mut replay = Replay::open(disk, std::slice::from_ref(recovered), &[]).unwrap();
+    let mut replay = Replay::open(disk, std::slice::from_ref(recovered), &[], &[]).unwrap();
     let mut share = Share::default();
     let mut known = BTreeMap::new();
     let mut ids = Vec::new();
@@ -436,7 +436,7 @@ fn damage_is_reported_and_skipped_only_when_asked() {
     let skipped = ready(recover(&disk, 0, OnDamage::Skip)).unwrap();
     assert_eq!(skipped.damage, [damage]);
     assert_eq!(skipped.end(), recovered.end());
-    let mut replay = Replay::open(&disk, std::slice::from_ref(&skipped), &[]).unwrap();
+    let mut replay = Replay::open(&disk, std::slice::from_ref(&skipped), &[], &[]).unwrap();
     let mut share = Share::default();
     let (mut known, mut unknown) = (0, 0);
     while let Some(frame) = ready(replay.next(&mut share, |_| true)).unwrap() {
@@ -480,7 +480,7 @@ fn replay_merges_by_stamp_and_keeps_to_owner_and_position() {
     let journals: Vec<Recovered> =
         (0..2).map(|i| ready(recover(&disk, i, OnDamage::Stop)).unwrap()).collect();
     let mine = labels_of(3).as_ref().hash();
-    let mut replay = Replay::open(&disk, &journals, &from).unwrap();
+    let mut replay = Replay::open(&disk, &journals, &from, &[]).unwrap();
     let mut share = Share::default();
     let (mut turns, mut asked, mut defined) = (Vec::new(), 0, 0);
     let owns = |hash| {
@@ -510,7 +510,7 @@ fn truncation_keeps_the_file_of_the_position_and_replay_misses_a_file_that_is_ne
     let after = ready(recover(&disk, 0, OnDamage::Stop)).unwrap();
     assert_eq!(after.files, recovered.files[2..]);
     assert_eq!(after.resume, recovered.resume);
-    let mut replay = Replay::open(&disk, std::slice::from_ref(&after), &[below]).unwrap();
+    let mut replay = Replay::open(&disk, std::slice::from_ref(&after), &[below], &[]).unwrap();
     let mut share = Share::default();
     let mut stored = 0;
     while ready(replay.next(&mut share, |_| true)).unwrap().is_some() {
@@ -518,7 +518,7 @@ fn truncation_keeps_the_file_of_the_position_and_replay_misses_a_file_that_is_ne
     }
     assert_eq!(stored as u64, all.len() as u64 - recovered.files[2].runs[0].records.start);
     let needed = JournalPosition { sequence: sequences[1], offset: HEAD_BYTES as u64 };
-    let missing = Replay::open(&disk, &[after], &[needed]).err();
+    let missing = Replay::open(&disk, &[after], &[needed], &[]).err();
     assert!(matches!(missing, Some(ReplayError::Missing { .. })), "{missing:?}");
 }
 
@@ -702,7 +702,7 @@ proptest::proptest! {
         }
         for on_damage in [OnDamage::Stop, OnDamage::Skip] {
             let Ok(recovered) = ready(recover(&disk, 0, on_damage)) else { continue };
-            let mut replay = Replay::open(&disk, std::slice::from_ref(&recovered), &[]).unwrap();
+            let mut replay = Replay::open(&disk, std::slice::from_ref(&recovered), &[], &[]).unwrap();
             let mut share = Share::default();
             while ready(replay.next(&mut share, |_| true)).unwrap().is_some() {
                 for (_, sample) in share.samples() {

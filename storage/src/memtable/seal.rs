@@ -66,6 +66,7 @@ impl Memtable {
             });
         }
         self.active_count = 0;
+        self.freezes += 1;
         self.fresh_bytes_before = std::mem::take(&mut self.fresh_bytes);
         frozen.forgotten = self.forget(IDLE_CYCLES_MAX, keep);
         let frozen = Rc::new(frozen);

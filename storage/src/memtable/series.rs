@@ -13,16 +13,16 @@ use model::{Sample, Timestamp};
 use std::collections::BTreeMap;
 
 /// Bytes of memory that a late sample takes: key and value in tree nodes that are two thirds full.
-const LATE_SAMPLE_BYTES: usize = 24;
+pub(super) const LATE_SAMPLE_BYTES: usize = 24;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(super) struct SeriesSamples {
-    open: Option<OpenChunk>,
-    closed: Vec<Chunk>,
+    pub(super) open: Option<OpenChunk>,
+    pub(super) closed: Vec<Chunk>,
     /// A tree, so that a series that arrives backwards costs a logarithm a sample and no more. Empty, as in
     /// most series, it has no heap.
-    late: BTreeMap<Timestamp, f64>,
+    pub(super) late: BTreeMap<Timestamp, f64>,
 }
 
 /// What one source knows of one series, free of the memtable it was taken from.
@@ -174,7 +174,7 @@ impl SeriesSamples {
     }
 }
 
-fn chunk_bytes(chunk: &Chunk) -> usize {
+pub(super) fn chunk_bytes(chunk: &Chunk) -> usize {
     // The shared bytes carry two counts.
     size_of::<Chunk>() + chunk.bytes().len() + 2 * size_of::<usize>()
 }

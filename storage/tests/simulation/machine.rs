@@ -10,6 +10,9 @@ use model::{LabelSet, MetricKind, Sample, SeriesHash, SeriesNumber, Share, Stamp
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use storage::checkpoint::{
+    CHECKPOINTS_FOLDER, CheckpointEntry, CheckpointError, CheckpointJob, Pace, checkpoint_path,
+};
 use storage::compact::{Merge, Windows, expired};
 use storage::disk::{Disk as _, DiskFile as _, SimDisk, SimFile, ready};
 use storage::journal::{
@@ -25,6 +28,9 @@ const RETENTION_MS: i64 = 6_000;
 const GRACE_MS: i64 = 100;
 /// Steps of a merge between two steps of the script: few, so that flushes, queries and retention come between.
 const MERGE_STEPS: usize = 40;
+/// Steps of a checkpoint between two of the script, and little in each, so that samples come while series are written.
+const CHECKPOINT_STEPS: usize = 8;
+const PACE: Pace = Pace { rows_per_step: 1, block_bytes: 100 };
 const BEGIN_MS: i64 = 1_700_000_000_000;
 const NAMES: [&str; 2] = ["cpu", "mem"];
 const LIMITS: JournalLimits = JournalLimits {
@@ -97,7 +103,21 @@ enum Flush {
     Switching { flushed: Option<Flushed<SimDisk>> },
 }
 
+/// A checkpoint under way, as `service/checkpoint.rs` takes it.
+enum Checkpoint {
+    Resting,
+    /// With the positions of the cut.
+    Writing(CheckpointJob<SimDisk>, Vec<JournalPosition>),
+    Syncing {
+        job: CheckpointJob<SimDisk>,
+        positions: Vec<JournalPosition>,
+        entry: CheckpointEntry,
+        told: Vec<Option<JournalPosition>>,
+    },
+}
+
 struct Executor {
+    checkpoint: Checkpoint,
     store: Store<SimDisk>,
     rings: Vec<VecDeque<Message>>,
     flush: Flush,
@@ -119,10 +139,11 @@ pub(crate) struct Machine {
     pub(crate) now_ms: i64,
     pub(crate) record: Record,
     pub(crate) positions: Positions,
-    /// Flushes and merges that were switched in, and segments that left the retention.
+    /// Flushes, merges and checkpoints that were switched in, and segments that left the retention.
     pub(crate) flushes: usize,
     pub(crate) merges: usize,
     pub(crate) expired: usize,
+    pub(crate) checkpoints: usize,
     nanos: u64,
     run: u64,
     manifest: Manifest,
@@ -155,6 +176,7 @@ impl Machine {
             flushes: 0,
             merges: 0,
             expired: 0,
+            checkpoints: 0,
             nanos: 0,
             run,
             next_segment: Rc::new(Cell::new(started.manifest.next_segment)),
@@ -186,6 +208,7 @@ impl Machine {
             let named = machine.manifest.positions[index].iter();
             let named = named.copied().chain(std::iter::repeat(JournalPosition::default()));
             machine.executors.push(Executor {
+                checkpoint: Checkpoint::Resting,
                 store,
                 rings: (0..shards).map(|_| VecDeque::new()).collect(),
                 flush: Flush::Resting,
@@ -536,7 +559,8 @@ impl Machine {
 
     /// An executor takes up to so many messages, the earliest first over all loops.
     pub(crate) fn drain(&mut self, at: usize, messages_max: usize) {
-        let Executor { store, rings, flush, applied, at_once, in_memtable, .. } = &mut self.executors[at];
+        let Executor { store, rings, flush, checkpoint, applied, at_once, in_memtable, .. } =
+            &mut self.executors[at];
         for _ in 0..messages_max {
             let fronts =
                 rings.iter().enumerate().filter_map(|(from, ring)| Some((ring.front()?.key(), from)));
@@ -556,6 +580,9 @@ impl Machine {
                     if let Flush::Asking(told) | Flush::AskingSynced { told, .. } = flush {
                         told[from] = Some(position);
                     }
+                    if let Checkpoint::Syncing { told, .. } = checkpoint {
+                        told[from] = Some(position);
+                    }
                 }
                 None => return,
             }
@@ -569,11 +596,20 @@ impl Machine {
         vec![None; self.shards]
     }
 
+    /// Whether an executor's flush is under way.
+    pub(crate) fn is_flushing(&self, at: usize) -> bool {
+        !matches!(self.executors[at].flush, Flush::Resting)
+    }
+
     /// An executor's flush goes one step further, if nothing is missing for it.
     pub(crate) fn flush_step(&mut self, at: usize) {
         let flush = std::mem::replace(&mut self.executors[at].flush, Flush::Resting);
         let next = match flush {
             Flush::Resting if self.executors[at].store.memtable_samples() == 0 => Flush::Resting,
+            // Answers of the loops do not say to which question.
+            Flush::Resting if matches!(self.executors[at].checkpoint, Checkpoint::Syncing { .. }) => {
+                Flush::Resting
+            }
             Flush::Resting => Flush::Asking(self.ask_all(at)),
             Flush::Asking(told) => match told.iter().copied().collect::<Option<Vec<_>>>() {
                 Some(positions) => self.freeze(at, positions),
@@ -633,10 +669,7 @@ impl Machine {
             manifest.next_segment = manifest.next_segment.max(flushed.entry().id + 1);
             manifest.segments.push(*flushed.entry());
         }
-        for (of, position) in self.executors[at].frozen_positions.iter().enumerate() {
-            let kept = &mut manifest.positions[at][of];
-            *kept = (*kept).max(*position);
-        }
+        let needless = manifest.switch_flush(at, &self.executors[at].frozen_positions);
         let expired = self.expire(&mut manifest);
         if ready(manifest.store(&self.disk)).is_err() {
             self.executors[at].store.abort_flush();
@@ -649,12 +682,98 @@ impl Machine {
             self.executors[at].store.finish_flush(flushed);
         }
         self.drop_expired(&expired);
+        self.cut_journals(needless);
+    }
+
+    /// What the manifest has let go of: a checkpoint, and journals below every position.
+    fn cut_journals(&mut self, needless: Option<CheckpointEntry>) {
+        if let Some(entry) = needless {
+            let _ = ready(self.disk.remove(&checkpoint_path(entry.id)));
+        }
         for journal in 0..self.manifest.positions.first().map_or(0, Vec::len) {
             let lowest = self.manifest.lowest_position(journal);
             let Ok(names) = ready(self.disk.list(&journal::folder(journal as u16))) else { continue };
             let sequences: Vec<u64> = names.iter().filter_map(|name| journal::sequence_of(name)).collect();
             let _ = ready(journal::truncate(&self.disk, journal as u16, &sequences, lowest));
         }
+    }
+
+    /// Whether samples lie in segments, in checkpoints, and above the positions in the journals.
+    pub(crate) fn has_data_everywhere(&self) -> bool {
+        let Manifest { segments, checkpoints, .. } = &self.manifest;
+        let ends = self.loops.iter().map(|state| state.writer.end());
+        let is_above = ends.enumerate().any(|(of, end)| end > self.manifest.highest_position(of));
+        !segments.is_empty() && !checkpoints.is_empty() && is_above
+    }
+
+    /// Whether an executor's checkpoint has begun and not ended.
+    pub(crate) fn is_checkpointing(&self, at: usize) -> bool {
+        !matches!(self.executors[at].checkpoint, Checkpoint::Resting)
+    }
+
+    /// An executor's checkpoint goes one step further, or one is begun.
+    pub(crate) fn checkpoint_step(&mut self, at: usize) {
+        let executor = &mut self.executors[at];
+        match std::mem::replace(&mut executor.checkpoint, Checkpoint::Resting) {
+            Checkpoint::Resting => {
+                if !matches!(executor.flush, Flush::Resting) || executor.at_once {
+                    return;
+                }
+                let id = self.next_segment.replace(self.next_segment.get() + 1);
+                if let Some(job) = executor.store.begin_checkpoint(id, PACE) {
+                    executor.checkpoint = Checkpoint::Writing(job, executor.applied.clone());
+                }
+            }
+            Checkpoint::Writing(mut job, positions) => {
+                for _ in 0..CHECKPOINT_STEPS {
+                    let entry = match ready(job.step()) {
+                        Ok(None) => continue,
+                        Ok(Some(entry)) => entry,
+                        Err(error) => {
+                            let is_expected = matches!(error, CheckpointError::Superseded);
+                            assert!(is_expected || self.faulty || self.disk.is_cut(), "{error}");
+                            return ready(job.abandon());
+                        }
+                    };
+                    if executor.at_once || !matches!(executor.flush, Flush::Resting) {
+                        return ready(job.abandon());
+                    }
+                    let told = self.ask_all(at);
+                    self.executors[at].checkpoint = Checkpoint::Syncing { job, positions, entry, told };
+                    return;
+                }
+                executor.checkpoint = Checkpoint::Writing(job, positions);
+            }
+            Checkpoint::Syncing { job, positions, entry, told } => {
+                if executor.at_once || !job.is_current() {
+                    ready(job.abandon());
+                } else if told.iter().all(Option::is_some) {
+                    self.switch_checkpoint(entry, &positions, job);
+                } else {
+                    executor.checkpoint = Checkpoint::Syncing { job, positions, entry, told };
+                }
+            }
+        }
+    }
+
+    fn switch_checkpoint(
+        &mut self,
+        entry: CheckpointEntry,
+        positions: &[JournalPosition],
+        job: CheckpointJob<SimDisk>,
+    ) {
+        let mut manifest = self.manifest.clone();
+        let switched = manifest.switch_checkpoint(entry, positions);
+        let Ok(replaced) = switched else { panic!("no flush was switched in since the cut: {switched:?}") };
+        if let Err(error) = ready(manifest.store(&self.disk)) {
+            if !may_be_stored(&error) {
+                ready(job.abandon());
+            }
+            return;
+        }
+        self.manifest = manifest;
+        self.checkpoints += 1;
+        self.cut_journals(replaced);
     }
 
     /// Takes out of the manifest what has left the retention.
@@ -738,12 +857,15 @@ impl Machine {
         self.drop_expired(&expired);
     }
 
-    /// Journal files there are, and segments that no manifest names.
+    /// Journal files there are, and segments and checkpoints that no manifest names.
     pub(crate) fn files_left(&self) -> (usize, usize) {
         let files = self.disk.files();
         let journals = files.iter().filter(|path| path.ends_with(".journal")).count();
-        let named: Vec<String> = self.manifest.segments.iter().map(|s| segment_path(s.id)).collect();
-        let in_folder = files.iter().filter(|path| path.starts_with(SEGMENTS_FOLDER));
+        let mut named: Vec<String> = self.manifest.segments.iter().map(|s| segment_path(s.id)).collect();
+        named.extend(self.manifest.checkpoints.iter().map(|entry| checkpoint_path(entry.id)));
+        let is_in_folder =
+            |path: &&String| path.starts_with(SEGMENTS_FOLDER) || path.starts_with(CHECKPOINTS_FOLDER);
+        let in_folder = files.iter().filter(is_in_folder);
         (journals, in_folder.filter(|path| !named.contains(path)).count())
     }
 }

@@ -237,7 +237,11 @@ impl Record {
                 // Answered at this level once, it is promised at every level from now on.
                 batch.fate = Fate::Durable;
             } else if !seen[at] && !missing[at] && duty[at] == Duty::May {
-                // Overwritten, repeated, or too old: whether it is there nobody can see.
+                // Overwritten, repeated, or too old: whether it is there nobody can see. A power cut may have taken it, so
+                // that a later kill, which takes nothing, need not find it.
+                if let Fate::Answered(_) = batch.fate {
+                    batch.fate = Fate::OnItsWay;
+                }
                 continue;
             }
             if duty[at] != Duty::May {

@@ -4,6 +4,7 @@ use super::machine::owner;
 use model::Share;
 use std::fmt::Debug;
 use std::io;
+use storage::checkpoint::{CHECKPOINTS_FOLDER, checkpoint_path};
 use storage::disk::{Disk as _, SimDisk, ready};
 use storage::journal::{self, JournalPosition, OnDamage, Recovered, Replay, recover};
 use storage::manifest::Manifest;
@@ -50,11 +51,15 @@ pub(crate) fn start(disk: &SimDisk, shards: usize, faulty: bool) -> Result<Start
         }
         journals.push(recovered);
     }
-    for name in ready(disk.list(SEGMENTS_FOLDER)).unwrap_or_default() {
-        let path = format!("{SEGMENTS_FOLDER}/{name}");
-        if !manifest.segments.iter().any(|entry| segment_path(entry.id) == path) {
-            // As in the server: what stays costs room alone.
-            let _ = ready(disk.remove(&path));
+    let mut named: Vec<String> = manifest.segments.iter().map(|entry| segment_path(entry.id)).collect();
+    named.extend(manifest.checkpoints.iter().map(|entry| checkpoint_path(entry.id)));
+    for folder in [SEGMENTS_FOLDER, CHECKPOINTS_FOLDER] {
+        for name in ready(disk.list(folder)).unwrap_or_default() {
+            let path = format!("{folder}/{name}");
+            if !named.contains(&path) {
+                // As in the server: what stays costs room alone.
+                let _ = ready(disk.remove(&path));
+            }
         }
     }
     manifest.run += 1;
@@ -64,10 +69,27 @@ pub(crate) fn start(disk: &SimDisk, shards: usize, faulty: bool) -> Result<Start
         let mut store = Store::new(disk.clone(), index, shards, OPTIONS, Box::new(|_| 0));
         let refused = ready(store.open_segments(&manifest.segments));
         disk_or_finding(disk, faulty, if refused.is_empty() { Ok(()) } else { Err(refused) })?;
+        load(disk, &manifest, index, &mut store, faulty)?;
         replay(disk, &journals, &manifest.positions[index], &mut store, (index, shards), faulty, |_| Ok(()))?;
+        store.end_dictionaries();
+        store.forget_idle();
         stores.push(store);
     }
     Ok(Started { manifest, journals, stores })
+}
+
+/// What a shard's memory was.
+fn load(
+    disk: &SimDisk,
+    manifest: &Manifest,
+    index: usize,
+    store: &mut Store<SimDisk>,
+    faulty: bool,
+) -> Result<(), NotStarted> {
+    let Some(entry) = manifest.checkpoint(index) else { return Ok(()) };
+    let loaded = disk_or_finding(disk, faulty, ready(store.load_checkpoint(entry)))?;
+    let damaged = loaded.damaged;
+    disk_or_finding(disk, faulty, if damaged.is_empty() { Ok(()) } else { Err(damaged) })
 }
 
 fn replay(
@@ -79,7 +101,8 @@ fn replay(
     faulty: bool,
     mut after_each: impl FnMut(&mut Store<SimDisk>) -> Result<(), NotStarted>,
 ) -> Result<(), NotStarted> {
-    let mut replay = disk_or_finding(disk, faulty, Replay::open(disk, journals, from))?;
+    let mut replay =
+        disk_or_finding(disk, faulty, Replay::open(disk, journals, from, &store.known_numbers()))?;
     let mut share = Share::default();
     let owns = |hash| owner(hash, shards) == index;
     while let Some(replayed) = disk_or_finding(disk, faulty, ready(replay.next(&mut share, owns)))? {
@@ -109,6 +132,7 @@ fn to_shards(disk: &SimDisk, old: &Manifest, shards: usize, faulty: bool) -> Res
             store.finish_flush(flushed);
             Ok(())
         };
+        load(disk, old, shard, &mut store, faulty)?;
         replay(disk, &journals, &old.positions[shard], &mut store, (shard, count), faulty, |store| {
             if store.wants_flush() { flush(store) } else { Ok(()) }
         })?;

@@ -1,0 +1,251 @@
+//! What a checkpoint takes of the table, series by series while samples arrive, and how a start brings it back.
+
+use super::series::{LATE_SAMPLE_BYTES, SeriesSamples, chunk_bytes};
+use super::{Memtable, SeriesId};
+use crate::checkpoint::{SeriesBlock, Sink};
+use crate::chunk::{Chunk, OpenChunk};
+use model::{Arrival, LabelSetRef, MetricKind, Sample, Timestamp};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// Late samples in one record.
+const LATE_PER_RECORD: usize = 256;
+
+/// When ids began to mean what they mean, and samples to be where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    clearings: u32,
+    freezes: u64,
+}
+
+/// Where the taking of an image stands. It stays right whatever is appended.
+#[derive(Debug, Default)]
+pub(crate) struct ImageCursor {
+    id: u32,
+    part: Part,
+    series: u64,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// The late samples behind that one.
+    Late(Option<Timestamp>),
+    /// The closed chunks from that one on, then the open one.
+    Chunks(usize),
+}
+
+impl Default for Part {
+    fn default() -> Part {
+        Part::Late(None)
+    }
+}
+
+impl ImageCursor {
+    /// Series that were put down, to their end.
+    pub(crate) fn series(&self) -> u64 {
+        self.series
+    }
+
+    fn next_row(&mut self) {
+        (self.id, self.part) = (self.id + 1, Part::default());
+    }
+}
+
+impl Memtable {
+    /// What holds until series leave the table or a freeze takes the samples.
+    pub(crate) fn cut(&self) -> Cut {
+        Cut { clearings: self.clearings, freezes: self.freezes }
+    }
+
+    /// Puts down what comes next, until the block is full or so many rows were looked at, holes among them; false when there
+    /// is no more.
+    pub(crate) fn write_image(
+        &self,
+        cursor: &mut ImageCursor,
+        rows_max: usize,
+        block: &mut SeriesBlock,
+    ) -> bool {
+        for _ in 0..rows_max {
+            if block.is_full() {
+                return true;
+            }
+            let Some(place) = self.series.get(cursor.id as usize) else { return false };
+            let Some(row) = place else {
+                cursor.next_row();
+                continue;
+            };
+            block.begin_series(cursor.id, &row.labels, row.kind, row.arrival);
+            if !row.samples.write_image(&mut cursor.part, block) {
+                return true;
+            }
+            cursor.series += 1;
+            cursor.next_row();
+        }
+        true
+    }
+
+    /// Takes in what a checkpoint holds, a block at a time; `restored` is the same for all of them.
+    pub(crate) fn restoring<'a>(&'a mut self, restored: &'a mut Restored) -> Restoring<'a> {
+        Restoring { table: self, restored }
+    }
+
+    /// All blocks were taken in; returns the ids that the checkpoint gave the series, by their ids here. They rise.
+    pub(crate) fn end_restoring(&mut self, mut restored: Restored) -> Vec<u32> {
+        Restoring { table: self, restored: &mut restored }.end_series();
+        // They were met long before.
+        self.fresh_bytes = 0;
+        restored.ids
+    }
+}
+
+impl SeriesSamples {
+    /// False where the block is full before all is in it.
+    fn write_image(&self, part: &mut Part, block: &mut SeriesBlock) -> bool {
+        if let Part::Late(behind) = part {
+            let mut record = Vec::new();
+            loop {
+                let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+                let late = self.late.range((from, Bound::Unbounded)).take(LATE_PER_RECORD);
+                record.clear();
+                record.extend(late.map(|(&timestamp, &value)| Sample { timestamp, value }));
+                let Some(last) = record.last() else { break };
+                *behind = Some(last.timestamp);
+                block.late(&record);
+                if block.is_full() {
+                    return false;
+                }
+            }
+            *part = Part::Chunks(0);
+        }
+        if let Part::Chunks(next) = part {
+            while let Some(chunk) = self.closed.get(*next) {
+                if block.is_full() {
+                    return false;
+                }
+                block.chunk(chunk);
+                *next += 1;
+            }
+        }
+        self.open.iter().for_each(|open| block.open(open));
+        true
+    }
+
+    /// Takes in a chunk behind those that are there.
+    fn restore_chunk(&mut self, chunk: Chunk, bytes: &mut usize) -> bool {
+        let is_next =
+            self.open.is_none() && self.closed.last().is_none_or(|last| last.last() < chunk.first());
+        if is_next {
+            *bytes += chunk_bytes(&chunk);
+            self.closed.push(chunk);
+        }
+        is_next
+    }
+
+    fn restore_open(&mut self, chunk: OpenChunk, bytes: &mut usize) -> bool {
+        let is_next =
+            self.open.is_none() && self.closed.last().is_none_or(|last| last.last() < chunk.first());
+        if is_next {
+            *bytes += chunk.heap_bytes();
+            self.open = Some(chunk);
+        }
+        is_next
+    }
+
+    /// What a damaged block has torn apart becomes a series again: one with samples has an open chunk, and no late
+    /// sample is later than that.
+    fn end_restored(&mut self, bytes: &mut usize) {
+        let is_torn = self.open.is_none() && !(self.closed.is_empty() && self.late.is_empty());
+        let mut again = Vec::new();
+        if is_torn && let Some(chunk) = self.closed.pop() {
+            *bytes -= chunk_bytes(&chunk);
+            again.extend(chunk.samples().map_while(Result::ok));
+        }
+        let behind = self.open.as_ref().map(|open| open.last()).or(again.last().copied());
+        let later = match behind {
+            Some(last) if self.late.last_key_value().is_none_or(|(late, _)| *late <= last.timestamp) => {
+                BTreeMap::new()
+            }
+            Some(last) => {
+                self.late.split_off(&Timestamp::from_ticks(last.timestamp.ticks().saturating_add(1)))
+            }
+            None => std::mem::take(&mut self.late),
+        };
+        *bytes -= later.len() * LATE_SAMPLE_BYTES;
+        again.extend(later.into_iter().map(|(timestamp, value)| Sample { timestamp, value }));
+        for sample in again {
+            self.append(sample, bytes);
+        }
+    }
+}
+
+/// Where the filling of a table stands.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    /// By id: which one the checkpoint gave that series.
+    ids: Vec<u32>,
+    /// Whose samples come.
+    current: Option<SeriesId>,
+    /// Bytes of its samples.
+    bytes: usize,
+}
+
+/// A table that is being filled from a checkpoint.
+pub(crate) struct Restoring<'a> {
+    table: &'a mut Memtable,
+    restored: &'a mut Restored,
+}
+
+impl Restoring<'_> {
+    fn end_series(&mut self) {
+        let Some(id) = self.restored.current.take() else { return };
+        let Some(Some(row)) = self.table.series.get_mut(id.0 as usize) else { return };
+        row.samples.end_restored(&mut self.restored.bytes);
+        self.table.active_count += usize::from(!row.samples.is_empty());
+        self.table.sample_bytes += std::mem::take(&mut self.restored.bytes);
+        let in_chunks = row.samples.closed.iter().map(|chunk| u64::from(chunk.count())).sum::<u64>();
+        let in_open = row.samples.open.as_ref().map_or(0, |open| u64::from(open.count()));
+        // One that a late sample has replaced counts twice: to tell would take decoding its chunk.
+        self.table.sample_count += in_chunks + in_open + row.samples.late.len() as u64;
+    }
+
+    fn samples(&mut self) -> Option<(&mut SeriesSamples, &mut usize)> {
+        let row = self.table.series.get_mut(self.restored.current?.0 as usize)?.as_mut()?;
+        Some((&mut row.samples, &mut self.restored.bytes))
+    }
+}
+
+impl Sink for Restoring<'_> {
+    fn series(&mut self, id: u32, labels: LabelSetRef<'_>, kind: MetricKind, arrival: Arrival) -> bool {
+        if self.restored.current.is_some() && self.restored.ids.last() == Some(&id) {
+            return true;
+        }
+        self.end_series();
+        let met_before = self.table.series_count;
+        let found = self.table.intern(labels, kind, arrival);
+        // One label set is one series: a second one would be a bug of who wrote it.
+        let is_new = self.table.series_count > met_before;
+        if is_new {
+            self.restored.ids.push(id);
+            self.restored.current = found;
+        }
+        is_new
+    }
+
+    fn late(&mut self, samples: &[Sample]) -> bool {
+        let Some((series, bytes)) = self.samples() else { return false };
+        for sample in samples {
+            if series.late.insert(sample.timestamp, sample.value).is_none() {
+                *bytes += LATE_SAMPLE_BYTES;
+            }
+        }
+        true
+    }
+
+    fn chunk(&mut self, chunk: Chunk) -> bool {
+        self.samples().is_some_and(|(series, bytes)| series.restore_chunk(chunk, bytes))
+    }
+
+    fn open(&mut self, chunk: OpenChunk) -> bool {
+        self.samples().is_some_and(|(series, bytes)| series.restore_open(chunk, bytes))
+    }
+}
