@@ -82,6 +82,7 @@ pub struct Config {
     /// No limit when absent.
     pub storage_retention_bytes: Option<u64>,
     pub storage_flush_interval: Duration,
+    pub storage_checkpoint_interval: Duration,
     pub storage_journal_file_bytes: u64,
     pub storage_on_damage: OnDamage,
     /// No limit when zero.
@@ -200,6 +201,7 @@ impl Config {
             storage_retention: Duration::ZERO,
             storage_retention_bytes: None,
             storage_flush_interval: Duration::ZERO,
+            storage_checkpoint_interval: Duration::ZERO,
             storage_journal_file_bytes: 0,
             storage_on_damage: OnDamage::Stop,
             storage_series_max: 0,

@@ -1,4 +1,4 @@
-//! What queries have found damaged: told in the log once, counted by file, and named in the answer's `Warning`.
+//! What queries and the start have found damaged: told in the log once, counted by file, and named in the answer's `Warning`.
 //!
 //! Always: bounded, however much is damaged; the answer goes on without what cannot be read.
 //! Not here: what counts as damage (`storage::segment`), the header (`front/reply.rs`).
@@ -6,6 +6,7 @@
 use crate::log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use storage::checkpoint::CheckpointError;
 use storage::segment::SegmentError;
 
 /// Files counted each for itself; the others count together.
@@ -29,15 +30,28 @@ impl Damage {
     /// A query has met it: counts it, tells of it the first time, and gives what its answer is to say.
     pub fn note(&self, error: &SegmentError) -> String {
         let text = error.to_string();
+        self.count(error.path(), &text, "queries go on without it");
+        text
+    }
+
+    /// The start has met it in a checkpoint.
+    pub fn note_in_checkpoint(&self, error: &CheckpointError) {
+        self.count(
+            error.path(),
+            &error.to_string(),
+            "what the journals have of it is replayed, the rest is loaded",
+        );
+    }
+
+    fn count(&self, file: Option<&str>, text: &str, what_follows: &str) {
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = error.path().unwrap_or(OTHER_FILES);
+        let file = file.unwrap_or(OTHER_FILES);
         let has_room = found.by_file.len() < FILES_MAX || found.by_file.contains_key(file);
         let file = if has_room { file } else { OTHER_FILES };
         *found.by_file.entry(file.to_owned()).or_default() += 1;
-        if found.told.len() < TOLD_MAX && found.told.insert(text.clone()) {
-            log::error(format_args!("{text}; queries go on without it"));
+        if found.told.len() < TOLD_MAX && found.told.insert(text.to_owned()) {
+            log::error(format_args!("{text}; {what_follows}"));
         }
-        text
     }
 
     /// How often each file was found damaged.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! limits and kernel → directory locked → port free → manifest (another shard count: `reshard.rs`)
-//!   → journals recovered → run number raised (full disk: `service/keeper.rs` goes on trying) → meshes → executors replay while loops already answer
+//!   → journals recovered → run number raised (full disk: `service/keeper.rs` goes on trying) → meshes → executors read their checkpoints and replay
+//!   while loops already answer
 //! ```
 //!
 //! Always: nothing is served before the directory is ours and the port was free; a missing feature or limit
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use storage::checkpoint::{CHECKPOINTS_FOLDER, checkpoint_path};
 use storage::disk::{Disk as _, StdDisk, is_full, ready};
 use storage::journal::{self, JournalLimits, Recovered, Writer, recover};
 use storage::manifest::Manifest;
@@ -306,15 +308,17 @@ fn recover_journals(
     Ok(journals)
 }
 
-/// Segments that the manifest does not name: written by a flush that a crash broke off, or expired. What
-/// cannot be removed only costs room.
+/// Segments and checkpoints that the manifest does not name: written by what a crash broke off, or expired, or replaced.
+/// What cannot be removed only costs room.
 fn remove_orphans(disk: &StdDisk, manifest: &Manifest) {
-    let names = ready(disk.list(SEGMENTS_FOLDER)).unwrap_or_default();
-    let named: Vec<String> = manifest.segments.iter().map(|entry| segment_path(entry.id)).collect();
-    for path in
-        names.iter().map(|name| format!("{SEGMENTS_FOLDER}/{name}")).filter(|path| !named.contains(path))
-    {
-        tell_unremoved(ready(disk.remove(&path)));
+    let segments = manifest.segments.iter().map(|entry| segment_path(entry.id));
+    let checkpoints = manifest.checkpoints.iter().map(|entry| checkpoint_path(entry.id));
+    let named: Vec<String> = segments.chain(checkpoints).collect();
+    for folder in [SEGMENTS_FOLDER, CHECKPOINTS_FOLDER] {
+        let names = ready(disk.list(folder)).unwrap_or_default();
+        for path in names.iter().map(|name| format!("{folder}/{name}")).filter(|path| !named.contains(path)) {
+            tell_unremoved(ready(disk.remove(&path)));
+        }
     }
 }
 

@@ -110,6 +110,9 @@ const METRICS: &[Metric] = &[
     counter("store_samples_replayed_total", "Samples read back from the journal at start.", |s| {
         &s.store.samples_replayed
     }),
+    gauge("store_samples_loaded", "Samples that the start found in a checkpoint.", |s| {
+        &s.store.samples_loaded
+    }),
     gauge("store_series", "Series in the memtable.", |s| &s.store.series),
     gauge("store_memtable_bytes", "Memory of samples, tables of series and indexes of segments.", |s| {
         &s.store.memtable_bytes
@@ -118,6 +121,16 @@ const METRICS: &[Metric] = &[
     counter("store_flushes_total", "Memtables written to a segment.", |s| &s.store.flushes),
     counter("store_flush_failures_total", "Flushes that failed and will be tried again.", |s| {
         &s.store.flush_failures
+    }),
+    counter("checkpoint_writes_total", "Checkpoints of the memory that a manifest came to name.", |s| {
+        &s.store.checkpoints
+    }),
+    counter("checkpoint_failures_total", "Checkpoints that failed; the one before stays.", |s| {
+        &s.store.checkpoint_failures
+    }),
+    gauge("checkpoint_bytes", "Size of the last checkpoint.", |s| &s.store.checkpoint_bytes),
+    gauge("checkpoint_last_success_timestamp_seconds", "When the last checkpoint was complete.", |s| {
+        &s.store.checkpoint_unix_seconds
     }),
     counter("store_merges_total", "Times that segments were merged.", |s| &s.store.merges),
     counter("store_merge_failures_total", "Merges that failed and left the segments as they were.", |s| {
@@ -160,6 +173,12 @@ pub fn text(shared: &Shared) -> String {
         let seconds = counters.front.paused_nanos.get() as f64 / 1e9;
         line(&mut page, paused, format_args!("{{shard=\"{shard}\"}} {seconds}"));
     }
+    let taken = "checkpoint_duration_seconds";
+    head(&mut page, taken, "gauge", "How long the last checkpoint took.");
+    for (shard, counters) in shared.shards.iter().enumerate() {
+        let seconds = counters.store.checkpoint_nanos.get() as f64 / 1e9;
+        line(&mut page, taken, format_args!("{{shard=\"{shard}\"}} {seconds}"));
+    }
     refused_of(&shared.shards, &mut page);
     bad_messages_of(&shared.shards, &mut page);
     let latency = "http_request_duration_seconds";
@@ -185,7 +204,12 @@ pub fn text(shared: &Shared) -> String {
     head(&mut page, "query_memory_bytes", "gauge", "Memory that running queries hold, in portions.");
     line(&mut page, "query_memory_bytes", format_args!(" {}", shared.query_budget.taken()));
     let damaged = "storage_damaged_total";
-    head(&mut page, damaged, "counter", "Times that a query met a damaged part of a file, and left it out.");
+    head(
+        &mut page,
+        damaged,
+        "counter",
+        "Times that a query or the start met a damaged part of a file, and left it out.",
+    );
     for (file, count) in shared.damage.by_file() {
         line(&mut page, damaged, format_args!("{{file=\"{file}\"}} {count}"));
     }

@@ -1,7 +1,7 @@
 //! A directory moves to another number of shards (DESIGN D2).
 //!
-//! It is first brought to rest under the old count: each old shard's share of the journals is replayed and
-//! flushed to a segment. Then one manifest write switches the count; a crash before it repeats everything, a
+//! It is first brought to rest under the old count: each old shard's checkpoint is loaded, its share of the journals is
+//! replayed over it, and all of it flushed to a segment. Then one manifest write switches the count; a crash before it repeats everything, a
 //! crash after it finds the new count. Segments stay as they are: each new shard reads the slots it owns.
 
 use crate::config::Config;
@@ -9,7 +9,8 @@ use crate::log;
 use model::Share;
 use std::fmt;
 use std::io;
-use storage::disk::{StdDisk, ready};
+use storage::checkpoint::{CheckpointError, checkpoint_path};
+use storage::disk::{Disk as _, StdDisk, ready};
 use storage::journal::{JournalPosition, RecoverError, Recovered, Replay, ReplayError, recover};
 use storage::manifest::Manifest;
 use storage::segment::SegmentError;
@@ -23,6 +24,8 @@ const MEMORY_BYTES_MAX: usize = 512 << 20;
 pub enum ReshardError {
     /// A journal cannot be used.
     Journal(RecoverError),
+    /// A checkpoint cannot be used.
+    Checkpoint(CheckpointError),
     /// A journal could not be replayed.
     Replay(ReplayError),
     /// A segment could not be written.
@@ -36,6 +39,7 @@ impl fmt::Display for ReshardError {
         f.write_str("moving the data to another number of shards: ")?;
         match self {
             ReshardError::Journal(error) => error.fmt(f),
+            ReshardError::Checkpoint(error) => error.fmt(f),
             ReshardError::Replay(error) => error.fmt(f),
             ReshardError::Segment(error) => error.fmt(f),
             ReshardError::Manifest(error) => write!(f, "the manifest: {error}"),
@@ -77,8 +81,13 @@ pub fn to_shards(
     }
     ready(new.store(disk)).map_err(ReshardError::Manifest)?;
     remove_journals(disk, &journals, shards);
+    for entry in &old.checkpoints {
+        if let Err(error) = ready(disk.remove(&checkpoint_path(entry.id))) {
+            log::warning(format!("a checkpoint that is no longer needed could not be removed: {error}"));
+        }
+    }
     log::info(format!(
-        "the data lies for {shards} {} now: {samples} samples moved from journals to segments, what was in segments \
+        "the data lies for {shards} {} now: {samples} samples moved from memory and journals to segments, what was in segments \
          stays",
         if shards == 1 { "shard" } else { "shards" }
     ));
@@ -97,9 +106,16 @@ fn flush_shard(
     let options = StoreOptions { memory_bytes_max: MEMORY_BYTES_MAX };
     let mut store = Store::new(disk.clone(), shard, shards, options, Box::new(|_| 0));
     let from: &[JournalPosition] = &old.positions[shard];
-    let mut replay = Replay::open(disk, journals, from, &store.known_numbers()).map_err(ReshardError::Replay)?;
-    let mut share = Share::default();
     let mut samples = 0;
+    if let Some(entry) = old.checkpoint(shard) {
+        // It was in memory before the stop, with those of the other shards.
+        let loaded = ready(store.load_checkpoint(entry)).map_err(ReshardError::Checkpoint)?;
+        loaded.damaged.iter().for_each(|error| log::error(format!("{error}; the rest moves on")));
+        samples += loaded.samples;
+    }
+    let known = store.known_numbers();
+    let mut replay = Replay::open(disk, journals, from, &known).map_err(ReshardError::Replay)?;
+    let mut share = Share::default();
     let owns = |hash| ingest::owner(hash, shards) == shard;
     while let Some(replayed) = ready(replay.next(&mut share, owns)).map_err(ReshardError::Replay)? {
         store.apply(usize::from(replayed.stamp.loop_index), &share, &mut |_, _, _| {});

@@ -4,11 +4,13 @@
 //! Always: what loops published is applied in stamp order; a query first drains, so it sees whatever was
 //! answered before it began; work that takes long runs as a task of its own class and yields.
 //! Not here: sockets and journals (`front.rs`), how chunks are kept (`storage`).
-//! Read next: `service/select.rs` for a query's share, `service/export.rs` for exports, `service/decode.rs` for large bodies, `service/rules.rs` for
-//! alerts, `service/flush.rs` for the way to a segment, `service/compact.rs` for what becomes of segments,
+//! Read next: `service/select.rs` for a query's share, `service/export.rs` for exports, `service/decode.rs` for large
+//! bodies, `service/rules.rs` for alerts, `service/flush.rs` for the way to a segment, `service/checkpoint.rs` for what a
+//! restart finds, `service/compact.rs` for what becomes of segments,
 //! `service/keeper.rs` for the manifest, `service/admission.rs` for the bound of memory.
 
 mod admission;
+mod checkpoint;
 mod compact;
 mod decode;
 mod export;
@@ -20,6 +22,7 @@ mod rules;
 mod select;
 
 pub use admission::{Admission, Admitted};
+pub use checkpoint::Checkpoints;
 pub use compact::SegmentsChanged;
 pub use flush::prepare;
 pub use keeper::{Keeper, Purpose, Switch};
@@ -64,6 +67,8 @@ pub struct ServiceParts {
     pub rules: Rules,
     /// Up to where each journal was replayed into the store.
     pub applied: Vec<JournalPosition>,
+    /// What the start found of a checkpoint.
+    pub checkpoints: Checkpoints,
     /// The data directory.
     pub disk: ShardDisk,
     /// The manifest, with executor 0.
@@ -87,6 +92,7 @@ pub struct Service {
     rules: Rules,
     fan_in: FanIn,
     flush: Flush,
+    checkpoints: Checkpoints,
     compaction: Compaction,
     gate: Gate,
     keeper: Option<Keeper>,
@@ -125,6 +131,7 @@ impl Service {
         let shards = parts.shared.shard_count();
         let shard: Shard = Rc::new(RefCell::new(Service {
             flush: Flush::new(parts.applied),
+            checkpoints: parts.checkpoints,
             compaction: Compaction::default(),
             gate: Gate::new(shards),
             shared: parts.shared,
@@ -146,6 +153,7 @@ impl Service {
         executor::spawn_local(TaskClass::Store, rules::run_clock(shard.clone(), rules_due)).detach();
         executor::spawn_local(TaskClass::Background, flush::run_clock(shard.clone())).detach();
         executor::spawn_local(TaskClass::Background, compact::run_clock(shard.clone())).detach();
+        executor::spawn_local(TaskClass::Background, checkpoint::run_clock(shard.clone())).detach();
         shard.borrow_mut().open_gate();
         shard.borrow().count_segments();
         admission::settle(&shard);
@@ -163,6 +171,7 @@ impl Service {
             }
             if drained {
                 admission::settle(&shard);
+                checkpoint::look(&shard);
                 executor::yield_now().await;
             } else {
                 waiter.wait(|| shard.borrow().has_mail()).await?;
@@ -244,6 +253,7 @@ impl Service {
         counters.samples_repeated.add(applied.repeated);
         counters.samples_replaced.add(applied.replaced);
         self.shared.applied_bytes[self.index][from].add(share.bytes() as u64);
+        self.checkpoints.took(share.bytes());
         let met = self.store.arrivals() - arrivals;
         self.count_series(i64::from(share.new_series) - met as i64);
         if met > 0 {
@@ -314,6 +324,10 @@ impl Service {
             }
             ToPeer::Switch { from, switch } => jobs.push(Job::Switch { from, switch }),
             ToPeer::Switched { purpose: Purpose::Merge, result } => self.compaction.switched(result),
+            ToPeer::Switched { purpose: Purpose::Checkpoint, result } => {
+                self.checkpoints.switched(result);
+                self.flush.moved().notify();
+            }
             ToPeer::Switched { result, .. } => self.flush.switched(result),
             ToPeer::Segments(changed) => jobs.extend(self.compaction.take(*changed).then_some(Job::Segments)),
             ToPeer::Finished => self.finished_peers += 1,

@@ -360,12 +360,20 @@ pub struct StoreCounters {
     pub samples_repeated: Counter,
     pub samples_replaced: Counter,
     pub samples_replayed: Counter,
+    /// What the start found in the checkpoint.
+    pub samples_loaded: Counter,
     pub drain_samples_peak: Counter,
     pub series: Counter,
     pub memtable_bytes: Counter,
     pub segments: Counter,
     pub flushes: Counter,
     pub flush_failures: Counter,
+    pub checkpoints: Counter,
+    pub checkpoint_failures: Counter,
+    /// Of the last one: its file, how long it took from its cut to the manifest, and when that was.
+    pub checkpoint_bytes: Counter,
+    pub checkpoint_nanos: Counter,
+    pub checkpoint_unix_seconds: Counter,
     pub merges: Counter,
     pub merge_failures: Counter,
     /// Of the segments that merges wrote.

@@ -230,6 +230,13 @@ pub const KEYS: &[Key] = &[
         set: |c, t| duration(t, 1_000).map(|v| c.storage_flush_interval = v),
     },
     Key {
+        name: "storage.checkpoint_interval",
+        default: "5m",
+        unit: "duration",
+        reason: "memory is written as it is this often, and when much was journaled since, so that a start replays little",
+        set: |c, t| duration(t, 1_000).map(|v| c.storage_checkpoint_interval = v),
+    },
+    Key {
         name: "storage.journal_file_bytes",
         default: "64MiB",
         unit: "bytes",

@@ -16,8 +16,14 @@ impl Server {
             (true, _) => "a new directory".to_owned(),
             (false, segments) => {
                 let segments = format!("{segments} segment{}", if segments == 1 { "" } else { "s" });
+                let loaded: u64 =
+                    self.shared.shards.iter().map(|shard| shard.store.samples_loaded.get()).sum();
+                let loaded = match loaded {
+                    0 => String::new(),
+                    loaded => format!("{loaded} samples in checkpoints, "),
+                };
                 format!(
-                    "{series} series in memory, {segments}, {replayed} samples replayed in {replay_time:.1?}"
+                    "{series} series in memory, {segments}, {loaded}{replayed} samples replayed in {replay_time:.1?}"
                 )
             }
         };

@@ -6,11 +6,21 @@ use super::LaunchError;
 use shard::file::LOCK_FILE_NAME;
 use std::io;
 use std::path::{Path, PathBuf};
+use storage::checkpoint::CHECKPOINTS_FOLDER;
 use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT};
+use storage::segment::SEGMENTS_FOLDER;
 
 /// Names that may lie in a data directory.
-const OUR_NAMES: [&str; 7] =
-    [LOCK_FILE_NAME, MANIFEST_FILE, MANIFEST_FILE_NEXT, "alerts", "journal", "segments", "lost+found"];
+const OUR_NAMES: [&str; 8] = [
+    LOCK_FILE_NAME,
+    MANIFEST_FILE,
+    MANIFEST_FILE_NEXT,
+    "alerts",
+    "journal",
+    SEGMENTS_FOLDER,
+    CHECKPOINTS_FOLDER,
+    "lost+found",
+];
 
 /// Makes it if need be, and looks at what lies in it: one of ours, or nothing.
 pub(super) fn make(path: &Path) -> Result<PathBuf, LaunchError> {

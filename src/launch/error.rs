@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use storage::checkpoint::CheckpointError;
 use storage::journal::{RecoverError, ReplayError};
 use storage::manifest::ManifestError;
 
@@ -34,6 +35,8 @@ pub enum LaunchError {
     Manifest(ManifestError),
     /// A journal cannot be used.
     Journal(RecoverError),
+    /// A checkpoint cannot be used.
+    Checkpoint(CheckpointError),
     /// A journal could not be replayed.
     Replay(ReplayError),
     /// The move to another number of shards failed; the directory is as it was.
@@ -97,6 +100,7 @@ impl fmt::Display for LaunchError {
                  --set storage.on_damage=skip"
             ),
             LaunchError::Journal(error) => error.fmt(f),
+            LaunchError::Checkpoint(error) => error.fmt(f),
             LaunchError::Replay(error) => error.fmt(f),
             LaunchError::Reshard(error) => error.fmt(f),
             LaunchError::Loop { index, cause } => write!(f, "the I/O loop of shard {index}: {cause}"),

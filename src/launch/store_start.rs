@@ -4,12 +4,13 @@ use super::LaunchError;
 use crate::adapt::ShardDisk;
 use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
-use crate::service::{Keeper, Rules, Service, ServiceParts};
+use crate::service::{Checkpoints, Keeper, Rules, Service, ServiceParts};
 use crate::shared::Shared;
 use alert::WindowRule;
 use shard::file::Directory;
 use shard::mesh::{Inbox, Outbox};
 use std::sync::Arc;
+use storage::checkpoint::CheckpointError;
 use storage::deletes::Delete;
 use storage::journal::{JournalPosition, NextFile, Recovered, Replay, ReplayError};
 use storage::manifest::Manifest;
@@ -40,7 +41,7 @@ pub struct StoreStart {
 }
 
 impl StoreStart {
-    /// Opens the segments, replays, hands the loop its first journal file, and serves until the process stops.
+    /// Opens the segments, loads the checkpoint, replays, hands the loop its first journal file, and serves until the process stops.
     pub async fn run(mut self) -> Result<(), LaunchError> {
         let index = self.index;
         let shards = self.shared.shard_count();
@@ -59,6 +60,7 @@ impl StoreStart {
                 log::error(format!("shard {index}: a delete in the manifest cannot be read: {error}"))
             }
         }
+        let found = self.load_checkpoint(&mut store).await.map_err(LaunchError::Checkpoint)?;
         let mut rules = Rules::new(&self.rules, &self.shared, index);
         let from = &self.manifest.positions[index];
         self.replay(&disk, &mut store, from).await.map_err(LaunchError::Replay)?;
@@ -82,6 +84,8 @@ impl StoreStart {
             replayed.max(self.manifest.position(index, of))
         });
         let applied: Vec<JournalPosition> = applied.collect();
+        let counters = &self.shared.shards[index].store;
+        let checkpoints = Checkpoints::new(found, counters.samples_replayed.get());
         let keeper = (index == 0).then(|| Keeper::new(self.manifest));
         let parts = ServiceParts {
             shared: self.shared,
@@ -89,6 +93,7 @@ impl StoreStart {
             store,
             rules,
             applied,
+            checkpoints,
             disk,
             keeper,
             inbox: self.inbox,
@@ -97,6 +102,15 @@ impl StoreStart {
             peers: self.peers,
         };
         Service::run(parts).await.map_err(|error| LaunchError::Store { index, cause: error.to_string() })
+    }
+
+    /// Brings back the memory as it was written; returns the size of the file. What is damaged is told, and the rest used.
+    async fn load_checkpoint(&self, store: &mut Store<ShardDisk>) -> Result<u64, CheckpointError> {
+        let Some(entry) = self.manifest.checkpoint(self.index) else { return Ok(0) };
+        let loaded = store.load_checkpoint(entry).await?;
+        loaded.damaged.iter().for_each(|error| self.shared.damage.note_in_checkpoint(error));
+        self.shared.shards[self.index].store.samples_loaded.set(loaded.samples);
+        Ok(entry.bytes)
     }
 
     async fn replay(

@@ -79,6 +79,9 @@ enum State {
     Writing,
     /// After the segment is written; how many loops have still to sync.
     Syncing(usize),
+    /// No flush: after a checkpoint is written; how many loops have still to sync. Answers do not say to which question,
+    /// so a flush that is to begin waits for the last.
+    SyncingCheckpoint(usize),
 }
 
 impl Flush {
@@ -117,7 +120,7 @@ impl Flush {
                     return true;
                 }
             }
-            State::Syncing(missing) => {
+            State::Syncing(missing) | State::SyncingCheckpoint(missing) => {
                 *missing -= 1;
                 self.moved.notify();
             }
@@ -147,8 +150,32 @@ impl Flush {
         self.at_once
     }
 
-    fn rests(&self) -> bool {
+    /// Whether none is under way.
+    pub fn rests(&self) -> bool {
         matches!(self.state, State::Resting)
+    }
+
+    /// Up to where each journal is in the store.
+    pub fn applied_positions(&self) -> Vec<JournalPosition> {
+        self.applied.clone()
+    }
+
+    /// Rung whenever something has come that a flush or a checkpoint waits for.
+    pub fn moved(&self) -> Rc<LocalEvent> {
+        self.moved.clone()
+    }
+
+    /// Whether what a checkpoint holds is synced; `None` while it is not yet, false where it is not to count: a journal has
+    /// abandoned a file, or the loops have stopped and the last flush takes all.
+    pub fn end_checkpoint_sync(&mut self) -> Option<bool> {
+        match self.state {
+            State::SyncingCheckpoint(0) => {
+                self.state = State::Resting;
+                Some(!self.at_once)
+            }
+            State::SyncingCheckpoint(_) => None,
+            _ => Some(false),
+        }
     }
 }
 
@@ -156,7 +183,8 @@ impl Service {
     /// Asks the loops how far they are, unless a flush is under way or has just failed. Where one has no place for the
     /// question, [`ask_again`] is to see to it.
     pub fn begin_flush(&mut self) {
-        self.flush.unasked = false;
+        // While the loops sync for a checkpoint, it begins a moment later.
+        self.flush.unasked = matches!(self.flush.state, State::SyncingCheckpoint(_));
         if !self.flush.rests() || Now::read().nanos < self.flush.retry_at_nanos {
             return;
         }
@@ -187,6 +215,20 @@ impl Service {
             }
         }
         tombstones
+    }
+
+    /// Asks every loop to sync for a checkpoint that is written; false where it is not to count, `None` where a loop has no
+    /// place for the question now.
+    pub fn begin_checkpoint_sync(&mut self) -> Option<bool> {
+        let has_stopped = self.stopped_at.iter().any(Option::is_some);
+        if !self.flush.rests() || self.flush.at_once || has_stopped {
+            return Some(false);
+        }
+        let shards = self.shared.shard_count();
+        self.ask_positions().then(|| {
+            self.flush.state = State::SyncingCheckpoint(shards);
+            true
+        })
     }
 
     /// Asks every loop to sync and to tell how far it is; false if one has no place for the question.
@@ -316,6 +358,7 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         if !job.as_ref().is_some_and(|job| job.is_retry()) {
             service.flush.frozen_positions = service.flush.applied.clone();
             service.flush.at_once = false;
+            service.begin_again();
             service.gate.froze();
             service.forgot(job.as_ref().map_or(&[], |job| job.forgotten()));
         }
@@ -335,7 +378,7 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
     sync_journals(shard, &moved).await;
     let tombstones = deletes.iter().map(|delete| delete.tombstone.clone()).collect();
     let switch =
-        Switch { purpose: Purpose::Flush, added, deletes: tombstones, positions, removed: Vec::new() };
+        Switch { purpose: Purpose::Flush, added, deletes: tombstones, positions, ..Switch::default() };
     send_to_peer(shard, 0, ToPeer::Switch { from: index, switch: Box::new(switch) }).await;
     let switched = loop {
         let switched = shard.borrow_mut().flush.switched.take();
@@ -433,12 +476,17 @@ pub async fn finish(shard: Shard, positions: Vec<JournalPosition>) {
             service.flush.applied(from, position);
         }
         service.flush.state = State::Writing;
+        // A checkpoint that waits for the loops waits in vain.
+        service.flush.moved.notify();
         // When a stop broke off somebody's replay, executor 0 may be gone, and nobody keeps the manifest.
         let is_kept = service.shared.is_ready() && !service.shared.skips_flush();
         is_kept && service.store.memtable_samples() > 0
     };
     if worth_it {
         run(shard.clone()).await;
+    }
+    while shard.borrow().checkpoints.is_under_way() {
+        moved.wait().await;
     }
     send_to_peer(&shard, 0, ToPeer::Finished).await;
     let mut service = shard.borrow_mut();

@@ -15,6 +15,7 @@ use shard::executor;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
+use storage::checkpoint::{CheckpointEntry, checkpoint_path};
 use storage::compact::{RetentionClock, expired};
 use storage::disk::Disk as _;
 use storage::journal::{self, JournalPosition};
@@ -38,7 +39,9 @@ pub struct Switch {
     pub added: Vec<SegmentEntry>,
     /// What is deleted of all that was written before.
     pub deletes: Vec<Tombstone>,
-    /// One per journal, none for a merge: below them, everything the executor owns is in segments.
+    /// The memory of the executor.
+    pub checkpoint: Option<CheckpointEntry>,
+    /// One per journal, none for a merge: below them, everything the executor owns is in segments, or in its checkpoint.
     pub positions: Vec<JournalPosition>,
 }
 
@@ -49,6 +52,8 @@ pub enum Purpose {
     Flush,
     /// A merge.
     Merge,
+    /// A checkpoint.
+    Checkpoint,
     /// To see what has left the retention; nobody waits.
     #[default]
     Retention,
@@ -102,6 +107,8 @@ struct Gone {
     is_shared: bool,
     /// Left the retention.
     expired: Vec<u64>,
+    /// Replaced by another checkpoint, or by a flush.
+    checkpoint: Option<CheckpointEntry>,
 }
 
 /// Carries out a change and those that came meanwhile.
@@ -184,7 +191,7 @@ async fn carry_out_waiting(shard: &Shard) {
             (Purpose::Retention, Err(error)) => {
                 log::warning(format!("the manifest still names what has expired: {error}"));
             }
-            (Purpose::Flush | Purpose::Merge, _) => {
+            (Purpose::Flush | Purpose::Merge | Purpose::Checkpoint, _) => {
                 send_to_peer(shard, from, ToPeer::Switched { purpose, result }).await;
             }
         }
@@ -196,9 +203,9 @@ async fn carry_out_waiting(shard: &Shard) {
 }
 
 /// The manifest after the change; segments that have left the retention leave it on the way. Refused where a merge has
-/// read what is gone by now, and where there are too many deletes.
+/// read what is gone by now, where a checkpoint is older than a flush, and where there are too many deletes.
 fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -> Result<Gone, &'static str> {
-    let Switch { removed: merged, added, positions, deletes, .. } = switch;
+    let Switch { purpose, removed: merged, added, positions, deletes, checkpoint } = switch;
     let named = manifest.segments.extract_if(.., |entry| merged.contains(&entry.id));
     let named: Vec<SegmentEntry> = named.collect();
     if named.len() != merged.len() {
@@ -215,10 +222,11 @@ fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -
         manifest.next_segment = manifest.next_segment.max(segment.id + 1);
         manifest.segments.push(segment);
     }
-    for (of, position) in positions.into_iter().enumerate() {
-        let kept = &mut manifest.positions[from][of];
-        *kept = position.max(*kept);
-    }
+    let checkpoint = match (purpose, checkpoint) {
+        (_, Some(entry)) => manifest.switch_checkpoint(entry, &positions)?,
+        (Purpose::Flush, None) => manifest.switch_flush(from, &positions),
+        (Purpose::Merge | Purpose::Checkpoint | Purpose::Retention, None) => None,
+    };
     let mut service = shard.borrow_mut();
     let believed_ms = service.keeper.as_mut().map(|keeper| {
         let now_ms = keeper.look_at_clock();
@@ -232,7 +240,7 @@ fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -
     let expired = expired(&manifest.segments, before_ms, bytes_max);
     manifest.segments.retain(|entry| !expired.contains(&entry.id));
     manifest.forget_deletes();
-    Ok(Gone { merged, is_shared, expired })
+    Ok(Gone { merged, is_shared, expired, checkpoint })
 }
 
 /// Who else reads what is gone hears of it, and of what holds its samples now. The executor that merged knows.
@@ -250,11 +258,14 @@ async fn tell_peers(shard: &Shard, from: usize, gone: &Gone, added: Vec<SegmentE
     }
 }
 
-/// Removes what the manifest has let go of: segments, and journals below every executor's position.
+/// Removes what the manifest has let go of: segments, checkpoints, and journals below every executor's position.
 async fn clean_up(disk: &ShardDisk, manifest: &Manifest, gone: Gone) {
     // Who reads one of them has it open, and goes on.
     for id in gone.merged.iter().chain(&gone.expired) {
         tell(disk.remove(&segment_path(*id)).await, "a segment that is no longer needed");
+    }
+    if let Some(entry) = gone.checkpoint {
+        tell(disk.remove(&checkpoint_path(entry.id)).await, "a checkpoint that is no longer needed");
     }
     for loop_index in 0..manifest.positions.first().map_or(0, Vec::len) {
         let lowest = manifest.lowest_position(loop_index);

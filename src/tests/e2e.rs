@@ -23,6 +23,8 @@ mod alerts;
 mod bad_input;
 #[path = "e2e/bad_start.rs"]
 mod bad_start;
+#[path = "e2e/checkpoint.rs"]
+mod checkpoint;
 #[path = "e2e/compaction.rs"]
 mod compaction;
 #[path = "e2e/compressed.rs"]

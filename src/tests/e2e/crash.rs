@@ -282,6 +282,22 @@ fn nothing_is_lost_by_kills_during_flushes_and_while_journal_files_change() {
 }
 
 #[test]
+fn nothing_is_lost_by_kills_during_checkpoints() {
+    let has_met = |data_dir: &Path| {
+        std::fs::read_dir(data_dir.join("checkpoints")).is_ok_and(|files| files.count() > 1)
+    };
+    Plan {
+        settings: &["--set", "storage.checkpoint_interval=1s", "--set", "http.body_bytes_max=256KiB"],
+        shards: &|_| "2",
+        end: &|_| End::Kill,
+        rounds: 5,
+        load_ms_max: 2_500,
+        has_met: &has_met,
+    }
+    .run(senders());
+}
+
+#[test]
 fn another_number_of_shards_keeps_everything_also_under_kills() {
     Plan {
         settings: &["--set", "storage.flush_interval=1s"],
