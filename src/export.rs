@@ -181,7 +181,7 @@ mod tests {
             Just(f64::from_bits(0x7ff0_0000_0000_0002)),
         ];
         // Some in one millisecond: the first of them is not always the whole millisecond.
-        let ticks = (0i64..4_102_444_800_000, 0i64..5).prop_map(|(ms, fine)| (ms / 7 * 7 << 20) + fine);
+        let ticks = (0i64..4_102_444_800_000, 0i64..5).prop_map(|(ms, fine)| ((ms / 7 * 7) << 20) + fine);
         let near =
             (1_700_000_000_000i64..1_700_000_000_003, 0i64..9).prop_map(|(ms, fine)| (ms << 20) + fine);
         let samples = proptest::collection::btree_map(prop_oneof![ticks, near], value, 1..20);

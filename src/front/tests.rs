@@ -220,7 +220,7 @@ impl Rig {
                 let written = decoder.decode(&bytes, &bounds, &mut batch, &mut repeat, |_| false).unwrap();
                 Accepted::Remote { samples: batch.len(), written: Box::new(written) }
             }
-            Door::Lines { .. } => panic!("no test sends lines"),
+            Door::Lines { .. } | Door::Import(_) | Door::Exposition => panic!("no test sends these"),
         };
         let decoded = LargeBatch { batch, plain_bytes: bytes.len(), accepted, client_id: None };
         let decoded = ToLoop::Decoded { conn, counted_bytes, decoded: Ok(Box::new(decoded)) };
