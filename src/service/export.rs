@@ -63,7 +63,10 @@ async fn make(shard: &Shard, page: &ExportPage) -> Result<ExportedPage, QueryErr
         let walked = shard.borrow().store.walk_on(&mut walk, &plan);
         match walked {
             Walked::Done => break None,
-            Walked::Block if blocks == BLOCKS_MAX => break Some((walk.place().clone(), None)),
+            // What was read is thrown away with the page: it ends only where the next one begins further on.
+            Walked::Block if blocks >= BLOCKS_MAX && *walk.place() != page.place => {
+                break Some((walk.place().clone(), None));
+            }
             Walked::Block => {
                 blocks += 1;
                 walk.read_block().await;

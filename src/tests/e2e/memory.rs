@@ -136,7 +136,12 @@ fn a_search_among_many_series_is_held_to_the_querys_memory() {
     }
     // One node of forty.
     let node = client.get("/percentile?name=pod_cpu&match=%7Bnode%3D%22node-7%22%7D");
-    assert_eq!((node.status, node.json()["count"].as_u64()), (200, Some((total + BODY_SERIES) / 40)), "{}", node.body);
+    assert_eq!(
+        (node.status, node.json()["count"].as_u64()),
+        (200, Some((total + BODY_SERIES) / 40)),
+        "{}",
+        node.body
+    );
     assert_eq!(held(&mut client), 0);
 }
 

@@ -192,6 +192,10 @@ impl<D: Disk> Store<D> {
             && known.is_none_or(|known| first <= known)
         {
             walk.unread = at;
+            if first > slot {
+                // Nothing is known or unread below: a walk that ends here goes on there.
+                walk.place = Place { slot: first, after: None };
+            }
             return Walked::Block;
         }
         let Some(slot) = known else { return Walked::Done };
@@ -469,6 +473,32 @@ mod tests {
             }
             prop_assert_eq!(given_in_all, expected.len());
         }
+    }
+
+    /// A walk that finds nothing for long still comes further, so that it may end and go on.
+    #[test]
+    fn a_walk_that_only_reads_blocks_moves_its_place() {
+        let disk = SimDisk::new(1);
+        let mut store = open(&disk, 0, 1, &[]);
+        // Several blocks of rows.
+        (0..3_000).for_each(|n| put(&mut store, n, at(1 << 20, 1.0)));
+        flush(&mut store, &disk, 1);
+        let selectors = vec![model::parse_matchers(r#"{n=~"none.*"}"#).unwrap()];
+        let range = WalkRange { selectors, ..all(EVER) };
+        let (plan, mut place, mut blocks) = (plan(&store, &range), Place::default(), 0);
+        loop {
+            let mut walk = store.walk(range.clone(), place.clone());
+            while store.walk_on(&mut walk, &plan) == Walked::Block && *walk.place() == place {
+                ready(walk.read_block());
+                blocks += 1;
+            }
+            if *walk.place() == place {
+                break;
+            }
+            assert!(walk.place().slot > place.slot);
+            place = walk.place().clone();
+        }
+        assert!(blocks > 3, "{blocks}");
     }
 
     #[test]
