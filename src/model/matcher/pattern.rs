@@ -60,12 +60,14 @@ impl Pattern {
         match &self.shape {
             Shape::OneOf(texts) => texts.binary_search_by(|text| text.as_str().cmp(value)).is_ok(),
             Shape::Begins(prefix, rest) => {
-                let Some(behind) = value.strip_prefix(&**prefix) else { return false };
-                match rest {
-                    Rest::Anything => true,
-                    Rest::Something => !behind.is_empty(),
-                    Rest::Matched => self.regex.is_match(value),
-                }
+                // Not compared where it is empty: its pointer leads nowhere, and where the processor reads under a mask,
+                // a read of no bytes there takes 60 ns instead of one.
+                (prefix.is_empty() || value.starts_with(&**prefix))
+                    && match rest {
+                        Rest::Anything => true,
+                        Rest::Something => value.len() > prefix.len(),
+                        Rest::Matched => self.regex.is_match(value),
+                    }
             }
         }
     }
