@@ -307,31 +307,45 @@ impl<'a> BlockRows<'a> {
         Some(())
     }
 
-    /// The next row; its chunks are appended to `chunks`, which the caller has cleared. `None` behind the last one, an
+    /// The next row, if its slot and number are wanted; of others the slot alone. Its chunks are appended to `chunks`, which the caller has cleared. `None` behind the last one, an
     /// error once for a row that is not in the form, and nothing behind it.
-    pub(super) fn next(&mut self, chunks: &mut Vec<ChunkRow>) -> Option<Result<Row<'_>, NoBlock>> {
+    ///
+    /// Putting labels together takes most of the time that a row takes.
+    pub(super) fn next_wanted(
+        &mut self,
+        chunks: &mut Vec<ChunkRow>,
+        wanted: impl FnOnce(Slot) -> bool,
+    ) -> Option<Result<(Slot, Option<Row<'_>>), NoBlock>> {
         if self.rows_left == 0 {
             let is_whole = self.fields.0.is_empty();
             self.fields.0 = &[];
             return (!is_whole).then_some(Err(NoBlock));
         }
         self.rows_left -= 1;
-        let Some((slot, kind, arrival)) = self.read_row(chunks) else {
+        let Some((slot, kind, arrival, is_wanted)) = self.read_row(chunks, wanted) else {
             (self.rows_left, self.fields.0) = (0, &[]);
             return Some(Err(NoBlock));
         };
+        if !is_wanted {
+            return Some(Ok((slot, None)));
+        }
         let Ok(labels) = LabelSetRef::from_bytes(&self.labels) else {
             (self.rows_left, self.fields.0) = (0, &[]);
             return Some(Err(NoBlock));
         };
-        Some(Ok(Row { slot, kind, arrival, labels }))
+        Some(Ok((slot, Some(Row { slot, kind, arrival, labels }))))
     }
 
-    fn read_row(&mut self, chunks: &mut Vec<ChunkRow>) -> Option<(Slot, MetricKind, Arrival)> {
+    fn read_row(
+        &mut self,
+        chunks: &mut Vec<ChunkRow>,
+        wanted: impl FnOnce(Slot) -> bool,
+    ) -> Option<(Slot, MetricKind, Arrival, bool)> {
         let slot = Slot::new(self.fields.u16()?)?;
         let [kind] = self.fields.take()?;
         let kind = MetricKind::from_byte(kind)?;
         let arrival = Arrival::from_bits(u128::from_le_bytes(self.fields.take()?));
+        let is_wanted = wanted(slot);
         self.labels.clear();
         let name = self.symbol()?;
         self.labels.push(u8::try_from(name.len()).ok()?);
@@ -342,6 +356,9 @@ impl<'a> BlockRows<'a> {
         }
         for _ in 0..labels {
             let (label, value) = (self.symbol()?, self.symbol()?);
+            if !is_wanted {
+                continue;
+            }
             self.labels.push(u8::try_from(label.len()).ok()?);
             self.labels.extend_from_slice(label);
             self.labels.extend_from_slice(&u16::try_from(value.len()).ok()?.to_le_bytes());
@@ -350,7 +367,7 @@ impl<'a> BlockRows<'a> {
         for _ in 0..self.fields.varint()? {
             chunks.push(self.read_chunk()?);
         }
-        Some((slot, kind, arrival))
+        Some((slot, kind, arrival, is_wanted))
     }
 
     fn symbol(&mut self) -> Option<&'a [u8]> {

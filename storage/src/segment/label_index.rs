@@ -1,7 +1,7 @@
 //! The label index of a segment: from a label and its value to the rows of the directory, in parts.
 //!
 //! ```text
-//!   part: rows a to b of the directory, some ten thousand
+//!   part: rows a to b of the directory, some hundred thousand
 //!     blocks    of one label each: its values in the order of their texts, the rows that carry each
 //!     head      the labels by name, and of each label's blocks length, checksum and first value
 //! ```
@@ -30,7 +30,7 @@ use roaring::RoaringBitmap;
 /// A block of values is closed when it has reached this size.
 pub(super) const VALUES_BYTES_TARGET: usize = 32 * 1024;
 /// What the writer holds of a part, by the estimate of [`crate::index::Index`].
-pub(super) const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const PART_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of a part in the index.
 pub(super) const PART_ENTRY_BYTES: usize = 28;
 

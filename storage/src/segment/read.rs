@@ -256,12 +256,9 @@ impl<D: Disk> SegmentReader<D> {
     ) -> Vec<SegmentSeries> {
         let Block { first_row, rows: count, .. } = self.blocks[block];
         let mut asked = rows.between(first_row, first_row + count).peekable();
-        let wanted = |number: u32, row: &Row<'_>| {
-            asked.next_if_eq(&(first_row + number)).is_some()
-                && owned(row.slot)
-                && matchers.iter().all(|matcher| matcher.matches(row.labels))
-        };
-        self.rows_of_block(block, wanted, range, warnings).await
+        let asked = |number: u32, slot| asked.next_if_eq(&(first_row + number)).is_some() && owned(slot);
+        let meets = |row: &Row<'_>| matchers.iter().all(|matcher| matcher.matches(row.labels));
+        self.rows_of_block(block, asked, meets, range, warnings).await
     }
 
     /// All series of a block in a slot that `owned` claims, as [`Self::find_in_block`] finds those of one name.
@@ -275,13 +272,14 @@ impl<D: Disk> SegmentReader<D> {
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
         let all = (Timestamp::MIN, Timestamp::MAX);
-        self.rows_of_block(block, |_, row| owned(row.slot), all, warnings).await
+        self.rows_of_block(block, |_, slot| owned(slot), |_| true, all, warnings).await
     }
 
     async fn rows_of_block(
         &self,
         block: usize,
-        mut wanted: impl FnMut(u32, &Row<'_>) -> bool,
+        mut asked: impl FnMut(u32, Slot) -> bool,
+        meets: impl Fn(&Row<'_>) -> bool,
         (start, end): (Timestamp, Timestamp),
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
@@ -302,23 +300,20 @@ impl<D: Disk> SegmentReader<D> {
         let mut last_slot = block.first_slot;
         let mut chunks = Vec::new();
         let mut number = 0;
-        while let Some(row) = rows.next(&mut chunks) {
-            let Ok(row) = row else {
+        while let Some(row) = rows.next_wanted(&mut chunks, |slot| asked(number, slot)) {
+            let Ok((slot, row)) = row else {
                 warnings.push(damaged("the form of a directory row"));
                 break;
             };
             // Readers go from slot to slot and would miss one that stands elsewhere.
-            if !(last_slot..=block.last_slot).contains(&row.slot.number()) {
+            if !(last_slot..=block.last_slot).contains(&slot.number()) {
                 warnings.push(damaged("the order of directory rows"));
                 break;
             }
-            last_slot = row.slot.number();
-            let own = chunks.drain(..);
-            let is_wanted = wanted(number, &row);
+            last_slot = slot.number();
             number += 1;
-            if !is_wanted {
-                continue;
-            }
+            let own = chunks.drain(..);
+            let Some(row) = row.filter(&meets) else { continue };
             let mut in_range: Vec<ChunkRow> = Vec::new();
             let mut last = None;
             for chunk in own {

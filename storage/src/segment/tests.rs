@@ -557,8 +557,9 @@ fn a_disk_that_is_full_gets_its_space_back() {
 fn read_all(block: &[u8]) -> Option<Vec<String>> {
     let mut rows = BlockRows::new(block).ok()?;
     let (mut read, mut chunks) = (Vec::new(), Vec::new());
-    while let Some(row) = rows.next(&mut chunks) {
-        let row = row.ok()?;
+    while let Some(row) = rows.next_wanted(&mut chunks, |_| true) {
+        let (_, row) = row.ok()?;
+        let row = row?;
         read.push(format!("{:?} {:?} {:?} {chunks:?}", row.slot, row.arrival, row.labels));
         chunks.clear();
     }

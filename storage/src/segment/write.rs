@@ -3,7 +3,7 @@
 //! ```text
 //!   push samples → 1,024 are there, or the series ends → its clock, unless one like it was written; its column
 //!   next series  → its row goes to the directory block → 32 KiB are there → the block goes to the file
-//!                → its labels go to the label index → 8 MiB are there → they go to the file, sorted, as a part
+//!                → its labels go to the label index → 32 MiB are there → they go to the file, sorted, as a part
 //!   finish       → index, filter, footer, sync
 //! ```
 //!
