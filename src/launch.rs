@@ -388,7 +388,12 @@ impl Server {
             let resume = journals[index].resume.above(manifest.highest_position(index));
             let file_bytes_min = self.shared.config.storage_journal_file_bytes;
             let dictionary_bytes_max = self.shared.dictionary_bytes_max();
-            let limits = JournalLimits { file_bytes_min, dictionary_bytes_max, ..JournalLimits::default() };
+            let limits = JournalLimits {
+                file_bytes_min,
+                dictionary_bytes_max,
+                dictionary_seed: self.shared.client_seed,
+                ..JournalLimits::default()
+            };
             let mut writer = Writer::new(index as u16, self.shared.run, resume, limits);
             let first_file = writer.needs_file();
 

@@ -25,9 +25,9 @@ mod wire;
 mod error;
 pub use error::{LeftOut, RemoteWriteError, SeriesError};
 
-use crate::sequence::{Sequence, TextHash};
+use crate::sequence::Sequence;
 use crate::{Repeat, TimeBounds, TimeRefusal};
-use model::{Batch, LABELS_MAX, LabelError, LabelSetBuilder, MetricKind, RepeatId, Timestamp};
+use model::{Batch, LABELS_MAX, LabelError, LabelSetBuilder, MetricKind, RepeatId, TextHash, Timestamp};
 use std::ops::Range;
 use wire::{Kind, Malformed, Wire};
 

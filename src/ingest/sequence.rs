@@ -16,18 +16,11 @@
 
 use crate::Repeat;
 use hashbrown::HashTable;
-use model::RepeatId;
+use model::{RepeatId, TextHash, TextKey};
 use std::num::NonZeroU64;
-use xxhash_rust::xxh3::xxh3_128_with_secret;
 
-/// Bytes of the hash's key; its least is 136.
-const SECRET_BYTES: usize = 192;
 /// After it was of no use as many series as have a place are not remembered, doubled up to so many times.
 const RESTS_MAX: u32 = 64;
-
-/// What one text hashes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TextHash([u64; 2]);
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -42,7 +35,7 @@ const _: () = assert!(size_of::<Seen>() == 24);
 /// What one decoder remembers.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    secret: Box<[u8; SECRET_BYTES]>,
+    key: TextKey,
     seen: Vec<Seen>,
     /// Places in `seen`, by their hashes.
     places: HashTable<u32>,
@@ -62,17 +55,8 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// Nothing is remembered, and never more than so many. The seed keeps a client from choosing texts that collide.
     pub(crate) fn new(seed: u64, places_max: usize) -> Sequence {
-        let mut secret = Box::new([0; SECRET_BYTES]);
-        let mut state = seed;
-        for word in secret.chunks_exact_mut(8) {
-            // splitmix64, so that every bit of the seed reaches every word.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            word.copy_from_slice(&(mixed ^ mixed >> 31).to_le_bytes());
-        }
         Sequence {
-            secret,
+            key: TextKey::new(seed),
             seen: Vec::new(),
             places: HashTable::new(),
             places_max: places_max.min(u32::MAX as usize - 1),
@@ -97,8 +81,7 @@ impl Sequence {
     }
 
     pub(crate) fn hash(&self, text: &[u8]) -> TextHash {
-        let hash = xxh3_128_with_secret(text, &self.secret[..]);
-        TextHash([hash as u64, (hash >> 64) as u64])
+        self.key.hash(text)
     }
 
     /// How long the text is that is expected here, if one is.

@@ -15,6 +15,9 @@ pub use labels::{
     LabelSetRef, METRIC_NAME_BYTES_MAX, SLOTS, SeriesHash, Slot,
 };
 
+mod text_key;
+pub use text_key::{TextHash, TextKey};
+
 mod kind;
 pub use kind::MetricKind;
 

@@ -1,4 +1,6 @@
-//! Which number a file's series and clients have: label bytes in an arena, found by hash and compared.
+//! Which number a file's series and clients have. Of a series' labels 128 bits of a keyed hash are kept and no text: a
+//! look-up then misses the cache for its place in the table alone, and a million series of ten labels take 60 MB instead of
+//! 600.
 //!
 //! Owner: the writer; one dictionary per journal file, forgotten when the next begins.
 //! Always: numbers count from 0 in order of arrival; what has a number stands in the file.
@@ -6,7 +8,7 @@
 use super::frame::{self, ClientNumber};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use model::{LabelSetRef, MetricKind, SeriesHash, SeriesNumber};
+use model::{LabelSetRef, MetricKind, SeriesHash, SeriesNumber, TextHash, TextKey};
 use std::hash::BuildHasher;
 
 /// What the writer knows of a series.
@@ -22,22 +24,27 @@ pub struct Numbered {
 
 #[derive(Debug)]
 pub(super) struct Dictionary {
-    hasher: FixedState,
-    arena: Vec<u8>,
+    key: TextKey,
     series: HashTable<Series>,
+    /// Bytes of their labels.
+    label_bytes: u64,
     /// By number: as which kind each series was defined last.
     kinds: Vec<MetricKind>,
+    hasher: FixedState,
     clients: HashTable<Client>,
+    /// Their bytes.
+    arena: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Series {
-    hash: u32,
+    hash: TextHash,
     number: u32,
-    start: u32,
-    len: u32,
     owner: u16,
+    kind: MetricKind,
 }
+
+const _: () = assert!(size_of::<Series>() == 24);
 
 #[derive(Clone, Copy, Debug)]
 struct Client {
@@ -47,14 +54,16 @@ struct Client {
 }
 
 impl Dictionary {
-    /// An empty dictionary; the seed keeps a client from choosing labels that collide.
+    /// An empty dictionary; the seed, which no client may know, keeps clients from choosing labels that collide.
     pub(super) fn new(seed: u64) -> Dictionary {
         Dictionary {
-            hasher: FixedState::with_seed(seed),
-            arena: Vec::new(),
+            key: TextKey::new(seed),
             series: HashTable::new(),
+            label_bytes: 0,
             kinds: Vec::new(),
+            hasher: FixedState::with_seed(seed),
             clients: HashTable::new(),
+            arena: Vec::new(),
         }
     }
 
@@ -62,6 +71,7 @@ impl Dictionary {
     pub(super) fn clear(&mut self) {
         self.arena.clear();
         self.series.clear();
+        self.label_bytes = 0;
         self.kinds.clear();
         self.clients.clear();
     }
@@ -71,9 +81,9 @@ impl Dictionary {
         self.series.len().max(self.clients.len())
     }
 
-    /// Label and client bytes held.
+    /// Label and client bytes that stand in the file.
     pub(super) fn bytes(&self) -> u64 {
-        self.arena.len() as u64
+        self.label_bytes + self.arena.len() as u64
     }
 
     /// Bytes of memory at most: each table doubles when it is full.
@@ -85,12 +95,8 @@ impl Dictionary {
 
     /// Who owns a series that has a number.
     pub(super) fn owner(&self, labels: LabelSetRef<'_>) -> Option<u16> {
-        let bytes = labels.bytes();
-        let hash = self.hasher.hash_one(bytes);
-        let same = |series: &Series| {
-            series.hash == (hash >> 32) as u32 && spans(&self.arena, series.start, series.len) == bytes
-        };
-        self.series.find(hash, same).map(|series| series.owner)
+        let hash = self.key.hash(labels.bytes());
+        self.series.find(hash.0[0], |series| series.hash == hash).map(|series| series.owner)
     }
 
     /// Whether the series of that number was defined last as of this kind.
@@ -109,29 +115,25 @@ impl Dictionary {
         definitions: &mut Vec<u8>,
     ) -> Numbered {
         let bytes = labels.bytes();
-        let hash = self.hasher.hash_one(bytes);
-        let arena = &self.arena;
-        let same = |series: &Series| {
-            series.hash == (hash >> 32) as u32 && spans(arena, series.start, series.len) == bytes
-        };
-        if let Some(series) = self.series.find(hash, same) {
+        let hash = self.key.hash(bytes);
+        if let Some(series) = self.series.find_mut(hash.0[0], |series| series.hash == hash) {
             let number = SeriesNumber(series.number);
-            let first = !self.is_of_kind(number, kind);
+            let first = series.kind != kind;
             if first {
+                series.kind = kind;
                 self.kinds[number.0 as usize] = kind;
                 frame::define_series(definitions, number, kind, bytes);
             }
             return Numbered { number, owner: series.owner, first };
         }
+        // A file is below 4 GiB, and each of them stands in it.
         let number = SeriesNumber(self.series.len() as u32);
         let owner = owner_of(labels.hash());
         frame::define_series(definitions, number, kind, bytes);
-        let (start, len) = keep(&mut self.arena, bytes);
+        self.label_bytes += bytes.len() as u64;
         self.kinds.push(kind);
-        let series = Series { hash: (hash >> 32) as u32, number: number.0, start, len, owner };
-        let (hasher, arena) = (&self.hasher, &self.arena);
-        self.series
-            .insert_unique(hash, series, |series| hasher.hash_one(spans(arena, series.start, series.len)));
+        let series = Series { hash, number: number.0, owner, kind };
+        self.series.insert_unique(hash.0[0], series, |series| series.hash.0[0]);
         Numbered { number, owner, first: true }
     }
 

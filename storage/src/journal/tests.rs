@@ -15,6 +15,7 @@ const LIMITS: JournalLimits = JournalLimits {
     dictionary_entries_max: 1_000,
     dictionary_bytes_max: 1 << 20,
     buffer_bytes_max: 1 << 20,
+    dictionary_seed: 7,
 };
 
 fn labels_of(i: u64) -> LabelSet {

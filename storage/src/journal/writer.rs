@@ -39,6 +39,8 @@ pub struct JournalLimits {
     pub dictionary_bytes_max: usize,
     /// Bytes waiting to be written, the open frame included.
     pub buffer_bytes_max: usize,
+    /// What keys the hash by which series are known: no client may know it.
+    pub dictionary_seed: u64,
 }
 
 impl Default for JournalLimits {
@@ -49,6 +51,7 @@ impl Default for JournalLimits {
             dictionary_entries_max: 4_000_000,
             dictionary_bytes_max: 512 * 1024 * 1024,
             buffer_bytes_max: 64 * 1024 * 1024,
+            dictionary_seed: 0,
         }
     }
 }
@@ -222,7 +225,7 @@ impl Writer {
             old: VecDeque::new(),
             current: None,
             next_offset: resume.next_offset,
-            dictionary: Dictionary::new(run ^ u64::from(loop_index) << 48),
+            dictionary: Dictionary::new(limits.dictionary_seed),
             renewing: false,
             dictionary_bytes_last: 0,
             definitions: Vec::new(),

@@ -39,6 +39,7 @@ const LIMITS: JournalLimits = JournalLimits {
     dictionary_entries_max: 16,
     dictionary_bytes_max: 1 << 20,
     buffer_bytes_max: 1 << 16,
+    dictionary_seed: 7,
 };
 
 /// The shard that owns a series.
