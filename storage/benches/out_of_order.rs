@@ -97,7 +97,7 @@ fn run(series: usize, ticks: usize, order: Order, name: &str) -> f64 {
         };
         for n in 0..series {
             let chance = mix(n, tick);
-            let is_late = chance % 10 == 0;
+            let is_late = chance.is_multiple_of(10);
             match order {
                 Order::HeldBack(max) if is_late => {
                     held[tick + 1 + chance / 10 % max].push((n as u32, tick as u32));
