@@ -39,7 +39,7 @@ impl Damage {
         self.count(
             error.path(),
             &error.to_string(),
-            "what the journals have of it is replayed, the rest is loaded",
+            "the rest of it is loaded, and what came after it is replayed",
         );
     }
 

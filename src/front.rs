@@ -495,8 +495,13 @@ impl Front {
         let end = self.exchange.intake.journal_end();
         let synced_through = self.exchange.intake.wal.writer.synced_through();
         let stamp = self.exchange.intake.stamp();
-        let outbox = &mut self.exchange.intake.outbox;
+        let intake = &mut self.exchange.intake;
         self.position_asks.retain_mut(|(executor, wanted)| {
+            // That a file was abandoned goes first: what is in memory of it shall not be named by a checkpoint.
+            if intake.owes_flush(*executor) {
+                return true;
+            }
+            let outbox = &mut intake.outbox;
             let wanted = *wanted.get_or_insert(end);
             if synced_through < wanted {
                 return true;

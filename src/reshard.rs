@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 use storage::checkpoint::{CheckpointError, checkpoint_path};
 use storage::disk::{Disk as _, StdDisk, ready};
-use storage::journal::{JournalPosition, RecoverError, Recovered, Replay, ReplayError, recover};
+use storage::journal::{JournalPosition, OnDamage, RecoverError, Recovered, Replay, ReplayError, recover};
 use storage::manifest::Manifest;
 use storage::segment::SegmentError;
 use storage::store::{Store, StoreOptions};
@@ -39,6 +39,9 @@ impl fmt::Display for ReshardError {
         f.write_str("moving the data to another number of shards: ")?;
         match self {
             ReshardError::Journal(error) => error.fmt(f),
+            ReshardError::Checkpoint(error @ CheckpointError::Damaged { .. }) => {
+                write!(f, "{error}; to go on with everything that is intact: --set storage.on_damage=skip")
+            }
             ReshardError::Checkpoint(error) => error.fmt(f),
             ReshardError::Replay(error) => error.fmt(f),
             ReshardError::Segment(error) => error.fmt(f),
@@ -67,7 +70,7 @@ pub fn to_shards(
     let mut new = old.with_shards(shards as u16);
     let mut samples = 0;
     for shard in 0..usize::from(old.shards) {
-        samples += flush_shard(disk, &old, shard, &journals, &mut new)?;
+        samples += flush_shard(disk, &old, shard, &journals, &mut new, config.storage_on_damage)?;
     }
     // Everything that lies in journals is in segments now: each journal's end is every new shard's position.
     for journal in &journals {
@@ -87,8 +90,8 @@ pub fn to_shards(
         }
     }
     log::info(format!(
-        "the data lies for {shards} {} now: {samples} samples moved from memory and journals to segments, what was in segments \
-         stays",
+        "the data lies for {shards} {} now: {samples} samples moved from memory and journals to segments, what was in \
+         segments stays",
         if shards == 1 { "shard" } else { "shards" }
     ));
     Ok(new)
@@ -101,6 +104,7 @@ fn flush_shard(
     shard: usize,
     journals: &[Recovered],
     new: &mut Manifest,
+    on_damage: OnDamage,
 ) -> Result<u64, ReshardError> {
     let shards = usize::from(old.shards);
     let options = StoreOptions { memory_bytes_max: MEMORY_BYTES_MAX };
@@ -109,7 +113,12 @@ fn flush_shard(
     let mut samples = 0;
     if let Some(entry) = old.checkpoint(shard) {
         // It was in memory before the stop, with those of the other shards.
-        let loaded = ready(store.load_checkpoint(entry)).map_err(ReshardError::Checkpoint)?;
+        let mut loaded = ready(store.load_checkpoint(entry)).map_err(ReshardError::Checkpoint)?;
+        if on_damage == OnDamage::Stop
+            && let Some(damage) = loaded.damaged.pop()
+        {
+            return Err(ReshardError::Checkpoint(damage));
+        }
         loaded.damaged.iter().for_each(|error| log::error(format!("{error}; the rest moves on")));
         samples += loaded.samples;
     }

@@ -567,6 +567,11 @@ impl Intake {
             .any(|(published, applied)| published.saturating_sub(applied) > max)
     }
 
+    /// Whether that owner is still to hear that a file was abandoned.
+    pub fn owes_flush(&self, owner: usize) -> bool {
+        self.told[owner].owes_flush
+    }
+
     /// Begins the new dictionary that owners have asked for, once its file is there, and tells every owner what it
     /// is to know, behind the shares that this is about. Where there is no place the next turn tries again.
     ///

@@ -100,6 +100,11 @@ impl fmt::Display for LaunchError {
                  --set storage.on_damage=skip"
             ),
             LaunchError::Journal(error) => error.fmt(f),
+            LaunchError::Checkpoint(error @ CheckpointError::Damaged { .. }) => write!(
+                f,
+                "{error}\nThe samples in it cannot be read back. To start with everything that is intact: \
+                 --set storage.on_damage=skip"
+            ),
             LaunchError::Checkpoint(error) => error.fmt(f),
             LaunchError::Replay(error) => error.fmt(f),
             LaunchError::Reshard(error) => error.fmt(f),

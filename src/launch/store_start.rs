@@ -12,7 +12,7 @@ use shard::mesh::{Inbox, Outbox};
 use std::sync::Arc;
 use storage::checkpoint::CheckpointError;
 use storage::deletes::Delete;
-use storage::journal::{JournalPosition, NextFile, Recovered, Replay, ReplayError};
+use storage::journal::{JournalPosition, NextFile, OnDamage, Recovered, Replay, ReplayError};
 use storage::manifest::Manifest;
 use storage::store::{Store, StoreOptions};
 
@@ -107,7 +107,13 @@ impl StoreStart {
     /// Brings back the memory as it was written; returns the size of the file. What is damaged is told, and the rest used.
     async fn load_checkpoint(&self, store: &mut Store<ShardDisk>) -> Result<u64, CheckpointError> {
         let Some(entry) = self.manifest.checkpoint(self.index) else { return Ok(0) };
-        let loaded = store.load_checkpoint(entry).await?;
+        let mut loaded = store.load_checkpoint(entry).await?;
+        // As with a journal: nothing else has these samples, so nobody starts without them unasked.
+        if self.shared.config.storage_on_damage == OnDamage::Stop
+            && let Some(damage) = loaded.damaged.pop()
+        {
+            return Err(damage);
+        }
         loaded.damaged.iter().for_each(|error| self.shared.damage.note_in_checkpoint(error));
         self.shared.shards[self.index].store.samples_loaded.set(loaded.samples);
         Ok(entry.bytes)

@@ -14,7 +14,7 @@
 //! Read next: `storage::checkpoint` for what is written, and why it may be newer than the cut.
 
 use super::keeper::{Purpose, Switch};
-use super::{Service, Shard, send_to_peer};
+use super::{Service, Shard};
 use crate::adapt::ShardDisk;
 use crate::front::Now;
 use crate::log;
@@ -203,7 +203,20 @@ async fn write_and_switch(
     };
     let switch =
         Switch { purpose: Purpose::Checkpoint, checkpoint: Some(entry), positions, ..Switch::default() };
-    send_to_peer(shard, 0, ToPeer::Switch { from, switch: Box::new(switch) }).await;
+    let mut message = ToPeer::Switch { from, switch: Box::new(switch) };
+    loop {
+        // Looked at in the step that sends: the switch of a flush that freezes memory from here on comes behind this one,
+        // and takes the checkpoint out again. The other way round what that flush deleted would be back.
+        if !job.is_current() {
+            job.abandon().await;
+            return Ok(None);
+        }
+        match shard.borrow_mut().peers.send(0, message) {
+            Ok(()) => break,
+            Err(back) => message = back,
+        }
+        executor::sleep(super::RING_RETRY).await;
+    }
     let switched = loop {
         let switched = shard.borrow_mut().checkpoints.switched.take();
         match switched {

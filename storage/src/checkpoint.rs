@@ -69,7 +69,7 @@ pub enum CheckpointError {
         /// What the disk said.
         error: io::Error,
     },
-    /// A part of the file is not what was written; what it held is lost but for what the journals still have.
+    /// A part of the file is not what was written; what it held is lost: journals begin where the checkpoint ends.
     Damaged {
         /// The file, within the data directory.
         path: String,
@@ -96,7 +96,7 @@ pub enum CheckpointError {
 pub struct Lost {
     /// How many series.
     pub series: Option<u32>,
-    /// The label set of the series before it: they stand in the order of their arrival.
+    /// The label set of the series that stands before it in the file.
     pub behind: Option<String>,
     /// The first and last millisecond of its samples.
     pub millis: Option<(i64, i64)>,

@@ -1,6 +1,6 @@
 //! What was in memory is there after a kill, without reading all of the journals again.
 
-use crate::server::{Server, bare_command, now_ms, poll};
+use crate::server::{Server, bare_command, command, ends, now_ms, poll};
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
@@ -122,9 +122,14 @@ fn a_damaged_checkpoint_costs_a_part_and_is_told() {
     assert!(told.starts_with("checkpoints/") && told.contains("is damaged at offset"), "{told}");
     assert!(told.contains("samples of 60 series") && told.contains("samples from"), "{told}");
 
-    let again = server(dir.path(), 1);
+    let refused = ends(command(dir.path(), &["--set", "shards=1"]));
+    assert_eq!(refused.code, Some(1), "{}", refused.errors);
+    assert!(refused.errors.contains("checkpoints/"), "{}", refused.errors);
+    assert!(refused.errors.contains("--set storage.on_damage=skip"), "{}", refused.errors);
+
+    let again = Server::start(dir.path(), &["--set", "storage.on_damage=skip"]);
     assert!(again.counted("storage_damaged_total", "checkpoints/") >= 1);
-    poll(|| again.reported().iter().any(|line| line.contains("the rest is loaded")).then_some(()));
+    poll(|| again.reported().iter().any(|line| line.contains("the rest of it is loaded")).then_some(()));
     // It takes samples of the very series that it has lost.
     send(&again, now_ms() - 3_000_000, 1);
     assert_eq!(again.get("/query?name=m").status, 200);

@@ -45,7 +45,9 @@ fn a_directory_that_moves_to_other_shards_says_when_it_is_done_and_what_it_holds
     drop(server);
     let server = Server::start(dir.path(), &[]);
     server.wait_for_report("the data was written by 2 shards and moves to 1");
-    server.wait_for_report("the data lies for 1 shard now: 3 samples moved from journals to segments");
+    server.wait_for_report(
+        "the data lies for 1 shard now: 3 samples moved from memory and journals to segments",
+    );
     let held = "(durability synced; 0 series in memory, 1 segment, 0 samples replayed in ";
     server.wait_for_line(|line| line.contains(held).then_some(()));
     assert_eq!(server.get("/percentile?name=a").body, r#"{"p50":2,"count":3}"#);

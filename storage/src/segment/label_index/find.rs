@@ -167,6 +167,10 @@ impl<D: Disk> SegmentReader<D> {
             Ok(found) => found,
             Err(unsearched) => {
                 warnings.push(match unsearched {
+                    // Nothing is missing from the answer: what the disk refuses of the directory, too, is told there.
+                    Unsearched::Unread(SegmentError::Io { .. }) => {
+                        self.damaged(of.offset, None, "a label index that can be read")
+                    }
                     Unsearched::Unread(error) => error,
                     Unsearched::Malformed(offset) => {
                         self.damaged(offset, None, "the form of the label index")
