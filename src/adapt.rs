@@ -39,6 +39,10 @@ impl Disk for ShardDisk {
         self.0.create_zeroed(path, bytes).await
     }
 
+    async fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.link(from, to).await
+    }
+
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.0.rename(from, to).await
     }

@@ -81,6 +81,15 @@ impl Directory {
         file.sync().await
     }
 
+    /// Gives a file one more name, in an existing folder, that no file has. Durable after [`sync_dir`](Self::sync_dir).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.inside(from)?, self.inside(to)?);
+        blocking(move || fs::hard_link(&from, &to).map_err(|error| named("linking", &from, error))).await?
+    }
+
     /// Gives a file another name, replacing a file that has it, whole or not at all. Durable after
     /// [`sync_dir`](Self::sync_dir).
     ///
@@ -264,7 +273,12 @@ mod tests {
             assert_eq!(file.len().await.unwrap(), 6);
             disk.create("a/b/two").await.unwrap();
             assert_eq!(disk.list("a/b").await.unwrap(), ["one", "two"]);
+            disk.create_dir("a/c").await.unwrap();
+            disk.link("a/b/one", "a/c/three").await.unwrap();
+            let taken = disk.link("a/b/two", "a/c/three").await.unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
             disk.rename("a/b/one", "a/b/two").await.unwrap();
+            assert_eq!(disk.open("a/c/three").await.unwrap().len().await.unwrap(), 6);
             disk.sync_dir("a/b").await.unwrap();
             disk.sync_dir("").await.unwrap();
             assert_eq!(disk.list("a/b").await.unwrap(), ["two"]);

@@ -47,6 +47,8 @@ pub trait Disk: Clone + 'static {
             file.sync().await
         }
     }
+    /// Gives a file one more name, in an existing folder, that no file has; both names are the same file.
+    fn link(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
     /// Gives a file another name, replacing a file that has it; whole or not at all.
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
     /// Takes a file's name away.
@@ -130,11 +132,16 @@ mod tests {
         assert_eq!(file.len().await?, 6);
         disk.create("a/b/two").await?;
         assert_eq!(disk.list("a/b").await?, ["one", "two"]);
+        disk.create_dir("a/c").await?;
+        disk.link("a/b/one", "a/c/three").await?;
+        let taken = disk.link("a/b/two", "a/c/three").await.err().map(|error| error.kind());
+        assert_eq!(taken, Some(io::ErrorKind::AlreadyExists));
         disk.rename("a/b/one", "a/b/two").await?;
+        assert_eq!(disk.open("a/c/three").await?.read_at(0, 100).await?, b"nowl\0\0");
         disk.sync_dir("a/b").await?;
         assert_eq!(disk.list("a/b").await?, ["two"]);
         assert_eq!(disk.list("").await?, ["a"]);
-        assert_eq!(disk.list("a").await?, ["b"]);
+        assert_eq!(disk.list("a").await?, ["b", "c"]);
         let two = disk.open("a/b/two").await?;
         assert_eq!(two.read_at(0, 100).await?, b"nowl\0\0");
         disk.create_zeroed("a/b/two", 3 * 1024 * 1024 + 1).await?;

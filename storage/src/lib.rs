@@ -24,4 +24,5 @@ pub mod checkpoint;
 pub mod compact;
 pub mod deletes;
 pub mod inspect;
+pub mod snapshot;
 pub mod verify;

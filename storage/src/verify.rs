@@ -237,6 +237,10 @@ impl<D: Disk> Disk for Untouched<D> {
         Err(read_only())
     }
 
+    async fn link(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(read_only())
+    }
+
     async fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
         Err(read_only())
     }

@@ -29,6 +29,8 @@ pub enum Call {
     Write,
     /// [`DiskFile::sync`] and [`Disk::sync_dir`].
     Sync,
+    /// [`Disk::link`].
+    Link,
     /// [`Disk::rename`] and [`Disk::remove`].
     Rename,
 }
@@ -503,6 +505,20 @@ impl SimDisk {
         Ok(self.opened(file))
     }
 
+    fn link_now(&self, from: &str, to: &str) -> io::Result<()> {
+        check_path(from)?;
+        check_path(to)?;
+        let mut state = self.0.borrow_mut();
+        let file = state.file(from)?;
+        if !state.names.has_folder(folder_of(to)) {
+            return Err(not_found(folder_of(to)));
+        }
+        if state.names.files.contains_key(to) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        state.change_names(Call::Link, NameChange::File(to.into(), file))
+    }
+
     fn rename_now(&self, from: &str, to: &str) -> io::Result<()> {
         check_path(from)?;
         check_path(to)?;
@@ -575,6 +591,10 @@ impl Disk for SimDisk {
 
     fn create(&self, path: &str) -> impl Future<Output = io::Result<SimFile>> {
         ready(self.create_now(path))
+    }
+
+    fn link(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> {
+        ready(self.link_now(from, to))
     }
 
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> {

@@ -43,6 +43,11 @@ impl Disk for StdDisk {
         ready(self.path(path).and_then(|path| options.open(path)).map(StdFile))
     }
 
+    fn link(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> {
+        let link = || fs::hard_link(self.path(from)?, self.path(to)?);
+        ready(link())
+    }
+
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>> {
         let rename = || fs::rename(self.path(from)?, self.path(to)?);
         ready(rename())
