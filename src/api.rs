@@ -26,6 +26,12 @@ pub enum Route {
     Alerts,
     /// `POST /api/v1/admin/tsdb/delete_series`.
     DeleteSeries,
+    /// `POST /api/v1/admin/tsdb/snapshot`.
+    Snapshot,
+    /// `POST /api/v1/admin/tsdb/clean_tombstones`.
+    CleanTombstones,
+    /// `GET /api/v1/status/storage`.
+    StorageStatus,
     /// `GET /metrics`: our own.
     OwnMetrics,
     /// `GET /health`.
@@ -112,8 +118,15 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
         "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
         "/alerts" => (READ, Some(Route::Alerts), None),
-        "/api/v1/admin/tsdb/delete_series" => {
+        "/api/v1/status/storage" => (READ, Some(Route::StorageStatus), None),
+        "/api/v1/admin/tsdb/delete_series"
+        | "/api/v1/admin/tsdb/snapshot"
+        | "/api/v1/admin/tsdb/clean_tombstones" => {
             return match method {
+                Method::Post | Method::Put if path.ends_with("snapshot") => Ok(Route::Snapshot),
+                Method::Post | Method::Put if path.ends_with("clean_tombstones") => {
+                    Ok(Route::CleanTombstones)
+                }
                 Method::Post | Method::Put => Ok(Route::DeleteSeries),
                 Method::Options => Ok(Route::Options("POST, PUT, OPTIONS")),
                 _ => Err(method_not_allowed("POST, PUT, OPTIONS")),
@@ -530,6 +543,9 @@ impl From<QueryError> for Refusal {
                 retry_after: Some(5),
                 ..Refusal::new(503, "the disk could not be read")
             },
+            QueryError::NotDone(cause) => {
+                Refusal { detail: Some(cause), retry_after: Some(5), ..Refusal::new(503, "it was not done") }
+            }
             QueryError::NotDeleted(cause) => Refusal {
                 detail: Some(cause),
                 retry_after: Some(5),

@@ -11,12 +11,14 @@ use crate::alerts::{AlertsQuery, Standing};
 use crate::delete_series::DeleteSeries;
 use crate::front::Now;
 use crate::query_memory::{Holding, QueryMemory};
+use crate::storage_status::{self, StorageShare};
 use model::MatcherError;
 use query::{Answer, Partial, PercentileSearch, Query, RowsRenderer};
 use shard::net::ConnId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::compact::Windows;
 
 /// What a client may ask of all executors.
 pub enum Inquiry {
@@ -26,14 +28,22 @@ pub enum Inquiry {
     Alerts(AlertsQuery),
     /// Samples to be deleted.
     Delete(DeleteSeries),
+    /// All that was answered to be in segments, and a snapshot of these; executor 0 is asked, which keeps the manifest.
+    Snapshot,
+    /// What is deleted to be gone from the disk.
+    CleanTombstones,
+    /// What samples take on the disk.
+    StorageStatus,
 }
 
 /// What one executor answers to an [`Inquiry`] of the same kind.
 pub enum Part {
     /// Its samples, and what is missing of them for its file is damaged.
     Samples(Box<Partial>, Warnings),
-    /// It has deleted them.
-    Deleted,
+    /// It has deleted them, or done what else was asked.
+    Done,
+    /// What its samples take.
+    Storage(Box<StorageShare>),
     /// The rules it owns.
     Alerts(Vec<Standing>),
 }
@@ -46,6 +56,8 @@ pub struct Question {
     pub deadline: Deadline,
     /// What its partials and its body take.
     pub memory: QueryMemory,
+    /// The lengths of windows by which segments are merged.
+    pub windows: Windows,
 }
 
 /// A whole answer, ready to be sent.
@@ -81,6 +93,8 @@ pub enum QueryError {
     Storage(String),
     /// It is not deleted, or not sure to be after a restart.
     NotDeleted(String),
+    /// A snapshot was not taken, or what is deleted not cleaned.
+    NotDone(String),
     /// The journals are still being replayed.
     Starting,
 }
@@ -130,10 +144,16 @@ impl FanIn {
 const PIECE_BYTES: usize = 32 * 1024;
 
 impl Gather {
+    /// What was asked.
+    pub fn inquiry(&self) -> &Inquiry {
+        &self.question.inquiry
+    }
+
     /// Merges and renders, yielding between steps. What is left when it breaks off is let go of in steps, too.
     pub async fn answer(self) -> Result<QueryAnswer, QueryError> {
         let mut partials = Vec::new();
         let mut standings = Vec::new();
+        let mut shares = Vec::new();
         let mut warnings = Vec::new();
         for part in self.parts.into_iter().flatten() {
             match part {
@@ -141,7 +161,8 @@ impl Gather {
                     partials.push(*partial);
                     warnings.extend(missing);
                 }
-                Part::Deleted => {}
+                Part::Done => {}
+                Part::Storage(share) => shares.push(*share),
                 Part::Alerts(owned) => standings.extend(owned),
             }
         }
@@ -162,7 +183,13 @@ impl Gather {
                 let body = alerts.render(standings);
                 return Ok(QueryAnswer { body: Some(body), warnings });
             }
-            Inquiry::Delete(_) => return Ok(QueryAnswer { body: None, warnings }),
+            Inquiry::StorageStatus => {
+                let body = storage_status::render(&shares, &question.windows);
+                return Ok(QueryAnswer { body: Some(body), warnings });
+            }
+            Inquiry::Delete(_) | Inquiry::Snapshot | Inquiry::CleanTombstones => {
+                return Ok(QueryAnswer { body: None, warnings });
+            }
         };
         match query.merge(partials) {
             Answer::Percentile(mut search) => {

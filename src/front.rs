@@ -37,7 +37,7 @@ pub use wal::Wal;
 
 use crate::access_log::AccessLog;
 use crate::config::Durability;
-use crate::fan_in::QueryError;
+use crate::fan_in::{Inquiry, QueryError};
 use crate::message::{ToLoop, ToStore};
 use crate::shared::{LATENCY_QUANTILES, Shared};
 use connection::SHARE_OF_TURN;
@@ -461,8 +461,10 @@ impl Front {
             }
         }
         for (conn, query) in std::mem::take(&mut self.exchange.questions) {
+            // The manifest is kept there.
+            let to = if matches!(*query, Inquiry::Snapshot) { 0 } else { self.index };
             let message = ToStore::Query { conn, query, stamp };
-            if self.exchange.intake.outbox.send(self.index, message).is_err() {
+            if self.exchange.intake.outbox.send(to, message).is_err() {
                 let concurrency = self.shared.config.query_concurrency;
                 self.exchange.answered(conn, Err(QueryError::TooMany { concurrency }));
                 self.exchange.stand_again(conn);

@@ -29,6 +29,7 @@ mod service;
 
 mod demo;
 mod inspect;
+mod storage_status;
 mod transfer;
 mod verify;
 
@@ -79,6 +80,19 @@ enum StorageCommand {
     /// changes nothing
     Verify {
         /// The data directory
+        dir: PathBuf,
+    },
+    /// Have a running server take a snapshot, and print where in its data directory it lies
+    Backup {
+        /// The server; it takes snapshots when it was started with --enable-admin
+        #[arg(default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// Copy a snapshot to a new directory, and check every byte of the copy
+    Restore {
+        /// The snapshot, DIR/snapshots/NAME
+        snapshot: PathBuf,
+        /// The data directory to be; it must be empty
         dir: PathBuf,
     },
     /// Show what a segment is made of: bytes by section and codec, series by name; a server may use it meanwhile
@@ -170,6 +184,8 @@ fn main() -> ExitCode {
         Command::Import(import) => transfer::import(&import),
         Command::Config(of) => show_settings(of),
         Command::Storage(StorageCommand::Verify { dir }) => verify::run(&dir),
+        Command::Storage(StorageCommand::Backup { url }) => transfer::backup(&url),
+        Command::Storage(StorageCommand::Restore { snapshot, dir }) => transfer::restore(&snapshot, &dir),
         Command::Storage(StorageCommand::Inspect { segment, json }) => inspect::run(&segment, json),
     };
     match result {

@@ -119,6 +119,9 @@ const METRICS: &[Metric] = &[
     }),
     gauge("store_segments", "Segments read by this shard.", |s| &s.store.segments),
     counter("store_flushes_total", "Memtables written to a segment.", |s| &s.store.flushes),
+    counter("store_flushed_bytes_total", "Bytes of the segments that flushes wrote.", |s| {
+        &s.store.flushed_bytes
+    }),
     counter("store_flush_failures_total", "Flushes that failed and will be tried again.", |s| {
         &s.store.flush_failures
     }),

@@ -288,6 +288,7 @@ impl Service {
             inquiry,
             deadline: Deadline::after(now, config.query_timeout),
             memory: QueryMemory::new(self.shared.query_budget.clone(), config.query_memory_bytes_max),
+            windows: compact::windows(config),
         });
         let shards = self.shared.shard_count();
         let ticket = self.fan_in.begin(to, question.clone(), shards);

@@ -367,6 +367,8 @@ pub struct StoreCounters {
     pub memtable_bytes: Counter,
     pub segments: Counter,
     pub flushes: Counter,
+    /// Of the segments that flushes wrote.
+    pub flushed_bytes: Counter,
     pub flush_failures: Counter,
     pub checkpoints: Counter,
     pub checkpoint_failures: Counter,

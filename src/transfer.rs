@@ -1,4 +1,4 @@
-//! `ringwatch export` and `ringwatch import`: samples of a running server to a file, and back.
+//! `ringwatch export` and `ringwatch import`: samples of a running server to a file, and back; snapshots, and back.
 //!
 //! Always: at most a body of bytes is in memory; progress goes to standard error, so that standard output can be a
 //! pipe; a copy that is not whole ends with an error.
@@ -8,6 +8,9 @@
 mod bodies;
 mod http;
 mod progress;
+mod snapshot;
+
+pub use snapshot::{backup, restore};
 
 use bodies::Bodies;
 use clap::Args;

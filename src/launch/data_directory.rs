@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use storage::checkpoint::CHECKPOINTS_FOLDER;
 use storage::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT};
 use storage::segment::SEGMENTS_FOLDER;
+use storage::snapshot::SNAPSHOTS_FOLDER;
 
 /// Names that may lie in a data directory.
-const OUR_NAMES: [&str; 8] = [
+const OUR_NAMES: [&str; 9] = [
     LOCK_FILE_NAME,
     MANIFEST_FILE,
     MANIFEST_FILE_NEXT,
@@ -19,6 +20,7 @@ const OUR_NAMES: [&str; 8] = [
     "journal",
     SEGMENTS_FOLDER,
     CHECKPOINTS_FOLDER,
+    SNAPSHOTS_FOLDER,
     "lost+found",
 ];
 

@@ -14,6 +14,7 @@
 
 use super::keeper::{Purpose, Switch};
 use super::{Shard, send_to_peer};
+use crate::config::Config;
 use crate::front::Now;
 use crate::log;
 use crate::message::ToPeer;
@@ -29,6 +30,8 @@ use storage::segment::{SegmentEntry, SegmentReader};
 
 /// How often it is looked without a flush: a window may have become complete, a segment may have expired.
 const LOOK: Duration = Duration::from_secs(600);
+/// What cleans waits for the merge that is under way.
+const CLEAN_RETRY: Duration = Duration::from_millis(10);
 /// A sample may be on its way for so long before the flush that takes it: as long as late ones are expected.
 const LATE_MS: i64 = 3_600_000;
 
@@ -88,13 +91,40 @@ pub fn begin(shard: &Shard) {
 }
 
 async fn run(shard: Shard) {
-    while merge_once(&shard).await {}
+    while merge_once(&shard, Worth::Merging).await {}
     shard.borrow_mut().compaction.under_way = false;
 }
 
+/// Writes every segment anew that may hold what is deleted, however large.
+pub async fn clean(shard: &Shard) -> Result<(), String> {
+    while std::mem::replace(&mut shard.borrow_mut().compaction.under_way, true) {
+        executor::sleep(CLEAN_RETRY).await;
+    }
+    let failures = shard.borrow().counters().merge_failures.get();
+    while merge_once(shard, Worth::Cleaning).await {}
+    shard.borrow_mut().compaction.under_way = false;
+    let service = shard.borrow();
+    if service.shared.is_stopping() {
+        Err("shutting down".to_owned())
+    } else if service.counters().merge_failures.get() > failures {
+        Err("a segment could not be written anew; the log says why".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// Which merges are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// Those that are worth their price.
+    Merging,
+    /// Those that remove what is deleted.
+    Cleaning,
+}
+
 /// One merge; false when there is none to be done now.
-async fn merge_once(shard: &Shard) -> bool {
-    let Some(mut merge) = next_merge(shard) else { return false };
+async fn merge_once(shard: &Shard, worth: Worth) -> bool {
+    let Some(mut merge) = next_merge(shard, worth) else { return false };
     loop {
         match merge.step().await {
             Ok(true) if shard.borrow().shared.is_stopping() => {
@@ -148,19 +178,27 @@ async fn merge_once(shard: &Shard) -> bool {
     true
 }
 
-fn next_merge(shard: &Shard) -> Option<Merge<crate::adapt::ShardDisk>> {
+fn next_merge(shard: &Shard, worth: Worth) -> Option<Merge<crate::adapt::ShardDisk>> {
     let service = shard.borrow();
     if service.shared.is_stopping() {
         return None;
     }
-    let (config, now_ms) = (&service.shared.config, Now::read().unix_ms);
-    let retention = config.storage_retention.as_millis() as i64;
-    let grace_ms = LATE_MS + config.storage_flush_interval.as_millis() as i64;
-    let windows = Windows::new((retention > 0).then_some(retention), grace_ms);
+    let (windows, now_ms) = (windows(&service.shared.config), Now::read().unix_ms);
     let shared = service.shared.clone();
     let oldest = Timestamp::first_of_milli(shared.oldest_kept_ms());
     let next_id = move || shared.next_segment_id();
-    service.store.begin_merge(now_ms, oldest, &windows, &service.compaction.unmergeable, next_id)
+    let (store, unmergeable) = (&service.store, &service.compaction.unmergeable);
+    match worth {
+        Worth::Merging => store.begin_merge(now_ms, oldest, &windows, unmergeable, next_id),
+        Worth::Cleaning => store.begin_clean(now_ms, oldest, &windows, unmergeable, next_id),
+    }
+}
+
+/// The windows of time into which segments are merged.
+pub fn windows(config: &Config) -> Windows {
+    let retention = config.storage_retention.as_millis() as i64;
+    let grace_ms = LATE_MS + config.storage_flush_interval.as_millis() as i64;
+    Windows::new((retention > 0).then_some(retention), grace_ms)
 }
 
 /// Whether there may be another merge to be done now.

@@ -69,7 +69,8 @@ pub struct Flush {
 
 struct WantedDelete {
     ticket: u64,
-    request: DeleteSeries,
+    /// Nothing where the flush itself is waited for.
+    request: Option<DeleteSeries>,
 }
 
 enum State {
@@ -202,6 +203,7 @@ impl Service {
         let mut tombstones = Vec::new();
         for WantedDelete { ticket, request } in wanted {
             self.flush.deleting.push(ticket);
+            let Some(request) = request else { continue };
             for selector in request.selectors {
                 tombstones.push(Tombstone {
                     id: self.shared.next_segment_id(),
@@ -315,6 +317,16 @@ pub async fn run(shard: Shard) {
 /// It goes with a flush of all that is in memory: so nothing of it is in memory or above a journal's position, and
 /// whatever comes later is not meant.
 pub async fn delete(shard: &Shard, request: DeleteSeries) -> Result<(), String> {
+    with_next(shard, Some(request)).await
+}
+
+/// Returns once all that was answered before this question is in segments that the manifest names.
+pub async fn flush_all(shard: &Shard) -> Result<(), String> {
+    with_next(shard, None).await
+}
+
+/// Waits for the next flush that begins, and gives it something to do.
+async fn with_next(shard: &Shard, request: Option<DeleteSeries>) -> Result<(), String> {
     let (ticket, moved) = {
         let mut service = shard.borrow_mut();
         // What was answered before the question lies in the rings by now.
@@ -392,6 +404,7 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         // Both in one step: no query sees what is deleted by way of the segment.
         let mut service = shard.borrow_mut();
         if let Some(flushed) = flushed {
+            service.counters().flushed_bytes.add(flushed.entry().bytes);
             service.store.finish_flush(flushed);
         }
         service.store.add_deletes(deletes);

@@ -21,7 +21,10 @@ use storage::disk::Disk as _;
 use storage::journal::{self, JournalPosition};
 use storage::manifest::{DELETES_MAX, Manifest, Tombstone};
 use storage::segment::{SegmentEntry, segment_path};
+use storage::snapshot;
 
+/// A snapshot waits for the change that is under way.
+const SNAPSHOT_RETRY: Duration = Duration::from_millis(1);
 /// How often the run number is tried again that a full disk had no room for.
 const RUN_RETRY: Duration = Duration::from_secs(1);
 
@@ -146,6 +149,34 @@ pub async fn store_run(shard: Shard) {
         }
         carry_out_waiting(&shard).await;
     }
+}
+
+/// Gives all that the manifest names a place of its own, and says which. Nothing else is changed meanwhile, so none of it
+/// is removed before it is linked.
+pub async fn snapshot(shard: &Shard) -> Result<String, String> {
+    let (manifest, disk) = loop {
+        {
+            let mut service = shard.borrow_mut();
+            let disk = service.disk.clone();
+            let Some(keeper) = &mut service.keeper else {
+                return Err("another executor keeps it".to_owned());
+            };
+            if !std::mem::replace(&mut keeper.busy, true) {
+                break (keeper.manifest.clone(), disk);
+            }
+        }
+        executor::sleep(SNAPSHOT_RETRY).await;
+    };
+    let now = Now::read();
+    let second = jiff::Timestamp::from_millisecond(now.unix_ms).unwrap_or_default();
+    let name = format!("{}-{:016x}", second.strftime("%Y%m%dT%H%M%SZ"), now.nanos);
+    // What an earlier one has left is no reason to take none.
+    tell(snapshot::remove_unfinished(&disk).await, "an unfinished snapshot");
+    let taken = snapshot::take(&disk, &manifest, &name).await;
+    carry_out_waiting(shard).await;
+    let taken = taken.map_err(|error| error.to_string())?;
+    log::info(format_args!("snapshot {name}: {} segments, {} bytes", taken.segments, taken.bytes));
+    Ok(name)
 }
 
 /// Carries out what waits, one change after another; the keeper is busy with it.

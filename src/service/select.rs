@@ -11,11 +11,12 @@ use crate::fan_in::{Gather, Inquiry, Part, QueryError, Question, WARNINGS_MAX, W
 use crate::front::Now;
 use crate::message::{ToLoop, ToPeer};
 use crate::query_memory::Holding;
+use crate::storage_status::StorageShare;
 use model::Timestamp;
 use query::{Partial, PartialBuilder, Query};
 use shard::executor;
 use std::sync::Arc;
-use storage::disk::Disk;
+use storage::disk::{Disk, DiskFile as _};
 use storage::segment::SegmentError;
 use storage::store::{Piece, Selection};
 
@@ -28,13 +29,42 @@ pub async fn answer(shard: Shard, ticket: u64, to: usize, question: Arc<Question
         }
         Inquiry::Delete(request) => {
             let deleted = super::flush::delete(&shard, request.clone()).await;
-            deleted.map(|()| Part::Deleted).map_err(QueryError::NotDeleted)
+            deleted.map(|()| Part::Done).map_err(QueryError::NotDeleted)
         }
+        Inquiry::Snapshot => {
+            let flushed = super::flush::flush_all(&shard).await;
+            flushed.map(|()| Part::Done).map_err(QueryError::NotDone)
+        }
+        Inquiry::CleanTombstones => {
+            let cleaned = super::compact::clean(&shard).await;
+            cleaned.map(|()| Part::Done).map_err(QueryError::NotDone)
+        }
+        Inquiry::StorageStatus => Ok(Part::Storage(Box::new(storage_share(&shard).await))),
         Inquiry::Alerts(_) => Ok(Part::Alerts(shard.borrow().rules.standings())),
     };
     drop(question);
     let from = shard.borrow().index;
     send_to_peer(&shard, to, ToPeer::Partial { ticket, from, partial }).await;
+}
+
+/// What this shard's samples take. A journal that cannot be listed counts nothing.
+async fn storage_share(shard: &Shard) -> StorageShare {
+    let (mut share, disk, journal) = {
+        let service = shard.borrow();
+        let windows = super::compact::windows(&service.shared.config);
+        let mut share = StorageShare::of(service.store.told_segments(), &windows);
+        share.flushed_bytes = service.counters().flushed_bytes.get();
+        share.merged_bytes = service.counters().merged_bytes.get();
+        share.checkpoint_unix_s = service.counters().checkpoint_unix_seconds.get();
+        share.memory_samples = service.store.memtable_samples();
+        (share, service.disk.clone(), storage::journal::folder(service.index as u16))
+    };
+    for name in disk.list(&journal).await.unwrap_or_default() {
+        if let Ok(file) = disk.open(&format!("{journal}/{name}")).await {
+            share.wal_bytes += file.len().await.unwrap_or(0);
+        }
+    }
+    share
 }
 
 /// The share, and what is missing of it.
@@ -159,7 +189,19 @@ async fn fill<D: Disk>(
 /// Merges the shares and answers the client.
 pub async fn finish(shard: Shard, gather: Box<Gather>) {
     let (to, conn) = gather.to;
-    let answer = gather.answer().await;
+    let is_snapshot = matches!(gather.inquiry(), Inquiry::Snapshot);
+    let mut answer = gather.answer().await;
+    if let Ok(done) = &mut answer
+        && is_snapshot
+    {
+        match super::keeper::snapshot(&shard).await {
+            Ok(name) => {
+                let body = format!(r#"{{"status":"success","data":{{"name":"{name}"}}}}"#);
+                done.body = Some(body.into_bytes());
+            }
+            Err(cause) => answer = Err(QueryError::NotDone(cause)),
+        }
+    }
     {
         let service = shard.borrow();
         let counters = service.counters();
@@ -204,6 +246,7 @@ mod tests {
             inquiry: Inquiry::Samples(query("cpu")),
             deadline: Deadline::after(Now::read(), Duration::from_secs(60)),
             memory: QueryMemory::new(budget.clone(), BYTES_MAX),
+            windows: storage::compact::Windows::new(None, 0),
         };
         let fill_from = |name: &'static str| {
             let mut selection = store.select(name, &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);

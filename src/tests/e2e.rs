@@ -57,6 +57,8 @@ mod rate_limit;
 mod remote_write;
 #[path = "e2e/retention.rs"]
 mod retention;
+#[path = "e2e/snapshots.rs"]
+mod snapshots;
 #[path = "e2e/wakes.rs"]
 mod wakes;
 #[path = "e2e/watching.rs"]

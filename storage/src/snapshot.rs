@@ -20,6 +20,8 @@ use std::io;
 /// The folder of snapshots, within the data directory.
 pub const SNAPSHOTS_FOLDER: &str = "snapshots";
 
+/// Where a data directory has its journals.
+const JOURNALS_FOLDER: &str = "journal";
 /// Bytes copied at once.
 const STEP_BYTES: usize = 1024 * 1024;
 
@@ -39,6 +41,8 @@ pub struct Put {
 pub enum RestoreError {
     /// There is no whole snapshot.
     Manifest(ManifestError),
+    /// It is a data directory, whose journals hold what is in no segment.
+    HasJournals,
     /// There is something in the target.
     NotEmpty {
         /// What was found first.
@@ -57,6 +61,9 @@ impl fmt::Display for RestoreError {
                 f.write_str("this is no whole snapshot: it has no MANIFEST")
             }
             RestoreError::Manifest(error) => error.fmt(f),
+            RestoreError::HasJournals => f.write_str(
+                "this is a data directory with journals: have its server take a snapshot, and restore that",
+            ),
             RestoreError::NotEmpty { name } => {
                 write!(f, "the target holds {name}: a snapshot is restored to a new directory")
             }
@@ -116,7 +123,8 @@ async fn put<D: Disk>(disk: &D, within: &Within<D>, manifest: &Manifest) -> io::
     within.sync_dir("").await?;
     disk.sync_dir(SNAPSHOTS_FOLDER).await?;
     disk.sync_dir("").await?;
-    manifest.store(within).await?;
+    // What a checkpoint holds came after the flush, like what lies in journals.
+    Manifest { checkpoints: Vec::new(), ..manifest.clone() }.store(within).await?;
     Ok(put)
 }
 
@@ -153,6 +161,9 @@ pub async fn restore<D: Disk, E: Disk>(
 ) -> Result<Put, RestoreError> {
     let manifest = Manifest::load(snapshot).await.map_err(RestoreError::Manifest)?;
     let manifest = manifest.ok_or(RestoreError::Manifest(ManifestError::Foreign))?;
+    if snapshot.list("").await?.iter().any(|name| name == JOURNALS_FOLDER) {
+        return Err(RestoreError::HasJournals);
+    }
     if let Some(name) = target.list("").await?.into_iter().next() {
         return Err(RestoreError::NotEmpty { name });
     }

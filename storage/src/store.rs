@@ -277,6 +277,36 @@ impl<D: Disk> Store<D> {
         Some(Merge::new(self.disk.clone(), segments, owner, deletes, windows, oldest, next_id))
     }
 
+    /// A merge of one segment that may hold what is deleted, however large: [`Self::begin_merge`] leaves large ones to
+    /// their next merge. None when there is none.
+    pub fn begin_clean(
+        &self,
+        now_ms: i64,
+        oldest: Timestamp,
+        windows: &Windows,
+        unmergeable: &BTreeSet<u64>,
+        next_id: impl FnMut() -> u64 + 'static,
+    ) -> Option<Merge<D>> {
+        let with_deleted = self.with_deleted();
+        let is_ours = |reader: &&OpenSegment<D>| {
+            let entry = reader.entry();
+            usize::from(entry.shards) == self.shards
+                && with_deleted.contains(&entry.id)
+                && !unmergeable.contains(&entry.id)
+        };
+        let smallest = self.segments.iter().filter(is_ours).min_by_key(|reader| reader.entry().bytes)?;
+        let (owner, windows) = ((self.shard, self.shards), (windows.clone(), now_ms));
+        let segments = vec![smallest.clone()];
+        Some(Merge::new(self.disk.clone(), segments, owner, self.deletes.clone(), windows, oldest, next_id))
+    }
+
+    /// Segments, their bytes and samples, of those that this shard is the one to tell of.
+    pub fn told_segments(&self) -> impl Iterator<Item = (&SegmentEntry, u64)> {
+        let is_ours = |entry: &SegmentEntry| usize::from(entry.shard) % self.shards == self.shard;
+        let all = self.segments.iter().map(|reader| (reader.entry(), reader.sample_count()));
+        all.filter(move |(entry, _)| is_ours(entry))
+    }
+
     /// The open segments, the newest last.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentEntry> {
         self.segments.iter().map(|reader| reader.entry())

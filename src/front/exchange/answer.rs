@@ -91,22 +91,27 @@ impl Exchange {
                 }
                 Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
             },
-            Ok(route @ (Route::Query(_) | Route::Alerts | Route::DeleteSeries)) => {
-                match self.inquiry(route, &request) {
-                    Ok(inquiry) => {
-                        self.questions.push((id, Box::new(inquiry)));
-                        self.asked += 1;
-                        let arrived_nanos = self.now.nanos;
-                        if let Some(held) = self.connection(id) {
-                            let awaited = Awaited::Answer;
-                            let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
-                            held.asked = Some(Box::new(asked));
-                        }
-                        return Flow::Wait;
+            Ok(
+                route @ (Route::Query(_)
+                | Route::Alerts
+                | Route::DeleteSeries
+                | Route::Snapshot
+                | Route::CleanTombstones
+                | Route::StorageStatus),
+            ) => match self.inquiry(route, &request) {
+                Ok(inquiry) => {
+                    self.questions.push((id, Box::new(inquiry)));
+                    self.asked += 1;
+                    let arrived_nanos = self.now.nanos;
+                    if let Some(held) = self.connection(id) {
+                        let awaited = Awaited::Answer;
+                        let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
+                        held.asked = Some(Box::new(asked));
                     }
-                    Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                    return Flow::Wait;
                 }
-            }
+                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+            },
             Ok(route) => {
                 let payload = self.read(route, &request);
                 if let Payload::Body { bytes, .. } = &payload {
@@ -151,7 +156,14 @@ impl Exchange {
         let pairs = self.question_parameters(request)?;
         let inquiry = match route {
             Route::Query(endpoint) => Inquiry::Samples(Query::from_parameters(endpoint, pairs)?),
-            Route::DeleteSeries if !self.shared.config.enable_admin => return Err(Refusal::admin_disabled()),
+            Route::DeleteSeries | Route::Snapshot | Route::CleanTombstones
+                if !self.shared.config.enable_admin =>
+            {
+                return Err(Refusal::admin_disabled());
+            }
+            Route::Snapshot => Inquiry::Snapshot,
+            Route::CleanTombstones => Inquiry::CleanTombstones,
+            Route::StorageStatus => Inquiry::StorageStatus,
             Route::DeleteSeries => {
                 let read = DeleteSeries::from_parameters(pairs);
                 Inquiry::Delete(read.map_err(|error| Refusal::from(error).prometheus())?)

@@ -69,6 +69,11 @@ pub struct Owner {
 }
 
 impl Windows {
+    /// Milliseconds of each length, rising.
+    pub fn lengths_ms(&self) -> &[i64] {
+        &self.lengths_ms
+    }
+
     /// Windows for a retention, or for one without end. A window is complete once it has ended for `grace_ms`: as long
     /// as samples may be on their way to a segment.
     pub fn new(retention_ms: Option<i64>, grace_ms: i64) -> Windows {
