@@ -23,7 +23,7 @@ use crate::deletes::Hidden;
 use crate::disk::Disk;
 use crate::memtable::{SeriesId, SeriesSlice};
 use crate::segment::{ChunkRow, PairHash, SegmentError, SegmentSeries, Workspace};
-use model::{Arrival, LabelSet, LabelSetRef, Matcher, MetricKind, Slot, Timestamp};
+use model::{Arrival, LabelSet, LabelSetRef, Matcher, MetricKind, SLOTS, Slot, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -62,27 +62,40 @@ impl WalkRange {
 /// The series in memory that a walk means. Plain data: it outlives the walk that it was made for.
 #[derive(Clone, Debug, Default)]
 pub struct WalkPlan {
-    /// Slots rising once it is made.
-    series: Vec<(u16, SeriesId)>,
+    /// By slot, ids rising: they come so, and need no sorting, which would hold up everybody else. Empty before the
+    /// first look.
+    by_slot: Vec<Vec<SeriesId>>,
+    bytes: usize,
     looked_at: u32,
 }
 
 impl WalkPlan {
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.series.capacity() * size_of::<(u16, SeriesId)>()
+        self.bytes
+    }
+
+    fn push(&mut self, slot: Slot, id: SeriesId) {
+        if self.by_slot.is_empty() {
+            self.by_slot.resize_with(usize::from(SLOTS), Vec::new);
+            self.bytes = self.by_slot.capacity() * size_of::<Vec<SeriesId>>();
+        }
+        let of_slot = &mut self.by_slot[usize::from(slot.number())];
+        let before = of_slot.capacity();
+        of_slot.push(id);
+        self.bytes += (of_slot.capacity() - before) * size_of::<SeriesId>();
     }
 
     /// The lowest slot, not below this one, of which memory holds something.
     fn next_slot(&self, slot: u16) -> Option<u16> {
-        let from = self.series.partition_point(|(of, _)| *of < slot);
-        self.series.get(from).map(|(of, _)| *of)
+        let ahead = self.by_slot.get(usize::from(slot)..)?;
+        let distance = ahead.iter().position(|of_slot| !of_slot.is_empty())?;
+        // There are 1,024 of them.
+        Some(slot + distance as u16)
     }
 
-    fn of_slot(&self, slot: u16) -> &[(u16, SeriesId)] {
-        let from = self.series.partition_point(|(of, _)| *of < slot);
-        let until = self.series.partition_point(|(of, _)| *of <= slot);
-        &self.series[from..until]
+    fn of_slot(&self, slot: u16) -> &[SeriesId] {
+        self.by_slot.get(usize::from(slot)).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -151,15 +164,11 @@ impl<D: Disk> Store<D> {
         let until = memtable.id_end().min(plan.looked_at.saturating_add(SERIES_PER_STEP));
         for (id, series) in memtable.series_in(plan.looked_at..until) {
             if range.means((**series.labels).as_ref()) {
-                plan.series.push((series.hash.slot().number(), id));
+                plan.push(series.hash.slot(), id);
             }
         }
         plan.looked_at = until;
-        if until < memtable.id_end() {
-            return true;
-        }
-        plan.series.sort_unstable();
-        false
+        until < memtable.id_end()
     }
 
     /// A walk from that place on.
@@ -210,7 +219,7 @@ impl<D: Disk> Store<D> {
     fn take_memory(&self, walk: &mut Walk<D>, plan: &WalkPlan, slot: u16) {
         let memtable = self.memtable.borrow();
         let WalkRange { start, end, .. } = walk.range;
-        for (_, id) in plan.of_slot(slot) {
+        for id in plan.of_slot(slot) {
             let of_frozen = self.frozen.as_ref().and_then(|frozen| frozen.find(*id));
             let of_table = memtable.find(*id);
             let Some(described) = of_table.or(of_frozen) else { continue };
