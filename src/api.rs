@@ -32,6 +32,8 @@ pub enum Route {
     CleanTombstones,
     /// `GET /api/v1/status/storage`.
     StorageStatus,
+    /// `GET /api/v1/status/tsdb`.
+    TsdbStatus,
     /// `GET /metrics`: our own.
     OwnMetrics,
     /// `GET /health`.
@@ -118,6 +120,7 @@ pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
         "/query" => (READ, Some(Route::Query(Endpoint::Query)), None),
         "/percentile" => (READ, Some(Route::Query(Endpoint::Percentile)), None),
         "/alerts" => (READ, Some(Route::Alerts), None),
+        "/api/v1/status/tsdb" => (READ, Some(Route::TsdbStatus), None),
         "/api/v1/status/storage" => (READ, Some(Route::StorageStatus), None),
         "/api/v1/admin/tsdb/delete_series"
         | "/api/v1/admin/tsdb/snapshot"

@@ -12,6 +12,7 @@ use crate::delete_series::DeleteSeries;
 use crate::front::Now;
 use crate::query_memory::{Holding, QueryMemory};
 use crate::storage_status::{self, StorageShare};
+use crate::tsdb_status::TsdbStatus;
 use model::MatcherError;
 use query::{Answer, Partial, PercentileSearch, Query, RowsRenderer};
 use shard::net::ConnId;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::compact::Windows;
+use storage::store::Cardinality;
 
 /// What a client may ask of all executors.
 pub enum Inquiry {
@@ -34,6 +36,8 @@ pub enum Inquiry {
     CleanTombstones,
     /// What samples take on the disk.
     StorageStatus,
+    /// Which names and labels have the most series.
+    Cardinality(TsdbStatus),
 }
 
 /// What one executor answers to an [`Inquiry`] of the same kind.
@@ -46,6 +50,8 @@ pub enum Part {
     Storage(Box<StorageShare>),
     /// The rules it owns.
     Alerts(Vec<Standing>),
+    /// What it counted.
+    Cardinality(Box<Cardinality>),
 }
 
 /// A question with what bounds its answer. All shards share it; when the last lets go of it, its memory is free.
@@ -154,6 +160,7 @@ impl Gather {
         let mut partials = Vec::new();
         let mut standings = Vec::new();
         let mut shares = Vec::new();
+        let mut cardinalities = Vec::new();
         let mut warnings = Vec::new();
         for part in self.parts.into_iter().flatten() {
             match part {
@@ -164,6 +171,7 @@ impl Gather {
                 Part::Done => {}
                 Part::Storage(share) => shares.push(*share),
                 Part::Alerts(owned) => standings.extend(owned),
+                Part::Cardinality(counted) => cardinalities.push(*counted),
             }
         }
         if let Some(error) = self.error {
@@ -189,6 +197,10 @@ impl Gather {
             }
             Inquiry::Delete(_) | Inquiry::Snapshot | Inquiry::CleanTombstones => {
                 return Ok(QueryAnswer { body: None, warnings });
+            }
+            Inquiry::Cardinality(status) => {
+                let body = status.render(cardinalities);
+                return Ok(QueryAnswer { body: Some(body), warnings });
             }
         };
         match query.merge(partials) {

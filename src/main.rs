@@ -21,6 +21,7 @@ mod delete_series;
 mod export;
 mod front;
 mod own_metrics;
+mod tsdb_status;
 
 mod adapt;
 mod fan_in;

@@ -18,7 +18,7 @@ use shard::executor;
 use std::sync::Arc;
 use storage::disk::{Disk, DiskFile as _};
 use storage::segment::SegmentError;
-use storage::store::{Piece, Selection};
+use storage::store::{Cardinality, Piece, Selection};
 
 /// Answers one executor's question with this shard's share.
 pub async fn answer(shard: Shard, ticket: u64, to: usize, question: Arc<Question>) {
@@ -40,6 +40,7 @@ pub async fn answer(shard: Shard, ticket: u64, to: usize, question: Arc<Question
             cleaned.map(|()| Part::Done).map_err(QueryError::NotDone)
         }
         Inquiry::StorageStatus => Ok(Part::Storage(Box::new(storage_share(&shard).await))),
+        Inquiry::Cardinality(_) => count(&shard, &question).await.map(Part::Cardinality),
         Inquiry::Alerts(_) => Ok(Part::Alerts(shard.borrow().rules.standings())),
     };
     drop(question);
@@ -65,6 +66,16 @@ async fn storage_share(shard: &Shard) -> StorageShare {
         }
     }
     share
+}
+
+/// Which names and labels have the most series here.
+async fn count(shard: &Shard, question: &Question) -> Result<Box<Cardinality>, QueryError> {
+    let mut counting = shard.borrow().store.count_cardinality();
+    while counting.step() {
+        question.deadline.check()?;
+        executor::yield_if_needed().await;
+    }
+    Ok(Box::new(counting.end()))
 }
 
 /// The share, and what is missing of it.

@@ -8,8 +8,10 @@
 //! Always: an id that was inserted and not removed stands under its metric name (as label `__name__`) and under each
 //! of its labels, and nowhere else; a value or a label that nobody carries is gone; every byte is accounted.
 //! Not here: the label sets themselves, segments (theirs is written and read in `segment`), what a matcher means.
-//! Read next: `index/ids.rs`, `index/values.rs`, then `index/search.rs` for how matchers become ids.
+//! Read next: `index/ids.rs`, `index/values.rs`, then `index/search.rs` for how matchers become ids and
+//! `index/cardinality.rs` for what is counted.
 
+mod cardinality;
 mod ids;
 mod search;
 mod values;
@@ -17,6 +19,8 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use cardinality::Cardinality;
+pub(crate) use cardinality::Counting;
 pub(crate) use ids::{Ids, IdsView};
 pub(crate) use search::{Pick, Search};
 pub(crate) use values::Values;
@@ -90,6 +94,11 @@ impl Index {
     /// Begins to find the ids that meet all matchers.
     pub(crate) fn search(&self, matchers: &[model::Matcher]) -> Search {
         Search::begin(self, matchers)
+    }
+
+    /// Begins to count names, labels and pairs.
+    pub(crate) fn count(&self) -> Counting {
+        Counting::begin(self)
     }
 
     /// The labels, by name.

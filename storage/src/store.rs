@@ -21,6 +21,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use crate::index::Cardinality;
 pub use checkpoint::Loaded;
 pub use flush::{FlushJob, Flushed};
 pub use memory::Memory;
@@ -31,6 +32,7 @@ pub use walk::{Place, Walk, WalkPlan, WalkRange, Walked};
 use crate::compact::{Merge, OpenSegment, Owner, Windows, choose, choose_to_clean};
 use crate::deletes::Delete;
 use crate::disk::Disk;
+use crate::index::Counting;
 use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader};
 use model::{Arrival, Sample, SeriesNumber, Share, Timestamp};
@@ -322,6 +324,12 @@ impl<D: Disk> Store<D> {
         self.memtable.borrow().arrivals()
     }
 
+    /// Begins to count which names, labels and pairs have the most series in the table.
+    pub fn count_cardinality(&self) -> CardinalityCount {
+        let counting = Some(self.memtable.borrow().count());
+        CardinalityCount { memtable: self.memtable.clone(), counting, done: Cardinality::default(), rows: 0 }
+    }
+
     /// Samples in memory, the part on its way to disk included.
     pub fn memtable_samples(&self) -> u64 {
         self.memtable.borrow().sample_count() + self.frozen.as_ref().map_or(0, |frozen| frozen.sample_count())
@@ -331,6 +339,42 @@ impl<D: Disk> Store<D> {
     fn sort_segments(&mut self) {
         self.segments.sort_by_key(|reader| (reader.entry().newest, reader.entry().id));
         self.segment_index_bytes = self.segments.iter().map(|reader| reader.memory_bytes()).sum();
+    }
+}
+
+/// A count of names, labels and pairs that is under way. Whoever counts may do other work between two steps.
+pub struct CardinalityCount {
+    memtable: Rc<RefCell<Memtable>>,
+    /// Until all values are counted.
+    counting: Option<Counting>,
+    /// What was counted of the rows so far, and of how many.
+    done: Cardinality,
+    rows: usize,
+}
+
+/// Rows whose samples are looked at in one step.
+const ROWS_PER_STEP: usize = 2048;
+
+impl CardinalityCount {
+    /// Counts some thousand values or series, a few tenths of a millisecond; `false` when all are counted.
+    pub fn step(&mut self) -> bool {
+        let memtable = self.memtable.borrow();
+        if let Some(counting) = &mut self.counting {
+            if !memtable.count_some(counting)
+                && let Some(counting) = self.counting.take()
+            {
+                self.done = counting.end();
+            }
+            return true;
+        }
+        let more = memtable.count_samples(self.rows, ROWS_PER_STEP, &mut self.done);
+        self.rows += ROWS_PER_STEP;
+        more
+    }
+
+    /// What was counted, once [`Self::step`] says that all is.
+    pub fn end(self) -> Cardinality {
+        self.done
     }
 }
 

@@ -16,6 +16,7 @@ use crate::front::rate_limit::Verdict;
 use crate::front::reply::{LogEntry, Payload, Reply};
 use crate::front::withheld::Pending;
 use crate::own_metrics;
+use crate::tsdb_status::TsdbStatus;
 use http::{Method, Request};
 use query::Query;
 use shard::net::ConnId;
@@ -97,7 +98,8 @@ impl Exchange {
                 | Route::DeleteSeries
                 | Route::Snapshot
                 | Route::CleanTombstones
-                | Route::StorageStatus),
+                | Route::StorageStatus
+                | Route::TsdbStatus),
             ) => match self.inquiry(route, &request) {
                 Ok(inquiry) => {
                     self.questions.push((id, Box::new(inquiry)));
@@ -167,6 +169,10 @@ impl Exchange {
             Route::DeleteSeries => {
                 let read = DeleteSeries::from_parameters(pairs);
                 Inquiry::Delete(read.map_err(|error| Refusal::from(error).prometheus())?)
+            }
+            Route::TsdbStatus => {
+                let read = TsdbStatus::from_parameters(pairs);
+                Inquiry::Cardinality(read.map_err(|error| Refusal::from(error).prometheus())?)
             }
             _ => Inquiry::Alerts(AlertsQuery::from_parameters(pairs)?),
         };

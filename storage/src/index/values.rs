@@ -47,7 +47,7 @@ const _: () = assert!(size_of::<Value>() == 24);
 
 /// What a value costs beside its text and ids: its row, a place in a table that is two thirds full; lists that double
 /// when they are full.
-const VALUE_BYTES: usize = (size_of::<Value>() + size_of::<Place>() + 1) * 3 / 2;
+pub(super) const VALUE_BYTES: usize = (size_of::<Value>() + size_of::<Place>() + 1) * 3 / 2;
 /// Texts are written anew only where it frees some memory.
 const WASTE_BYTES_MIN: usize = 64 * ALLOCATION_BYTES;
 

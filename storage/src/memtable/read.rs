@@ -6,7 +6,7 @@
 //! met after a clearing that the view did not see.
 
 use super::{Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice, SliceExtent};
-use crate::index::Search;
+use crate::index::{Cardinality, Counting, Search};
 use model::{Arrival, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -52,6 +52,27 @@ impl Memtable {
             search.stop();
         }
         search.step(&self.index)
+    }
+
+    /// Begins to count which names, labels and pairs have the most series; [`Self::count_some`] goes on.
+    pub(crate) fn count(&self) -> Counting {
+        self.index.count()
+    }
+
+    /// Counts some more; `false` when all is counted.
+    pub(crate) fn count_some(&self, counting: &mut Counting) -> bool {
+        counting.step(&self.index)
+    }
+
+    /// Adds what the rows from `row` on hold, at most so many rows of them; `false` when there are none behind.
+    pub(crate) fn count_samples(&self, row: usize, rows: usize, counted: &mut Cardinality) -> bool {
+        for row in self.series.iter().skip(row).take(rows).flatten() {
+            counted.chunks += row.samples.chunk_count() as u64;
+            if let Some((first, last)) = row.samples.range() {
+                counted.add_range(first.millis(), last.millis());
+            }
+        }
+        row + rows < self.series.len()
     }
 
     /// The series that has this id now.

@@ -67,6 +67,20 @@ impl SeriesSamples {
         self.open.is_none()
     }
 
+    /// Chunks, the open one among them.
+    pub(super) fn chunk_count(&self) -> usize {
+        self.closed.len() + usize::from(self.open.is_some())
+    }
+
+    /// The times of the first and the last sample.
+    pub(super) fn range(&self) -> Option<(Timestamp, Timestamp)> {
+        let open = self.open.as_ref()?;
+        let first = self.closed.first().map_or(open.first(), Chunk::first);
+        // What came late is no later than the open chunk's last.
+        let late = self.late.first_key_value().map_or(first, |(time, _)| *time);
+        Some((first.min(late), open.last().timestamp))
+    }
+
     /// Allocations, about.
     pub(super) fn pieces(&self) -> usize {
         2 + self.closed.len() + self.late.len() / 8
