@@ -398,6 +398,8 @@ pub enum IntakeError {
     MemoryFull(String),
     /// A series would be one more than `storage.series_max`.
     SeriesLimit { max: u64 },
+    /// A series would be one more of its name than `storage.series_per_name_max`.
+    NameLimit { name: String, max: u64 },
     /// It is larger than may ever be taken; what to change.
     TooLarge(String),
     /// The disk, or our quota of it, has no room for another journal file.
@@ -454,6 +456,12 @@ impl From<IntakeError> for Refusal {
             }
             IntakeError::SeriesLimit { max } => Refusal {
                 detail: Some(format!("storage.series_max = {max}; series that are known go on")),
+                ..come_back(429, "series limit reached", 60)
+            },
+            IntakeError::NameLimit { name, max } => Refusal {
+                detail: Some(format!(
+                    "storage.series_per_name_max = {max}, and {name} has as many; series that are known go on"
+                )),
                 ..come_back(429, "series limit reached", 60)
             },
             IntakeError::TooLarge(detail) => {

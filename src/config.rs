@@ -87,6 +87,8 @@ pub struct Config {
     pub storage_on_damage: OnDamage,
     /// No limit when zero.
     pub storage_series_max: u64,
+    /// No limit when zero.
+    pub storage_series_per_name_max: u64,
     pub query_memory_bytes_max: usize,
     pub query_timeout: Duration,
     pub query_concurrency: usize,
@@ -205,6 +207,7 @@ impl Config {
             storage_journal_file_bytes: 0,
             storage_on_damage: OnDamage::Stop,
             storage_series_max: 0,
+            storage_series_per_name_max: 0,
             query_memory_bytes_max: 0,
             query_timeout: Duration::ZERO,
             query_concurrency: 0,

@@ -48,9 +48,11 @@ const METRICS: &[Metric] = &[
     counter("ingest_memory_refusals_total", "Bodies refused for want of memory.", |s| {
         &s.front.memory_refusals
     }),
-    counter("ingest_series_refusals_total", "Bodies refused because storage.series_max was reached.", |s| {
-        &s.front.series_refusals
-    }),
+    counter(
+        "ingest_series_refusals_total",
+        "Bodies refused because storage.series_max or storage.series_per_name_max was reached.",
+        |s| &s.front.series_refusals,
+    ),
     counter("ingest_rate_limited_total", "Requests refused for their client's rate limit.", |s| {
         &s.front.rate_limited
     }),

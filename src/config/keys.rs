@@ -265,6 +265,13 @@ pub const KEYS: &[Key] = &[
         set: |c, t| count(t, 0, 1 << 40).map(|v| c.storage_series_max = v as u64),
     },
     Key {
+        name: "storage.series_per_name_max",
+        default: "0",
+        unit: "series of one metric name, 0 is no limit",
+        reason: "new series of a name that has so many are refused with 429; each shard holds its even share against it",
+        set: |c, t| count(t, 0, 1 << 40).map(|v| c.storage_series_per_name_max = v as u64),
+    },
+    Key {
         name: "query.memory_bytes_max",
         default: "512MiB",
         unit: "bytes",

@@ -18,6 +18,8 @@ pub struct Admissions {
     of: Vec<Admission>,
     restricted: bool,
     limit: Option<Arc<SeriesLimit>>,
+    /// `storage.series_per_name_max`.
+    series_per_name_max: u64,
     /// New series that may still be met; taken from the limit beforehand.
     allowance: u64,
     /// New series of the body that was checked last, by owner.
@@ -26,11 +28,12 @@ pub struct Admissions {
 
 impl Admissions {
     /// Everything goes in, up to the limit.
-    pub fn new(owners: usize, limit: Option<Arc<SeriesLimit>>) -> Admissions {
+    pub fn new(owners: usize, limit: Option<Arc<SeriesLimit>>, series_per_name_max: u64) -> Admissions {
         Admissions {
             of: vec![Admission::default(); owners],
             restricted: limit.is_some(),
             limit,
+            series_per_name_max,
             allowance: 0,
             new_series: vec![0; owners],
         }
@@ -39,7 +42,9 @@ impl Admissions {
     /// An owner says what it lets in from now on.
     pub fn set(&mut self, owner: usize, admission: Admission) {
         self.of[owner] = admission;
-        let is_open = |admission: &Admission| matches!(admission.admitted, Admitted::Everything);
+        let is_open = |admission: &Admission| {
+            matches!(admission.admitted, Admitted::Everything) && admission.full_names.is_empty()
+        };
         self.restricted = self.limit.is_some() || !self.of.iter().all(is_open);
     }
 
@@ -78,7 +83,7 @@ impl Admissions {
             let hash = row.labels.map(LabelSetRef::hash);
             let owner = numbered.or_else(|| hash.map(|hash| ingest::owner(hash, owners)));
             let Some(owner) = owner else { continue };
-            let Admission { admitted, known } = &self.of[owner];
+            let Admission { admitted, known, full_names } = &self.of[owner];
             if let Admitted::Nothing(cause) = admitted {
                 return Err(IntakeError::MemoryFull(cause.to_string()));
             }
@@ -88,6 +93,9 @@ impl Admissions {
             }
             if let Admitted::KnownSeries(cause) = admitted {
                 return Err(IntakeError::MemoryFull(cause.to_string()));
+            }
+            if let Some(name) = row.labels.map(LabelSetRef::name).filter(|name| full_names.contains(*name)) {
+                return Err(IntakeError::NameLimit { name: name.to_owned(), max: self.series_per_name_max });
             }
             self.new_series[owner] += 1;
         }
@@ -150,18 +158,34 @@ mod tests {
     fn knowing(admitted: Admitted, series: Range<usize>) -> Admission {
         let known = KnownSeries::with_capacity(100);
         batch(series).rows().for_each(|row| known.note(row.labels.unwrap().hash()));
-        Admission { admitted, known: Some(Arc::new(known)) }
+        Admission { admitted, known: Some(Arc::new(known)), ..Admission::default() }
+    }
+
+    /// A name that an owner calls full takes no new series, and its known ones go on.
+    #[test]
+    fn a_full_name_takes_no_new_series() {
+        let mut admissions = Admissions::new(1, None, 5);
+        let full = |names: &[&str]| Admission {
+            full_names: Arc::new(names.iter().map(|name| (*name).into()).collect()),
+            ..knowing(Admitted::Everything, 0..5)
+        };
+        admissions.set(0, full(&["a", "b"]));
+        assert_eq!(check(&mut admissions, 0..5), Ok(()));
+        assert_eq!(check(&mut admissions, 4..6), Err(IntakeError::NameLimit { name: "a".into(), max: 5 }));
+        admissions.set(0, full(&["b"]));
+        assert_eq!(check(&mut admissions, 4..6), Ok(()));
     }
 
     #[test]
     fn known_series_go_on_where_new_ones_are_refused() {
-        let mut admissions = Admissions::new(1, None);
+        let mut admissions = Admissions::new(1, None, 0);
         assert_eq!(check(&mut admissions, 0..5), Ok(()));
         admissions.set(0, knowing(Admitted::KnownSeries("why".into()), 0..5));
         assert_eq!(check(&mut admissions, 0..5), Ok(()));
         assert_eq!(check(&mut admissions, 4..6), Err(IntakeError::MemoryFull("why".into())));
         assert_eq!(admissions.closed(), None);
-        admissions.set(0, Admission { admitted: Admitted::Nothing("full".into()), known: None });
+        let nothing = Admitted::Nothing("full".into());
+        admissions.set(0, Admission { admitted: nothing, ..Admission::default() });
         assert_eq!(check(&mut admissions, 0..5), Err(IntakeError::MemoryFull("full".into())));
         assert_eq!(admissions.closed(), Some("full"));
         admissions.set(0, Admission::default());
@@ -172,7 +196,8 @@ mod tests {
     #[test]
     fn new_series_beyond_the_limit_are_refused_and_what_comes_back_is_used() {
         let limit = Arc::new(SeriesLimit::new(200, 2));
-        let mut loops = [Admissions::new(1, Some(limit.clone())), Admissions::new(1, Some(limit.clone()))];
+        let mut loops =
+            [Admissions::new(1, Some(limit.clone()), 0), Admissions::new(1, Some(limit.clone()), 0)];
         assert_eq!(check(&mut loops[0], 0..90), Ok(()));
         assert_eq!(loops[0].take_new(0), 90);
         assert_eq!(
@@ -199,7 +224,8 @@ mod tests {
     #[test]
     fn what_is_refused_over_one_loop_another_may_still_take_and_both_together_keep_the_limit() {
         let limit = Arc::new(SeriesLimit::new(1_000, 2));
-        let mut loops = [Admissions::new(1, Some(limit.clone())), Admissions::new(1, Some(limit.clone()))];
+        let mut loops =
+            [Admissions::new(1, Some(limit.clone()), 0), Admissions::new(1, Some(limit.clone()), 0)];
         loops.iter_mut().for_each(|of| of.set(0, knowing(Admitted::Everything, 9_000..9_001)));
         let mut news = 0..2_000;
         let mut admit = |of: &mut Admissions| {

@@ -202,7 +202,11 @@ impl Intake {
         Intake {
             wal,
             outbox,
-            admissions: Admissions::new(loops, shared.series_limit.clone()),
+            admissions: Admissions::new(
+                loops,
+                shared.series_limit.clone(),
+                shared.config.storage_series_per_name_max,
+            ),
             shared: shared.clone(),
             loop_index,
             published_bytes: vec![0; loops],

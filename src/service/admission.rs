@@ -18,6 +18,7 @@ use crate::message::ToLoop;
 use crate::shared::{KNOWN_SERIES_BYTES_MAX, KnownSeries};
 use model::{SeriesHash, Share};
 use shard::executor::{self, TaskClass};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::store::Memory;
@@ -47,6 +48,8 @@ pub struct Admission {
     pub admitted: Admitted,
     /// Which series are in its table; while new ones are refused, or a limit may refuse them.
     pub known: Option<Arc<KnownSeries>>,
+    /// Metric names of which no new series is let in: they have their share of `storage.series_per_name_max`.
+    pub full_names: Arc<BTreeSet<Box<str>>>,
 }
 
 /// Where the admission of one executor stands.
@@ -114,13 +117,24 @@ impl Service {
 
     /// The first admission says which series there are, where a limit needs it: the table as replay has left it.
     pub fn open_gate(&mut self) {
-        if let Some(limit) = &self.shared.series_limit {
-            let shards = self.shared.shard_count();
+        let shards = self.shared.shard_count();
+        let per_name = self.shared.config.storage_series_per_name_max;
+        if per_name > 0 {
+            // Series of a name are spread by their hash.
+            self.store.limit_names(per_name.div_ceil(shards as u64) as usize);
+        }
+        if self.may_refuse_series() {
             // Twice an even spread; the memory holds no more than this whatever the limit says.
-            let even = 2 * (limit.max as usize / shards + 1);
+            let limit = self.shared.series_limit.as_ref();
+            let even = limit.map_or(usize::MAX, |limit| 2 * (limit.max as usize / shards + 1));
             self.gate.admission.known = Some(self.known_series(even));
             self.gate.owed.fill(true);
         }
+    }
+
+    /// Whether a limit is set that may refuse new series at any time.
+    fn may_refuse_series(&self) -> bool {
+        self.shared.series_limit.is_some() || self.shared.config.storage_series_per_name_max > 0
     }
 
     fn known_series(&self, at_most: usize) -> Arc<KnownSeries> {
@@ -169,6 +183,17 @@ impl Service {
         self.store.break_off_queries();
         let memory = self.store.memory();
         self.count_memory(&memory);
+        if let Some(names) = self.store.full_names() {
+            if let Some(name) = names.first().filter(|_| self.gate.admission.full_names.is_empty()) {
+                log::warning(format_args!(
+                    "shard {}: new series of {name:?}, and of others that may follow, are refused: \
+                     storage.series_per_name_max",
+                    self.index
+                ));
+            }
+            self.gate.admission.full_names = Arc::new(names);
+            self.gate.owed.fill(true);
+        }
         let admitted = self.admitted(&memory);
         if admitted == self.gate.admission.admitted {
             return;
@@ -179,12 +204,13 @@ impl Service {
             Admitted::Nothing(cause) => log::warning(format_args!("samples are refused: {cause}")),
         }
         let known = match (&admitted, &self.gate.admission.known) {
-            (_, Some(known)) if self.shared.series_limit.is_some() => Some(known.clone()),
+            (_, Some(known)) if self.may_refuse_series() => Some(known.clone()),
             (Admitted::KnownSeries(_), None) => Some(self.known_series(usize::MAX)),
             (Admitted::KnownSeries(_), Some(known)) => Some(known.clone()),
             _ => None,
         };
-        self.gate.admission = Admission { admitted, known };
+        self.gate.admission.admitted = admitted;
+        self.gate.admission.known = known;
         self.gate.owed.fill(true);
     }
 

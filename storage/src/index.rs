@@ -29,6 +29,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use model::LabelSetRef;
 use roaring::RoaringBitmap;
+use std::collections::BTreeSet;
 
 /// The label under which metric names stand.
 pub(crate) const NAME_LABEL: &str = "__name__";
@@ -97,7 +98,7 @@ impl Index {
     }
 
     /// Begins to count names, labels and pairs.
-    pub(crate) fn count(&self) -> Counting {
+    pub(crate) fn begin_count(&self) -> Counting {
         Counting::begin(self)
     }
 
@@ -113,6 +114,18 @@ impl Index {
         let mut ids = RoaringBitmap::new();
         self.values(label)?.ids(&self.hasher, value)?.add_to(&mut ids);
         Some(ids)
+    }
+
+    /// How many ids carry a value.
+    pub(crate) fn count(&self, label: &str, value: &str) -> usize {
+        self.values(label).and_then(|values| values.ids(&self.hasher, value)).map_or(0, Ids::len)
+    }
+
+    /// The values of a label that so many ids carry, or more.
+    pub(crate) fn values_with(&self, label: &str, ids: usize) -> BTreeSet<Box<str>> {
+        let all = self.values(label).map(|values| values.some(0, usize::MAX).0);
+        let carried = all.into_iter().flatten().filter(|(_, of)| of.len() >= ids);
+        carried.map(|(value, _)| value.into()).collect()
     }
 
     fn values(&self, label: &str) -> Option<&Values> {

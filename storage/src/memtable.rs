@@ -10,6 +10,7 @@
 
 mod append;
 mod image;
+mod names;
 mod read;
 mod seal;
 mod series;
@@ -27,6 +28,7 @@ pub use series::{SeriesSlice, SliceExtent};
 use crate::index::Index;
 use hashbrown::HashTable;
 use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SeriesHash};
+use names::NameLimit;
 use series::SeriesSamples;
 use std::cell::OnceCell;
 use std::cmp::Reverse;
@@ -47,6 +49,8 @@ pub struct Memtable {
     series: Vec<Option<Series>>,
     by_labels: HashTable<SeriesId>,
     index: Index,
+    /// Unless names may have any number of series.
+    name_limit: Option<NameLimit>,
     watch_of: WatchOf,
     /// Dropped ids, the lowest first: the rows at the end become free and go.
     free: BinaryHeap<Reverse<SeriesId>>,
@@ -99,6 +103,7 @@ impl Memtable {
             series: Vec::new(),
             by_labels: HashTable::new(),
             index: Index::default(),
+            name_limit: None,
             watch_of,
             free: BinaryHeap::new(),
             arrivals: 0,
@@ -150,6 +155,7 @@ impl Memtable {
         self.arrivals += 1;
         self.series_count += 1;
         let bytes = series_bytes(labels) + self.index.insert(labels, id.0);
+        self.count_name(labels.name());
         self.series_bytes += bytes;
         self.fresh_bytes += bytes + ROW_BYTES;
         let series = &self.series;

@@ -324,6 +324,16 @@ impl<D: Disk> Store<D> {
         self.memtable.borrow().arrivals()
     }
 
+    /// From now on it is known which metric names have so many series or more.
+    pub fn limit_names(&self, max: usize) {
+        self.memtable.borrow_mut().limit_names(max);
+    }
+
+    /// Which names these are, if they are others than when this was last asked.
+    pub fn full_names(&self) -> Option<BTreeSet<Box<str>>> {
+        self.memtable.borrow_mut().full_names()
+    }
+
     /// Begins to count which names, labels and pairs have the most series in the table.
     pub fn count_cardinality(&self) -> CardinalityCount {
         let counting = Some(self.memtable.borrow().count());

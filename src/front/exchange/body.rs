@@ -170,7 +170,9 @@ impl Exchange {
                         counters.validation_errors.add(1);
                     }
                     IntakeError::MemoryFull(_) => counters.memory_refusals.add(1),
-                    IntakeError::SeriesLimit { .. } => counters.series_refusals.add(1),
+                    IntakeError::SeriesLimit { .. } | IntakeError::NameLimit { .. } => {
+                        counters.series_refusals.add(1);
+                    }
                     _ => counters.overload_refusals.add(1),
                 }
                 let refusal = Refusal { shape: door.refusal_shape(), ..error.into() };

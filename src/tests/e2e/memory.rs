@@ -2,7 +2,7 @@
 //! with the cause, and what was acknowledged is kept (SPEC §10).
 
 use crate::client::{Answer, Client};
-use crate::server::{Server, poll};
+use crate::server::{Server, now_ms, poll};
 use std::fs;
 use tempfile::tempdir;
 
@@ -216,6 +216,74 @@ fn a_flush_that_fails_refuses_samples_with_its_cause_until_it_succeeds() {
     insist(&mut client, &samples(1_000));
     assert_eq!(client.get("/health").status, 200);
     assert_eq!(samples_kept(&server), accepted + BODY_SAMPLES);
+}
+
+/// New series of a name that has its share are refused, known ones and other names go on; also after a restart.
+#[test]
+fn the_limit_per_name_refuses_new_series_of_that_name() {
+    let dir = tempdir().unwrap();
+    let limited = ["--set", "shards=2", "--set", "storage.series_per_name_max=100"];
+    let one = |name: &str, n: u64| format!(r#"{{"name":"{name}","value":1,"labels":{{"n":"{n}"}}}}"#);
+    let mut server = Server::start(dir.path(), &limited);
+    let mut next = 0;
+    for _ in 0..2 {
+        // Each shard refuses by itself: one may be full while the other is not.
+        let refusal = poll(|| {
+            next += 1;
+            let answer = server.client().post("/metrics", &one("m", next));
+            (answer.status != 202).then_some(answer)
+        });
+        assert_eq!((refusal.status, &refusal.json()["error"]), (429, &"series limit reached".into()));
+        let detail = refusal.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("storage.series_per_name_max = 100, and m has as many"), "{detail}");
+        assert!(refusal.header("retry-after").is_some());
+        for n in 1..50 {
+            assert_eq!(server.client().post("/metrics", &one("m", n)).status, 202, "it is known");
+            assert_eq!(server.client().post("/metrics", &one("other", n % 9)).status, 202);
+        }
+        server.kill();
+        server = Server::start(dir.path(), &limited);
+    }
+    assert!(next > 50, "{next}");
+}
+
+/// The names, labels and pairs with the most series, over all shards.
+#[test]
+fn the_status_tells_which_names_and_labels_have_the_most_series() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "shards=2"]);
+    let now_ms = now_ms();
+    let member = |n: u64| {
+        let (name, zone) = (if n < 90 { "often" } else { "rare" }, n % 3);
+        let labels = format!(r#"{{"n":"{n}","zone":"z{zone}"}}"#);
+        format!(r#"{{"name":"{name}","value":1,"timestamp":{now_ms},"labels":{labels}}}"#)
+    };
+    let members: Vec<String> = (0..100).map(member).collect();
+    server.accept(&format!("[{}]", members.join(",")));
+    let status = |query: &str| server.get(&format!("/api/v1/status/tsdb{query}"));
+    // What was accepted is applied by then, or soon.
+    let all = poll(|| {
+        let all = status("").json();
+        (all["data"]["headStats"]["numSeries"] == 100).then_some(all)
+    });
+    assert_eq!(all["status"], "success");
+    let data = &all["data"];
+    let head = ["chunkCount", "minTime", "maxTime"].map(|key| data["headStats"][key].as_i64());
+    assert_eq!(head, [Some(100), Some(now_ms), Some(now_ms)]);
+    let counts = |key: &str| -> Vec<(String, u64)> {
+        let all = data[key].as_array().unwrap().iter();
+        all.map(|of| (of["name"].as_str().unwrap().to_owned(), of["value"].as_u64().unwrap())).collect()
+    };
+    assert_eq!(counts("seriesCountByMetricName"), [("often".into(), 90), ("rare".into(), 10)]);
+    let labels = [("n".into(), 100), ("zone".into(), 3), ("__name__".into(), 2)];
+    assert_eq!(counts("labelValueCountByLabelName"), labels);
+    let pairs = [("__name__=often".into(), 90), ("zone=z0".into(), 34)];
+    assert_eq!(counts("seriesCountByLabelValuePair")[..2], pairs);
+    assert_eq!(counts("memoryInBytesByLabelName")[0].0, "n");
+    let one = status("?limit=1").json();
+    assert_eq!(one["data"]["seriesCountByMetricName"].as_array().unwrap().len(), 1);
+    let refused = status("?limit=none");
+    assert_eq!((refused.status, &refused.json()["errorType"]), (400, &"bad_data".into()));
 }
 
 /// New series beyond the limit are refused, those in memory go on; also over other loops, and after a restart.

@@ -56,7 +56,7 @@ impl Memtable {
 
     /// Begins to count which names, labels and pairs have the most series; [`Self::count_some`] goes on.
     pub(crate) fn count(&self) -> Counting {
-        self.index.count()
+        self.index.begin_count()
     }
 
     /// Counts some more; `false` when all is counted.

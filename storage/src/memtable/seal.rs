@@ -107,6 +107,7 @@ impl Memtable {
         let freed = texts + self.index.remove(dropped.iter().map(|(id, labels)| (id.0, (**labels).as_ref())));
         self.series_bytes = self.series_bytes.saturating_sub(freed);
         self.series_count -= dropped.len();
+        self.recount_names();
         self.free.extend(dropped.into_iter().map(|(id, _)| Reverse(id)));
         self.give_back_tables();
         hashes

@@ -245,3 +245,29 @@ fn a_series_keeps_its_earliest_arrival() {
     table.append(id, at(1, 1.0)).unwrap();
     assert_eq!(table.freeze(|_| true).series()[0].arrival(), Arrival::from_bits(3));
 }
+
+/// A name that has as many series as it may is told once, and again when it has fewer.
+#[test]
+fn names_with_too_many_series_are_told() {
+    let mut table = table();
+    let set = |name: &str, n: usize| labels(name, &[("n", &n.to_string())]);
+    for n in 0..5 {
+        intern(&mut table, &set("before", n));
+    }
+    assert_eq!(table.full_names(), None);
+    table.limit_names(5);
+    let names = |table: &mut Memtable| table.full_names().map(|names| names.into_iter().collect::<Vec<_>>());
+    assert_eq!(names(&mut table), Some(vec!["before".into()]));
+    assert_eq!(names(&mut table), None, "nothing has changed");
+    let kept: Vec<SeriesId> = (0..4).map(|n| intern(&mut table, &set("later", n))).collect();
+    assert_eq!(names(&mut table), None);
+    let one_more = intern(&mut table, &set("later", 4));
+    assert_eq!(names(&mut table), Some(vec!["before".into(), "later".into()]));
+    intern(&mut table, &set("later", 4));
+    intern(&mut table, &set("other", 4));
+    assert_eq!(names(&mut table), None);
+    table.forget_idle(|id| kept.contains(&id) || id == one_more);
+    assert_eq!(names(&mut table), Some(vec!["later".into()]));
+    table.forget_idle(|id| kept.contains(&id));
+    assert_eq!(names(&mut table), Some(vec![]));
+}
