@@ -29,6 +29,12 @@ pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// The most that was resident since its start.
+pub(crate) fn resident_bytes_peak(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    field(&status, "VmHWM:").map(|kib| kib * 1024)
+}
+
 /// The cores to which single threads of the process are bound.
 pub(crate) fn pinned_cores(pid: u32) -> BTreeSet<usize> {
     let mut cores = BTreeSet::new();
