@@ -6,6 +6,12 @@ use std::io;
 
 /// Bytes read at a time; a longer frame is read whole.
 const READ_BYTES: usize = 1024 * 1024;
+/// So many zeros in a row are read one and all. A journal file is prepared full of zeros and may be a GiB, so behind them
+/// it is looked whether the rest is zeros too by a page of each [`PROBE_STEP`]: what was written there lies in one piece,
+/// or in pieces as large as what the kernel writes back at a time.
+const ZEROS_READ: u64 = 8 * 1024 * 1024;
+const PROBE_STEP: u64 = 512 * 1024;
+const PROBE_BYTES: usize = 4096;
 
 pub(super) struct Window<F> {
     file: F,
@@ -58,9 +64,17 @@ impl<F: DiskFile> Window<F> {
     }
 
     /// The first place from there on, at a frame's alignment, that is not all zeros; the window's end where
-    /// there is none.
-    pub(super) async fn next_word(&mut self, mut position: u64) -> io::Result<u64> {
+    /// there is none, as far as is looked.
+    pub(super) async fn next_word(&mut self, begin: u64) -> io::Result<u64> {
+        let mut position = begin;
+        let mut is_probed = false;
         while position < self.end {
+            if position - begin >= ZEROS_READ && !is_probed {
+                if self.is_zeros(position).await? {
+                    break;
+                }
+                is_probed = true;
+            }
             let held = self.get(position, FRAME_ALIGN).await?.len();
             if held == 0 {
                 break;
@@ -73,5 +87,54 @@ impl<F: DiskFile> Window<F> {
             }
         }
         Ok(self.end)
+    }
+
+    /// Whether a page of each step from there on is all zeros, and the last one.
+    async fn is_zeros(&self, position: u64) -> io::Result<bool> {
+        let last = self.end.saturating_sub(PROBE_BYTES as u64).max(position);
+        let steps = (position..self.end).step_by(PROBE_STEP as usize);
+        for at in steps.chain([last]) {
+            let len = (self.end - at).min(PROBE_BYTES as u64) as usize;
+            if self.file.read_at(at, len).await?.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Call, Disk as _, SimDisk, ready};
+
+    const FILE_BYTES: u64 = 40 * 1024 * 1024;
+
+    /// What the window finds behind the first page of a file of zeros, and how many reads that takes.
+    fn found(written: &[(u64, usize)]) -> (u64, u64) {
+        let disk = SimDisk::new(1);
+        let file = ready(disk.create("a")).unwrap();
+        ready(file.truncate(FILE_BYTES)).unwrap();
+        for (at, len) in written {
+            ready(file.write_at(*at, &vec![7; *len])).unwrap();
+        }
+        let before = disk.calls(Call::Read);
+        let mut window = Window::new(file, FILE_BYTES);
+        let word = ready(window.next_word(4096)).unwrap();
+        (word, disk.calls(Call::Read) - before)
+    }
+
+    /// A prepared file is not read to its end, and whatever was written in it is found where it begins.
+    #[test]
+    fn zeros_are_passed_over_and_nothing_written_is_missed() {
+        let (end, reads) = found(&[]);
+        assert_eq!(end, FILE_BYTES);
+        assert!(reads < 10 + FILE_BYTES / PROBE_STEP, "{reads} reads");
+        for at in [4096, 8 << 20, (8 << 20) + 8, 13 << 20, 31 << 20] {
+            let len = (PROBE_STEP as usize + PROBE_BYTES).min((FILE_BYTES - at) as usize);
+            assert_eq!(found(&[(at, len)]).0, at);
+        }
+        assert_eq!(found(&[((8 << 20) - 64, 1)]).0, (8 << 20) - 64, "a single byte among the first zeros");
+        assert_eq!(found(&[(FILE_BYTES - 8, 8)]).0, FILE_BYTES - 8, "and at the very end");
     }
 }
