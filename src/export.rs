@@ -16,6 +16,9 @@ use storage::store::{Place, WalkPlan, WalkRange};
 /// Selectors in one request.
 const SELECTORS_MAX: usize = 16;
 
+/// Bytes of text after which a page ends: with the line that comes to them.
+pub const PAGE_BYTES: usize = 1 << 20;
+
 /// What is to be exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRequest {

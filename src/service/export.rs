@@ -10,12 +10,12 @@
 
 use super::select::Missing;
 use super::{Shard, admission, send_to_loop};
-use crate::export::{ExportPage, ExportedPage};
+use crate::export::{ExportPage, ExportedPage, PAGE_BYTES};
 use crate::fan_in::{Deadline, QueryError};
 use crate::front::Now;
 use crate::message::ToLoop;
 use crate::query_memory::{Holding, QueryMemory};
-use model::{LabelSet, Timestamp};
+use model::{LabelSet, Sample, Timestamp};
 use query::ExportRenderer;
 use shard::executor;
 use shard::net::ConnId;
@@ -23,8 +23,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use storage::store::{Piece, Place, WalkPlan, WalkRange, Walked};
 
-/// Bytes of text after which a page ends.
-const PAGE_BYTES: usize = 1 << 20;
 /// Directory blocks read for one page, some 50 µs each.
 const BLOCKS_MAX: usize = 4096;
 
@@ -80,15 +78,13 @@ async fn make(shard: &Shard, page: &ExportPage) -> Result<ExportedPage, QueryErr
                         renderer.begin_series((*series.labels).as_ref(), series.kind, last);
                         at_hand = Some(series.labels.clone());
                     }
-                    piece.samples.iter().for_each(|sample| renderer.push(*sample, &mut text));
+                    let full_at = write_page(&piece.samples, &mut renderer, &mut text);
                     missing.note(&shared.damage, walk.take_warnings())?;
                     holding.cover(plan.bytes() + walk.bytes() + text.capacity())?;
                     deadline.check()?;
-                    if let (Some(labels), Some(sample)) = (&at_hand, piece.samples.last())
-                        && text.len() >= PAGE_BYTES
-                    {
+                    if let (Some(labels), Some(timestamp)) = (&at_hand, full_at) {
                         let slot = (**labels).as_ref().hash().slot().number();
-                        let after = Some(((**labels).clone(), sample.timestamp));
+                        let after = Some(((**labels).clone(), timestamp));
                         break 'walk Some((Place { slot, after }, renderer.last()));
                     }
                     executor::yield_if_needed().await;
@@ -114,6 +110,18 @@ async fn make(shard: &Shard, page: &ExportPage) -> Result<ExportedPage, QueryErr
     };
     let format = page.request.format;
     Ok(ExportedPage { format, text, next: next.map(Box::new), warnings: missing.told() })
+}
+
+/// Writes samples until there is a page of text; the time of the last one written, where that is so. A line may be a
+/// megabyte, and a piece has thousands: a page ends inside a piece.
+fn write_page(samples: &[Sample], renderer: &mut ExportRenderer, text: &mut Vec<u8>) -> Option<Timestamp> {
+    for sample in samples {
+        renderer.push(*sample, text);
+        if text.len() >= PAGE_BYTES {
+            return Some(sample.timestamp);
+        }
+    }
+    None
 }
 
 /// Looks for the series in memory, all those included whose samples were answered by now.

@@ -116,6 +116,38 @@ fn what_was_exported_is_exported_again_by_who_took_it_back() {
     assert_eq!(client.get("/health").status, 200);
 }
 
+/// Labels so long that a piece of a store is many megabytes of text, and three samples in each millisecond.
+#[test]
+fn a_page_ends_inside_a_long_piece_and_nothing_is_lost_there() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--set", "shards=1"]);
+    let first_ms = now_ms() - 3_600_000;
+    let labels: Vec<String> = (10..40).map(|n| format!("\"l{n}\":\"{}\"", "x".repeat(1_000))).collect();
+    let line = |i: i64| {
+        let (at, nth) = (first_ms + i / 3, i % 3);
+        let nth = if nth > 0 { format!(",\"nth\":{nth}") } else { String::new() };
+        format!(r#"{{"name":"m","value":{i},"timestamp":{at},"labels":{{{}}}{nth}}}"#, labels.join(","))
+    };
+    let text: String = (0..100).map(|i| line(i) + "\n").collect();
+    let line_bytes = line(1).len() + 1;
+    for lines in text.split_inclusive('\n').collect::<Vec<_>>().chunks(10) {
+        assert_eq!(import(&server, "", &lines.concat()).0, 202);
+    }
+
+    let mut client = server.client();
+    client.send("GET /export HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let answer = String::from_utf8(client.rest()).unwrap();
+    let (_, mut rest) = answer.split_once("\r\n\r\n").unwrap();
+    let mut exported = String::new();
+    while let Some((size, behind)) = rest.split_once("\r\n").filter(|(size, _)| *size != "0") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        assert!(size < (1 << 20) + line_bytes, "a chunk of {size} bytes");
+        exported.push_str(&behind[..size]);
+        rest = &behind[size + 2..];
+    }
+    assert!(exported == text, "{} of {} lines", exported.lines().count(), text.lines().count());
+}
+
 #[test]
 fn a_body_with_a_bad_line_leaves_nothing() {
     let dir = tempdir().unwrap();
