@@ -90,6 +90,10 @@ pub fn folder(name: &str) -> String {
 /// is removed, as far as the disk allows; it has no manifest.
 pub async fn take<D: Disk>(disk: &D, manifest: &Manifest, name: &str) -> io::Result<Put> {
     let within = Within { disk: disk.clone(), folder: folder(name) };
+    // What is there is not ours to remove, should it come to that.
+    if within.list("").await.is_ok_and(|files| !files.is_empty()) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a snapshot {name}")));
+    }
     let taken = put(disk, &within, manifest).await;
     if taken.is_err() {
         remove(&within).await;
@@ -311,6 +315,8 @@ mod tests {
         let bytes = disk.calls(Call::Write);
         let taken = ready(take(&disk, &manifest, "one")).unwrap();
         assert_eq!(taken.segments, 2);
+        let again = ready(take(&disk, &manifest, "one")).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(disk.calls(Call::Write), bytes + 1, "its manifest alone is written");
         for entry in &manifest.segments {
             ready(disk.remove(&segment_path(entry.id))).unwrap();
