@@ -359,6 +359,16 @@ impl Refusal {
         }
     }
 
+    /// The answer comes in pieces, and its client could not tell where it ends.
+    pub fn needs_chunks() -> Refusal {
+        Refusal {
+            detail: Some(
+                "ask with HTTP/1.1, or for less: to HTTP/1.0 a broken-off answer would look whole".into(),
+            ),
+            ..Refusal::new(505, "the answer comes in pieces")
+        }
+    }
+
     /// An `X-Client-Id` that is no name.
     pub fn client_id_too_long() -> Refusal {
         Refusal {

@@ -28,6 +28,9 @@ const TRIES_MAX: u32 = 20;
 /// The longest wait between two of them, whatever the server says.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// What the server could not read.
+const DAMAGED: &str = "what is damaged on the server's disk is missing";
+
 #[derive(Args)]
 pub struct ExportArguments {
     /// Which series, as cpu{host="a"}; any number of times, all series without it
@@ -74,7 +77,8 @@ pub fn export(arguments: &ExportArguments) -> Outcome<()> {
     let mut server = Server::connect(&arguments.url)?;
     let mut answer = server.get(&http::target("/export", &parameters))?;
     let Some(path) = &arguments.output else {
-        return copy(&mut answer, &mut io::stdout().lock());
+        copy(&mut answer, &mut io::stdout().lock())?;
+        return if answer.warned() { Err(DAMAGED.into()) } else { Ok(()) };
     };
     // A file of that name is whole or the one that was there before.
     let unfinished = with_suffix(path, ".unfinished");
@@ -85,6 +89,9 @@ pub fn export(arguments: &ExportArguments) -> Outcome<()> {
         .map_err(io::IntoInnerError::into_error)
         .and_then(|file| file.sync_all())
         .map_err(named)?;
+    if answer.warned() {
+        return Err(format!("{}: {DAMAGED}", unfinished.display()).into());
+    }
     std::fs::rename(&unfinished, path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(())
 }

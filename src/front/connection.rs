@@ -80,14 +80,34 @@ pub enum Awaited {
     Portion { terms: Terms<'static>, body: Vec<u8>, word: Option<Verdict> },
 }
 
+/// Places of damage told of one export.
+const EXPORT_WARNINGS_MAX: usize = 16;
+
 /// How far an export has gone out.
 pub struct ExportStream {
     /// Whether its head is out.
     pub has_begun: bool,
-    /// Whether the client knows bodies in pieces; others read to the connection's end.
+    /// Whether the client knows bodies in pieces. To one that does not a broken-off answer would look whole.
     pub is_chunked: bool,
+    /// What is to go out first, until it is a page or all there is.
+    pub held: Vec<u8>,
+    /// What is missing so far, and was not told yet.
+    pub warnings: Vec<String>,
     /// The page to ask for once the client has taken what was sent; none while one is asked for.
     pub next: Option<Box<ExportPage>>,
+}
+
+impl ExportStream {
+    /// Nothing is out yet.
+    pub fn new(is_chunked: bool) -> ExportStream {
+        ExportStream { has_begun: false, is_chunked, held: Vec::new(), warnings: Vec::new(), next: None }
+    }
+
+    /// Notes what is missing of a page. Nobody reads more than the first of many.
+    pub fn note(&mut self, warnings: &[String]) {
+        let room = EXPORT_WARNINGS_MAX - self.warnings.len();
+        self.warnings.extend(warnings.iter().take(room).cloned());
+    }
 }
 
 impl Asked {

@@ -61,10 +61,10 @@ pub struct Piece {
     pub begins: Option<PieceHead>,
     /// Whether it is the last.
     pub ends: bool,
-    /// Whether pieces are delimited; else the connection ends behind the last.
-    pub is_chunked: bool,
     /// Its bytes; none is no chunk.
     pub bytes: Vec<u8>,
+    /// With the last: what turned out to be missing since the body began.
+    pub warnings: Box<[String]>,
 }
 
 /// What is known when a body begins.
@@ -79,11 +79,13 @@ impl Piece {
     /// What goes out behind head and chunk's head.
     pub fn take_bytes(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);
-        if self.is_chunked && !bytes.is_empty() {
+        if !bytes.is_empty() {
             bytes.extend_from_slice(http::CHUNK_END);
         }
-        if self.is_chunked && self.ends {
-            bytes.extend_from_slice(http::LAST_CHUNK);
+        if self.ends {
+            let fields: Vec<String> = self.warnings.iter().map(|text| warning_field(text)).collect();
+            let fields: Vec<(&str, &str)> = fields.iter().map(|value| ("Warning", value.as_str())).collect();
+            http::last_chunk(&fields, &mut bytes);
         }
         bytes
     }
@@ -248,11 +250,11 @@ impl Renderer {
             Payload::Piece(piece) => {
                 if let Some(PieceHead { content_type, warnings }) = &piece.begins {
                     let warnings: Vec<String> = warnings.iter().map(|text| warning_field(text)).collect();
-                    let extra = with_warnings(&warnings);
-                    let head = self.head(200, content_type, &extra, reply.connection);
-                    if piece.is_chunked { head.encode_chunked(out) } else { head.encode_until_close(out) }
+                    let mut extra = with_warnings(&warnings);
+                    extra.push(("Trailer", "Warning"));
+                    self.head(200, content_type, &extra, reply.connection).encode_chunked(out);
                 }
-                if piece.is_chunked && !piece.bytes.is_empty() && !reply.head_only {
+                if !piece.bytes.is_empty() && !reply.head_only {
                     http::chunk_head(piece.bytes.len(), out);
                 }
             }

@@ -39,6 +39,6 @@ pub use date::http_date;
 
 mod response;
 pub use response::{
-    CHUNK_END, CONTINUE, DecodedResponse, LAST_CHUNK, Response, ResponseDecoder, ResponseError, ResponseHead,
-    chunk_head, reason,
+    CHUNK_END, CONTINUE, DecodedResponse, Response, ResponseDecoder, ResponseError, ResponseHead, chunk_head,
+    last_chunk, reason,
 };

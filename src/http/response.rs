@@ -14,9 +14,6 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What stands behind a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// What ends a chunked body.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
 /// All of an answer but its body.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
@@ -38,8 +35,6 @@ pub struct ResponseHead<'a> {
 enum Length {
     Bytes(usize),
     Chunked,
-    /// With the connection.
-    Unsaid,
 }
 
 impl ResponseHead<'_> {
@@ -54,14 +49,8 @@ impl ResponseHead<'_> {
         self.encode_head(Length::Bytes(body_bytes), 0, out);
     }
 
-    /// Appends the head of an answer whose body ends with the connection, for clients of HTTP/1.0.
-    pub fn encode_until_close(&self, out: &mut Vec<u8>) {
-        debug_assert!(!self.connection.is_kept(), "the body would have no end");
-        self.encode_head(Length::Unsaid, 0, out);
-    }
-
     /// Appends the head of an answer whose body comes in pieces, each between [`chunk_head`] and [`CHUNK_END`], with
-    /// [`LAST_CHUNK`] behind them.
+    /// [`last_chunk`] behind them.
     pub fn encode_chunked(&self, out: &mut Vec<u8>) {
         self.encode_head(Length::Chunked, 0, out);
     }
@@ -94,7 +83,6 @@ impl ResponseHead<'_> {
                     out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
                 }
                 Length::Chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
-                Length::Unsaid => {}
             }
         } else {
             debug_assert_eq!(length, Length::Bytes(0), "a 204 with a body");
@@ -118,6 +106,18 @@ impl ResponseHead<'_> {
 pub fn chunk_head(bytes: usize, out: &mut Vec<u8>) {
     debug_assert!(bytes > 0, "that is the last one");
     out.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
+}
+
+/// The end of a body that came in chunks, with fields behind it that its head could not have.
+pub fn last_chunk(trailer: &[(&str, &str)], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailer {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        append_value(value, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a header value, control characters as spaces.

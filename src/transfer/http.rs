@@ -124,23 +124,22 @@ impl Server {
         let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.authority);
         stream.get_mut().write_all(request.as_bytes())?;
         let status = line(&mut stream)?;
-        let mut rest = None;
+        let (mut rest, mut warned) = (None, false);
         for _ in 0..HEAD_LINES_MAX {
             let line = line(&mut stream)?;
             if line.is_empty() {
                 break;
             }
             let (name, value) = line.split_once(':').ok_or("the answer's head is malformed")?;
+            warned |= tell_warning(name, value);
             if name.eq_ignore_ascii_case("content-length") {
                 rest = Some(Rest::Bytes(value.trim().parse()?));
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 rest = Some(Rest::Chunks { left: 0, has_begun: false });
-            } else if name.eq_ignore_ascii_case("warning") {
-                let _ = writeln!(io::stderr(), "{}", value.trim());
             }
         }
         let rest = rest.ok_or("the answer does not say how long it is")?;
-        let mut answer = Answer { stream, rest, _server: self };
+        let mut answer = Answer { stream, rest, warned, _server: self };
         if status.split(' ').nth(1) == Some("200") {
             return Ok(answer);
         }
@@ -154,6 +153,7 @@ impl Server {
 pub struct Answer<'a> {
     stream: BufReader<TcpStream>,
     rest: Rest,
+    warned: bool,
     _server: &'a mut Server,
 }
 
@@ -163,7 +163,22 @@ enum Rest {
     Nothing,
 }
 
+/// Tells what a server warned of; whether it is a warning.
+fn tell_warning(name: &str, value: &str) -> bool {
+    let is_warning = name.eq_ignore_ascii_case("warning");
+    if is_warning {
+        // Nobody need read it.
+        let _ = writeln!(io::stderr(), "{}", value.trim());
+    }
+    is_warning
+}
+
 impl Answer<'_> {
+    /// Whether the server said, by now, that something is missing.
+    pub fn warned(&self) -> bool {
+        self.warned
+    }
+
     /// Bytes that lie ahead without a break; none at the end.
     fn ahead(&mut self) -> io::Result<u64> {
         let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a chunk of the answer is malformed");
@@ -178,7 +193,11 @@ impl Answer<'_> {
                 let size = size.split(';').next().unwrap_or_default().trim();
                 let size = u64::from_str_radix(size, 16).map_err(|_| malformed())?;
                 if size == 0 {
-                    while !line(&mut self.stream)?.is_empty() {}
+                    loop {
+                        let field = line(&mut self.stream)?;
+                        let Some((name, value)) = field.split_once(':') else { break };
+                        self.warned |= tell_warning(name, value);
+                    }
                     self.rest = Rest::Nothing;
                 } else if let Rest::Chunks { left, .. } = &mut self.rest {
                     *left = size;

@@ -78,13 +78,8 @@ impl Exchange {
                     self.pages.push((id, Box::new(page)));
                     self.asked += 1;
                     let arrived_nanos = self.now.nanos;
-                    let is_chunked = request.minor_version > 0;
-                    if !is_chunked {
-                        connection = http::Connection::Close;
-                    }
                     if let Some(held) = self.connection(id) {
-                        let awaited =
-                            Awaited::Export(ExportStream { has_begun: false, is_chunked, next: None });
+                        let awaited = Awaited::Export(ExportStream::new(request.minor_version > 0));
                         let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
                         held.asked = Some(Box::new(asked));
                     }

@@ -5,14 +5,16 @@
 //! ```
 //!
 //! Always: of an export there is one page at a time, with the executor or on its way to the client; it counts as one
-//! query from its request to its end. What fits into one page is an answer like others, with its length.
+//! query from its request to its end. What comes to less than a page, of all executors, is an answer like others, with
+//! its length and with what is missing for it is damaged; of a longer one that stands in the head as far as it is known
+//! then, and behind the last chunk.
 //! Once an answer has begun, what goes wrong ends the connection without the last chunk: the client learns that its
-//! copy is not whole.
+//! copy is not whole. A client of HTTP/1.0 could not learn it, and gets only what is an answer like others.
 
 use super::Exchange;
 use crate::api::Refusal;
 use crate::config::Durability;
-use crate::export::{ExportPage, ExportRequest, ExportedPage};
+use crate::export::{ExportPage, ExportRequest, ExportedPage, PAGE_BYTES};
 use crate::fan_in::QueryError;
 use crate::front::connection::{Asked, Awaited, ExportStream};
 use crate::front::reply::{Payload, Piece, PieceHead, Reply};
@@ -98,22 +100,43 @@ enum Taken {
 fn take_text(stream: &mut ExportStream, head_only: bool, page: ExportedPage) -> Taken {
     let ExportedPage { format, text, next, warnings } = page;
     let content_type = format.content_type();
-    let is_chunked = stream.is_chunked;
-    let piece = |stream: &mut ExportStream, ends: bool, bytes: Vec<u8>, warnings| {
-        let has_begun = std::mem::replace(&mut stream.has_begun, true);
-        let begins = (!has_begun).then_some(PieceHead { content_type, warnings });
-        Payload::Piece(Piece { begins, ends, is_chunked, bytes })
-    };
+    stream.note(&warnings);
+    if !stream.has_begun {
+        stream.held.extend_from_slice(&text);
+        match next {
+            None => {
+                let (bytes, warnings) =
+                    (std::mem::take(&mut stream.held), std::mem::take(&mut stream.warnings));
+                return Taken::End(if warnings.is_empty() {
+                    Payload::Body { status: 200, content_type, bytes }
+                } else {
+                    Payload::Incomplete { content_type, bytes, warnings: warnings.into() }
+                });
+            }
+            Some(next) if stream.held.len() < PAGE_BYTES => return Taken::Nothing(next),
+            Some(_) if !stream.is_chunked => return Taken::End(Payload::Refused(Refusal::needs_chunks())),
+            Some(next) => {
+                let warnings = std::mem::take(&mut stream.warnings).into();
+                stream.has_begun = true;
+                // How long the body would be is not known, and need not be.
+                let (begins, ends) = (Some(PieceHead { content_type, warnings }), head_only);
+                let bytes = std::mem::take(&mut stream.held);
+                let payload = Payload::Piece(Piece { begins, ends, bytes, warnings: Box::default() });
+                if head_only {
+                    return Taken::End(payload);
+                }
+                stream.next = Some(next);
+                return Taken::Piece(payload);
+            }
+        }
+    }
+    let piece = |bytes, ends, warnings| Payload::Piece(Piece { begins: None, ends, bytes, warnings });
     match next {
-        None if stream.has_begun => Taken::End(piece(stream, true, text, warnings)),
-        None if warnings.is_empty() => Taken::End(Payload::Body { status: 200, content_type, bytes: text }),
-        None => Taken::End(Payload::Incomplete { content_type, bytes: text, warnings }),
-        // How long the body would be is not known, and need not be.
-        Some(_) if head_only => Taken::End(piece(stream, true, Vec::new(), warnings)),
+        None => Taken::End(piece(text, true, std::mem::take(&mut stream.warnings).into())),
         Some(next) if text.is_empty() => Taken::Nothing(next),
         Some(next) => {
             stream.next = Some(next);
-            Taken::Piece(piece(stream, false, text, warnings))
+            Taken::Piece(piece(text, false, Box::default()))
         }
     }
 }

@@ -59,3 +59,56 @@ fn a_damaged_segment_costs_its_block_and_the_answer_says_so() {
     let sound = server.get("/query?name=other");
     assert_eq!((sound.status, sound.header("warning")), (200, None));
 }
+
+/// Method: a segment of each of two shards is damaged; an export that is one answer, and one that goes out in pieces.
+#[test]
+fn an_export_says_what_is_missing_of_every_shard() {
+    for count in [2_000, 60_000] {
+        let dir = tempdir().unwrap();
+        let settings = ["--set", "shards=2"];
+        let server = Server::start(dir.path(), &settings);
+        let first_ms = now_ms() - 3_600_000;
+        let member = |i: i64| {
+            let (at, value, n) = (first_ms + i * 50, i * 7_919 % 997, i % 40);
+            format!(r#"{{"name":"m","value":{value},"timestamp":{at},"labels":{{"n":"{n}"}}}}"#)
+        };
+        for members in (0..count).map(member).collect::<Vec<_>>().chunks(5_000) {
+            server.accept(&format!("[{}]", members.join(",")));
+        }
+        server.signal("TERM");
+        server.wait();
+        let mut names = Vec::new();
+        for segment in fs::read_dir(dir.path().join("segments")).unwrap() {
+            let segment = segment.unwrap();
+            let mut bytes = fs::read(segment.path()).unwrap();
+            let at = bytes.len() / 8;
+            bytes[at..at + 4].iter_mut().for_each(|byte| *byte ^= 0xff);
+            fs::write(segment.path(), bytes).unwrap();
+            names.push(segment.file_name().into_string().unwrap());
+        }
+        assert_eq!(names.len(), 2);
+
+        let server = Server::start(dir.path(), &settings);
+        let mut client = server.client();
+        client.send("GET /export HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let answer = String::from_utf8(client.rest()).unwrap();
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+        let told = if count == 2_000 {
+            assert!(head.contains("Content-Length: "), "{head}");
+            head.to_owned()
+        } else {
+            let (_, trailer) = rest.rsplit_once("\r\n0\r\n").expect("a last chunk");
+            assert!(trailer.contains("Warning: 199 ringwatch"), "{trailer}");
+            format!("{head}{trailer}")
+        };
+        assert!(names.iter().all(|name| told.contains(name.as_str())), "{told}");
+
+        let file = dir.path().join("copy.json");
+        let url = format!("http://{}", server.address);
+        let command = bare_command().args(["export", &url, "--output"]).arg(&file).output().unwrap();
+        let told = String::from_utf8(command.stderr).unwrap();
+        assert!(!command.status.success() && told.contains("is missing"), "{told}");
+        assert!(names.iter().all(|name| told.contains(name.as_str())), "{told}");
+        assert!(!file.exists());
+    }
+}

@@ -88,7 +88,10 @@ fn what_was_exported_is_exported_again_by_who_took_it_back() {
     for format in FORMATS {
         let answer = server.get(&format!("/export?format={format}"));
         let text = answer.body.clone();
-        assert_eq!(answer.header("transfer-encoding"), Some("chunked"), "{}", answer.head);
+        // What comes to no more than a page of each shard has its length.
+        let is_chunked = answer.header("transfer-encoding") == Some("chunked");
+        assert!(is_chunked || text.len() < 2 << 20, "{}", answer.head);
+        assert!(is_chunked || format != "json", "{}", answer.head);
         let samples = text.lines().filter(|line| !line.starts_with("name,") && *line != "# EOF").count();
         // OpenMetrics has no word for the end of a series.
         let stale = if format == "openmetrics" { 30_000_usize.div_ceil(9) } else { 0 };
@@ -105,11 +108,17 @@ fn what_was_exported_is_exported_again_by_who_took_it_back() {
         assert!(export(&copy, &format!("format={format}")) == text, "{format}");
     }
 
-    // A client of HTTP/1.0 reads to the connection's end; who wants the head alone gets no more.
-    let mut old = Client::connect(server.address);
-    old.send("GET /export?format=csv HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
-    let rest = String::from_utf8(old.rest()).unwrap();
-    assert!(rest.ends_with(&export(&server, "format=csv")) && !rest.contains("chunked"));
+    // A client of HTTP/1.0 could not tell a broken-off answer from a whole one; who wants the head alone gets no more.
+    let old = |parameters: &str| {
+        let mut old = Client::connect(server.address);
+        old.send(format!("GET /export?{parameters} HTTP/1.0\r\n\r\n")).unwrap();
+        String::from_utf8(old.rest()).unwrap()
+    };
+    let refused = old("");
+    assert!(refused.starts_with("HTTP/1.1 505 ") && refused.contains("HTTP/1.1, or"), "{refused}");
+    let few = export(&server, "match[]=many");
+    let taken = old("match[]=many");
+    assert!(taken.contains("Content-Length: ") && taken.ends_with(&few) && few.lines().count() == 500);
     let mut client = server.client();
     client.send("HEAD /export HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(client.answer_to(Method::Head).unwrap().header("transfer-encoding"), Some("chunked"));
