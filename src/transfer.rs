@@ -12,9 +12,10 @@ mod snapshot;
 
 pub use snapshot::{backup, restore};
 
-use bodies::Bodies;
+use bodies::{Bodies, Frame};
 use clap::Args;
 use http::{Answer, Server};
+use ingest::ImportForm;
 use progress::Progress;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -133,7 +134,15 @@ pub fn import(arguments: &ImportArguments) -> Outcome<()> {
             Box::new(BufReader::new(file))
         }
     };
-    let mut bodies = Bodies::new(reader, format == "csv", arguments.body_bytes as usize);
+    let form = ImportForm::from_name(format)
+        .ok_or_else(|| format!("no format {format}: expected json, csv, openmetrics or prometheus"))?;
+    let frame = match form {
+        ImportForm::Json => Frame::Lines,
+        ImportForm::Csv => Frame::Header,
+        ImportForm::OpenMetrics => Frame::TypesToEof,
+        ImportForm::Exposition => Frame::Types,
+    };
+    let mut bodies = Bodies::new(reader, frame, arguments.body_bytes as usize);
     let target = http::target("/import", &[("format", format.to_owned())]);
     let mut server = Server::connect(&arguments.url)?;
     let mut progress = Progress::begin("imported");

@@ -245,3 +245,16 @@ fn the_commands_copy_one_server_to_another() {
     assert!(!done && told.contains("127.0.0.1:1"), "{told}");
     assert!(!dir.path().join("none").exists());
 }
+
+/// Method: a file whose last line lost its end.
+#[test]
+fn a_cut_openmetrics_file_is_not_taken() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let url = format!("http://{}", server.address);
+    let file = dir.path().join("cut.om");
+    fs::write(&file, format!("a 1 {}\na 12", now_ms() / 1_000)).unwrap();
+    let (done, told) = run(&["import", "--url", &url], &file);
+    assert!(!done && told.contains("# EOF"), "{told}");
+    assert_eq!(export(&server, ""), "");
+}
