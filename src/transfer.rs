@@ -15,7 +15,8 @@ pub use snapshot::{backup, restore};
 use bodies::{Bodies, Frame};
 use clap::Args;
 use http::{Answer, Server};
-use ingest::ImportForm;
+use ingest::{ImportDecoder, ImportForm, TimeBounds};
+use model::Batch;
 use progress::Progress;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -147,7 +148,7 @@ pub fn import(arguments: &ImportArguments) -> Outcome<()> {
     let mut server = Server::connect(&arguments.url)?;
     let mut progress = Progress::begin("imported");
     while let Some(body) = bodies.next()? {
-        let samples = send(&mut server, &target, body.bytes)
+        let samples = send(&mut server, &target, (form, body.bytes))
             .map_err(|error| format!("lines {} and on were not taken: {error}", body.first_line))?;
         progress.add(body.bytes.len() as u64, samples);
     }
@@ -168,8 +169,15 @@ fn format_of(path: Option<&Path>) -> Result<&'static str, String> {
     }
 }
 
+/// Whether the server would give some line its own clock. A body that it refuses is kept nowhere.
+fn has_untimed(form: ImportForm, body: &[u8]) -> bool {
+    let (mut batch, bounds) = (Batch::default(), TimeBounds { oldest: None, newest: i64::MAX });
+    let decoded = ImportDecoder::new().decode(body, (form, &bounds), &mut batch);
+    decoded.is_ok() && batch.rows().any(|row| row.timestamp.is_none())
+}
+
 /// Sends a body, again where the server says that it may be sent again; the samples that it took.
-fn send(server: &mut Server, target: &str, body: &[u8]) -> Outcome<u64> {
+fn send(server: &mut Server, target: &str, (form, body): (ImportForm, &[u8])) -> Outcome<u64> {
     let begun_at = Instant::now();
     for tried in 1.. {
         let wait = match server.post(target, body) {
@@ -178,7 +186,11 @@ fn send(server: &mut Server, target: &str, body: &[u8]) -> Outcome<u64> {
                 reply.retry_after.unwrap_or(Duration::from_secs(1))
             }
             Ok(reply) => return Err(format!("{} {}", reply.status, reply.body).into()),
-            // Samples with times may be sent twice; the server may be starting anew.
+            // The server may be starting anew. Samples with times may be sent twice, others would be stored twice.
+            Err(error) if has_untimed(form, body) => {
+                let why = "perhaps they were: lines without a time are not sent again";
+                return Err(format!("{error}; {why}").into());
+            }
             Err(error) if tried < TRIES_MAX => {
                 let _ = writeln!(io::stderr(), "{error}; trying again");
                 Duration::from_secs(1)

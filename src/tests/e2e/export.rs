@@ -4,7 +4,10 @@ use crate::client::Client;
 use crate::server::{Server, bare_command, now_ms};
 use http::Method;
 use std::fs;
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::thread;
 use tempfile::tempdir;
 
 const FORMATS: [&str; 4] = ["json", "iso", "csv", "openmetrics"];
@@ -244,6 +247,38 @@ fn the_commands_copy_one_server_to_another() {
     let (done, told) = run(&["export", "http://127.0.0.1:1", "--output"], &dir.path().join("none"));
     assert!(!done && told.contains("127.0.0.1:1"), "{told}");
     assert!(!dir.path().join("none").exists());
+}
+
+/// Method: a server that takes a body and closes the connection without a word, as one that is killed then.
+#[test]
+fn lines_without_a_time_are_not_sent_again_after_a_lost_reply() {
+    let dir = tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let file = dir.path().join("scrape.prom");
+    fs::write(&file, "# TYPE a counter\na 1\n").unwrap();
+    let posts = thread::spawn(move || {
+        let mut posts = 0;
+        'connections: for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut taken, mut bytes) = (Vec::new(), [0; 4096]);
+            while !taken.ends_with(b"a 1\n") {
+                match stream.read(&mut bytes).unwrap() {
+                    0 if posts > 0 => return posts,
+                    // The command looks whether there is a server.
+                    0 => continue 'connections,
+                    read => taken.extend_from_slice(&bytes[..read]),
+                }
+            }
+            posts += 1;
+        }
+        posts
+    });
+    let (done, told) = run(&["import", "--url", &url], &file);
+    assert!(!done && told.contains("are not sent again"), "{told}");
+    // The end of the listener's work: a connection that says nothing.
+    drop(TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap());
+    assert_eq!(posts.join().unwrap(), 1);
 }
 
 /// Method: a file whose last line lost its end.
