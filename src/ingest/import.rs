@@ -265,7 +265,8 @@ fn value_of(text: &str) -> Result<f64, ImportCause> {
         b"-Inf" => Ok(f64::NEG_INFINITY),
         // The words for what is no finite number are made of other letters.
         bytes if !bytes.is_empty() && bytes.iter().all(|byte| b"0123456789+-.eE".contains(byte)) => {
-            text.parse().map_err(|_| expected)
+            // One that is too large for a double would come out infinite.
+            text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or(expected)
         }
         _ => Err(expected),
     }
