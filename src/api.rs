@@ -586,6 +586,7 @@ pub const INDEX: &str = "ringwatch\n\n\
     POST /api/v1/write           Prometheus remote write\n\
     POST /write, /api/v2/write   InfluxDB line protocol: cpu,host=a usage=0.5\n\
     POST /import                 ?format=json|csv|openmetrics|prometheus, what an export gave\n\
+    POST /api/v1/import/prometheus   text exposition\n\
     GET  /export                 ?match[]=cpu{host=\"a\"}&start=0&end=…&format=json|iso|csv|openmetrics\n\
     GET  /query                  ?name=cpu_usage&start=0&end=…&min_value=…&max_value=…&match={host=\"a\"}&limit=…\n\
     GET  /percentile             ?name=cpu_usage&percentile=99\n\
