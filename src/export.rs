@@ -41,6 +41,8 @@ pub struct ExportPage {
     pub place: Place,
     /// What was written last there.
     pub last: Option<LastOfMilli>,
+    /// What is meant, expressions compiled; absent until the first page is made, which may take milliseconds.
+    pub range: Option<Arc<WalkRange>>,
     /// Which series it has in memory; absent until it has looked.
     pub plan: Option<Arc<WalkPlan>>,
     /// Whether nothing was written yet.
@@ -105,13 +107,21 @@ impl ExportPage {
     /// The first page of an answer.
     pub fn first(request: ExportRequest) -> ExportPage {
         let request = Arc::new(request);
-        ExportPage { request, shard: 0, place: Place::default(), last: None, plan: None, is_first: true }
+        ExportPage {
+            request,
+            shard: 0,
+            place: Place::default(),
+            last: None,
+            range: None,
+            plan: None,
+            is_first: true,
+        }
     }
 
     /// The first page of the next executor.
-    pub fn of_next_shard(&self) -> ExportPage {
-        let (shard, place) = (self.shard + 1, Place::default());
-        ExportPage { request: self.request.clone(), shard, place, last: None, plan: None, is_first: false }
+    pub fn of_next_shard(&self, range: Arc<WalkRange>) -> ExportPage {
+        let (request, shard, range) = (self.request.clone(), self.shard + 1, Some(range));
+        ExportPage { request, shard, place: Place::default(), last: None, range, plan: None, is_first: false }
     }
 }
 

@@ -40,7 +40,11 @@ pub async fn run(shard: Shard, to: usize, conn: ConnId, page: Box<ExportPage>) {
 async fn make(shard: &Shard, page: &ExportPage) -> Result<ExportedPage, QueryError> {
     let (shared, now) = (shard.borrow().shared.clone(), Now::read());
     let oldest = shared.config.oldest_ms(now.unix_ms).map_or(Timestamp::MIN, Timestamp::first_of_milli);
-    let range = page.request.range(oldest).map_err(QueryError::Matchers)?;
+    let known = match &page.range {
+        Some(known) => known.clone(),
+        None => Arc::new(page.request.range(oldest).map_err(QueryError::Matchers)?),
+    };
+    let range = WalkRange { start: known.start.max(oldest), ..(*known).clone() };
     let memory = QueryMemory::new(shared.query_budget.clone(), shared.config.query_memory_bytes_max);
     let deadline = Deadline::after(now, shared.config.query_timeout);
     let mut holding = Holding::of(&memory);
@@ -100,9 +104,9 @@ async fn make(shard: &Shard, page: &ExportPage) -> Result<ExportedPage, QueryErr
     let next = match next {
         Some((place, last)) => {
             let (request, shard, plan) = (page.request.clone(), page.shard, Some(plan));
-            Some(ExportPage { request, shard, place, last, plan, is_first: false })
+            Some(ExportPage { request, shard, place, last, range: Some(known), plan, is_first: false })
         }
-        None if page.shard + 1 < shared.shard_count() => Some(page.of_next_shard()),
+        None if page.shard + 1 < shared.shard_count() => Some(page.of_next_shard(known)),
         None => {
             text.extend_from_slice(page.request.format.foot().as_bytes());
             None
