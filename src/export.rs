@@ -1,8 +1,8 @@
 //! `GET /export`: which samples, how they are written, and how far an answer has come.
 //!
-//! An answer is made page by page, each asked for once the one before is sent, but for the first, which waits for a
-//! second where it is small: so it takes the memory of two pages, however long it is and however slowly its client reads,
-//! and an executor knows nothing of it between two pages.
+//! An answer is made page by page, each asked for once the one before is sent, but for a small first one, which waits
+//! for the next: so it takes the memory of two pages, however long it is and however slowly its client reads, and an
+//! executor knows nothing of it between two pages.
 //! Series come shard by shard, and of a shard as `storage::store::Walk` gives them.
 //! Not here: how a page is made (`service/export.rs`), how it goes out (`front/exchange/export.rs`).
 
