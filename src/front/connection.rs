@@ -70,8 +70,8 @@ pub struct Asked {
 
 /// What a request waits for.
 pub enum Awaited {
-    /// The answer to a query.
-    Answer,
+    /// The answer to a query, or what became of an operator's order: only of the first pages of any origin may know.
+    Answer { any_origin: bool },
     /// The pages of an export.
     Export(ExportStream),
     /// Its large body as a batch, and then that all rows of it are taken.
@@ -120,7 +120,7 @@ impl Asked {
     /// Bytes of its body that are kept here.
     pub fn body_bytes(&self) -> usize {
         match &self.awaited {
-            Awaited::Answer | Awaited::Export(_) | Awaited::Batch { .. } => 0,
+            Awaited::Answer { .. } | Awaited::Export(_) | Awaited::Batch { .. } => 0,
             Awaited::Portion { body, .. } => body.len(),
         }
     }
@@ -134,7 +134,7 @@ impl Asked {
     pub fn door(&self) -> Door {
         match &self.awaited {
             Awaited::Batch { terms } | Awaited::Portion { terms, .. } => terms.door(),
-            Awaited::Answer | Awaited::Export(_) => Door::Metrics,
+            Awaited::Answer { .. } | Awaited::Export(_) => Door::Metrics,
         }
     }
 
@@ -142,7 +142,7 @@ impl Asked {
     pub fn batch_terms(&self) -> Option<&Terms<'static>> {
         match &self.awaited {
             Awaited::Batch { terms } => Some(terms),
-            Awaited::Answer | Awaited::Export(_) | Awaited::Portion { .. } => None,
+            Awaited::Answer { .. } | Awaited::Export(_) | Awaited::Portion { .. } => None,
         }
     }
 }

@@ -109,7 +109,13 @@ pub async fn clean(shard: &Shard) -> Result<(), String> {
     } else if service.counters().merge_failures.get() > failures {
         Err("a segment could not be written anew; the log says why".to_owned())
     } else {
-        Ok(())
+        match service.store.with_deleted_count() {
+            0 => Ok(()),
+            left => Err(format!(
+                "{left} segments that may hold deleted samples cannot be written anew now: they are damaged, or of \
+                 another number of shards"
+            )),
+        }
     }
 }
 

@@ -12,7 +12,7 @@
 //! Not here: names and when to flush (the server), rules and alerts: those are no samples.
 
 use crate::disk::{Disk, DiskFile};
-use crate::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest, ManifestError};
+use crate::manifest::{MANIFEST_FILE, MANIFEST_FILE_NEXT, Manifest, ManifestError, may_be_stored};
 use crate::segment::{SEGMENTS_FOLDER, SegmentError, SegmentReader, Workspace, segment_path};
 use std::fmt;
 use std::io;
@@ -95,7 +95,8 @@ pub async fn take<D: Disk>(disk: &D, manifest: &Manifest, name: &str) -> io::Res
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a snapshot {name}")));
     }
     let taken = put(disk, &within, manifest).await;
-    if taken.is_err() {
+    // Where its manifest may be found after a crash all else is synced: it is whole, and stays so.
+    if taken.as_ref().is_err_and(|error| !may_be_stored(error)) {
         remove(&within).await;
     }
     taken
@@ -327,6 +328,20 @@ mod tests {
         assert!(matches!(restored(&disk, "two"), Err(RestoreError::Manifest(ManifestError::Foreign))));
         let again = ready(restore(&Within { disk, folder: folder("one") }, &target, |_| {}));
         assert!(matches!(again, Err(RestoreError::NotEmpty { .. })));
+    }
+
+    /// A disk that fails when all is in its place leaves a snapshot that is whole.
+    /// Method: the sync behind the manifest's new name fails.
+    #[test]
+    fn a_snapshot_whose_manifest_may_be_found_keeps_its_segments() {
+        let (disk, manifest) = directory();
+        let before = disk.calls(Call::Sync);
+        ready(take(&disk, &manifest, "before")).unwrap();
+        let syncs = disk.calls(Call::Sync) - before;
+        disk.fail(Call::Sync, disk.calls(Call::Sync) + syncs - 1, Times::Once, io::ErrorKind::Other);
+        let error = ready(take(&disk, &manifest, "one")).unwrap_err();
+        assert!(may_be_stored(&error), "{error}");
+        assert_eq!(restored(&disk, "one").unwrap().1.samples, 4_000);
     }
 
     #[test]

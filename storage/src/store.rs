@@ -302,6 +302,13 @@ impl<D: Disk> Store<D> {
         Some(Merge::new(self.disk.clone(), segments, owner, self.deletes.clone(), windows, oldest, next_id))
     }
 
+    /// Segments that may hold what is deleted, those included that cannot be opened or are of another number of shards.
+    pub fn with_deleted_count(&self) -> usize {
+        let is_concerned =
+            |entry: &&SegmentEntry| self.deletes.iter().any(|delete| delete.tombstone.concerns(entry));
+        self.with_deleted().len() + self.unopened.iter().filter(is_concerned).count()
+    }
+
     /// Segments, their bytes and samples, of those that this shard is the one to tell of.
     pub fn told_segments(&self) -> impl Iterator<Item = (&SegmentEntry, u64)> {
         let is_ours = |entry: &SegmentEntry| usize::from(entry.shard) % self.shards == self.shard;

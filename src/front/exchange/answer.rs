@@ -101,7 +101,7 @@ impl Exchange {
                     self.asked += 1;
                     let arrived_nanos = self.now.nanos;
                     if let Some(held) = self.connection(id) {
-                        let awaited = Awaited::Answer;
+                        let awaited = Awaited::Answer { any_origin };
                         let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
                         held.asked = Some(Box::new(asked));
                     }
@@ -234,7 +234,7 @@ impl Exchange {
             }
             Err(error) => Payload::Refused(error.into()),
         };
-        let any_origin = true;
+        let any_origin = matches!(asked.awaited, Awaited::Answer { any_origin: true });
         self.queue(asked.reply(id, payload, any_origin), Durability::Memory);
     }
 
