@@ -1,6 +1,6 @@
 //! What was in memory is there after a kill, without reading all of the journals again.
 
-use crate::server::{Server, bare_command, command, ends, now_ms, poll};
+use crate::server::{Server, bare_command, command, ends, files, now_ms, poll};
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
@@ -36,10 +36,6 @@ fn wait_for_checkpoints(server: &Server, shards: usize) {
         poll(|| (server.counted("checkpoint_writes_total", &of) > 0).then_some(()));
     }
     assert_eq!(server.counted("checkpoint_failures_total", ""), 0);
-}
-
-fn files(dir: &Path, folder: &str) -> usize {
-    fs::read_dir(dir.join(folder)).map_or(0, Iterator::count)
 }
 
 /// Method: the counters of the start say what came from where.

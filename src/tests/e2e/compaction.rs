@@ -1,15 +1,9 @@
 //! Segments are merged behind the scenes: nobody sees it but the disk.
 
-use crate::server::{Server, now_ms, poll};
-use std::fs;
-use std::path::Path;
+use crate::server::{Server, files, now_ms, poll};
 use tempfile::tempdir;
 
 const DAY_MS: i64 = 86_400_000;
-
-fn segment_files(data_dir: &Path) -> usize {
-    fs::read_dir(data_dir.join("segments")).map_or(0, |files| files.count())
-}
 
 /// Flushes of samples of one day, three days ago, some replaced by later ones; each reaches a segment before the next
 /// is sent. Returns what every query has to show from then on.
@@ -46,7 +40,7 @@ fn flushes_become_one_segment_and_nothing_changes() {
         poll(|| (server.counted("store_merges_total", "") >= 1).then_some(()));
         // What a merge leaves is at most half as large as what came before it.
         poll(|| (server.counted("store_segments", "") <= 3 * 2).then_some(()));
-        poll(|| (segment_files(dir.path()) as u64 == server.counted("store_segments", "")).then_some(()));
+        poll(|| (files(dir.path(), "segments") as u64 == server.counted("store_segments", "")).then_some(()));
         assert_eq!(server.counted("store_merge_failures_total", ""), 0);
         assert_eq!(server.get("/query?name=m").body, shown);
     };

@@ -1,7 +1,6 @@
 //! What has left the retention leaves queries at once, and the disk once the clock is believed.
 
-use crate::server::{Server, poll};
-use std::fs;
+use crate::server::{Server, files, poll};
 use std::path::Path;
 use storage::disk::{StdDisk, ready};
 use storage::manifest::Manifest;
@@ -11,17 +10,13 @@ const KEEPS_EVERYTHING: [&str; 2] = ["--set", "storage.retention=0"];
 const KEEPS_A_DAY: [&str; 2] = ["--set", "storage.retention=1d"];
 const FROM_1970: &str = r#"[{"name":"m","value":7,"timestamp":60000}]"#;
 
-fn segment_files(data_dir: &Path) -> usize {
-    fs::read_dir(data_dir.join("segments")).map_or(0, |files| files.count())
-}
-
 /// A data directory with one segment, of 1970.
 fn fill(data_dir: &Path) {
     let server = Server::start(data_dir, &KEEPS_EVERYTHING);
     server.accept(FROM_1970);
     server.signal("TERM");
     assert_eq!(server.wait().code, Some(0));
-    assert_eq!(segment_files(data_dir), 1);
+    assert_eq!(files(data_dir, "segments"), 1);
 }
 
 #[test]
@@ -30,7 +25,7 @@ fn a_start_removes_what_has_expired() {
     fill(dir.path());
     let server = Server::start(dir.path(), &KEEPS_A_DAY);
     assert_eq!(server.get("/query?name=m").body, "[]");
-    poll(|| (segment_files(dir.path()) == 0).then_some(()));
+    poll(|| (files(dir.path(), "segments") == 0).then_some(()));
 }
 
 /// A clock that is far ahead of all that a directory has seen hides what it takes for expired, says so, and removes
@@ -52,7 +47,7 @@ fn a_clock_that_has_jumped_ahead_removes_nothing() {
     server.accept(r#"{"name":"other","value":1}"#);
     server.signal("TERM");
     assert_eq!(server.wait().code, Some(0));
-    assert_eq!(segment_files(dir.path()), 2);
+    assert_eq!(files(dir.path(), "segments"), 2);
 
     let server = Server::start(dir.path(), &KEEPS_EVERYTHING);
     assert_eq!(server.get("/query?name=m").body, r#"[{"name":"m","value":7,"timestamp":60000}]"#);

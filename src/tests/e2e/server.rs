@@ -195,6 +195,11 @@ pub fn wait_child(child: &mut Child) -> ExitStatus {
     poll(|| child.try_wait().expect("our own child"))
 }
 
+/// Files in a folder of a data directory; none where there is no such folder.
+pub fn files(data_dir: &Path, folder: &str) -> usize {
+    std::fs::read_dir(data_dir.join(folder)).map_or(0, Iterator::count)
+}
+
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_millis() as i64
