@@ -76,14 +76,9 @@ impl Exchange {
             Ok(Route::Export) => match self.export(&request) {
                 Ok(page) => {
                     self.pages.push((id, Box::new(page)));
-                    self.asked += 1;
+                    let awaited = Awaited::Export(ExportStream::new(request.minor_version > 0));
                     let arrived_nanos = self.now.nanos;
-                    if let Some(held) = self.connection(id) {
-                        let awaited = Awaited::Export(ExportStream::new(request.minor_version > 0));
-                        let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
-                        held.asked = Some(Box::new(asked));
-                    }
-                    return Flow::Wait;
+                    return self.wait(id, Asked { head_only, connection, arrived_nanos, log, awaited });
                 }
                 Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
             },
@@ -98,14 +93,8 @@ impl Exchange {
             ) => match self.inquiry(route, &request) {
                 Ok(inquiry) => {
                     self.questions.push((id, Box::new(inquiry)));
-                    self.asked += 1;
-                    let arrived_nanos = self.now.nanos;
-                    if let Some(held) = self.connection(id) {
-                        let awaited = Awaited::Answer { any_origin };
-                        let asked = Asked { head_only, connection, arrived_nanos, log, awaited };
-                        held.asked = Some(Box::new(asked));
-                    }
-                    return Flow::Wait;
+                    let (awaited, arrived_nanos) = (Awaited::Answer { any_origin }, self.now.nanos);
+                    return self.wait(id, Asked { head_only, connection, arrived_nanos, log, awaited });
                 }
                 Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
             },
@@ -120,6 +109,15 @@ impl Exchange {
         };
         let arrived_nanos = self.now.nanos;
         self.queue(Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log }, level)
+    }
+
+    /// One more waits for executors.
+    fn wait(&mut self, id: ConnId, asked: Asked) -> Flow {
+        self.asked += 1;
+        if let Some(held) = self.connection(id) {
+            held.asked = Some(Box::new(asked));
+        }
+        Flow::Wait
     }
 
     fn log_entry(&self, request: &Request<'_>) -> Option<Box<LogEntry>> {
