@@ -35,8 +35,7 @@ impl TsdbStatus {
 
     /// The answer: what all executors counted, as one.
     pub fn render(&self, counted: Vec<Cardinality>) -> Vec<u8> {
-        let mut all = Cardinality::default();
-        counted.into_iter().for_each(|counted| all.merge(counted));
+        let all = Cardinality::merged(counted);
         let (first_ms, last_ms) = all.range_ms.unwrap_or((0, 0));
         let head = format!(
             r#"{{"status":"success","data":{{"headStats":{{"numSeries":{},"numLabelPairs":{},"chunkCount":{},"minTime":{first_ms},"maxTime":{last_ms}}}"#,

@@ -20,7 +20,7 @@ mod values;
 mod tests;
 
 pub use cardinality::Cardinality;
-pub(crate) use cardinality::Counting;
+pub(crate) use cardinality::{Counting, most};
 pub(crate) use ids::{Ids, IdsView};
 pub(crate) use search::{Pick, Search};
 pub(crate) use values::Values;

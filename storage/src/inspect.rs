@@ -6,10 +6,10 @@
 
 use crate::column::Codec;
 use crate::disk::Disk;
+use crate::index::most;
 use crate::segment::{SegmentError, SegmentReader, ValuesAt};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
-use std::cmp::Reverse;
 
 /// Columns of one codec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,14 +111,6 @@ impl Inspected {
     pub fn name_and_label_counts(&self) -> (usize, usize) {
         (self.names.len(), self.labels.len())
     }
-}
-
-/// The greatest first, equal ones by name.
-fn most<'a>(all: impl Iterator<Item = (&'a str, u64)>, limit: usize) -> Vec<(&'a str, u64)> {
-    let mut sorted: Vec<(&str, u64)> = all.collect();
-    sorted.sort_unstable_by_key(|&(name, count)| (Reverse(count), name));
-    sorted.truncate(limit);
-    sorted
 }
 
 #[cfg(test)]

@@ -54,16 +54,26 @@ struct LabelCount {
 }
 
 impl Cardinality {
-    /// Adds what another shard has counted.
-    pub fn merge(&mut self, other: Cardinality) {
+    /// What several shards have counted, together.
+    pub fn merged(counted: Vec<Cardinality>) -> Cardinality {
+        let mut all = Cardinality::default();
+        counted.into_iter().for_each(|counted| all.take(counted));
+        add_up(&mut all.series_by_name);
+        add_up(&mut all.series_by_pair);
+        all
+    }
+
+    /// Adds what another shard has counted, but for counts of one name, which stand beside each other until they are
+    /// added up.
+    fn take(&mut self, other: Cardinality) {
         self.series += other.series;
         self.pairs += other.pairs;
         self.chunks += other.chunks;
         if let Some((first, last)) = other.range_ms {
             self.add_range(first, last);
         }
-        add(&mut self.series_by_name, other.series_by_name);
-        add(&mut self.series_by_pair, other.series_by_pair);
+        self.series_by_name.extend(other.series_by_name);
+        self.series_by_pair.extend(other.series_by_pair);
         for label in other.labels {
             match self.labels.binary_search_by(|known| known.name.cmp(&label.name)) {
                 Ok(at) => self.labels[at].merge(label),
@@ -120,9 +130,8 @@ impl LabelCount {
     }
 }
 
-/// Adds counts to counts, both by name.
-fn add(counts: &mut Vec<(Box<str>, u64)>, others: Vec<(Box<str>, u64)>) {
-    counts.extend(others);
+/// Makes one of the counts of one name.
+fn add_up(counts: &mut Vec<(Box<str>, u64)>) {
     counts.sort_unstable();
     counts.dedup_by(|later, first| {
         let is_same = later.0 == first.0;
@@ -131,8 +140,8 @@ fn add(counts: &mut Vec<(Box<str>, u64)>, others: Vec<(Box<str>, u64)>) {
     });
 }
 
-/// The greatest first, equal ones by name.
-fn most<'a>(all: impl Iterator<Item = (&'a str, u64)>, limit: usize) -> Vec<(&'a str, u64)> {
+/// The greatest first, equal ones by name, at most `limit` of them.
+pub(crate) fn most<'a>(all: impl Iterator<Item = (&'a str, u64)>, limit: usize) -> Vec<(&'a str, u64)> {
     let mut sorted: Vec<(&str, u64)> = all.collect();
     sorted.sort_unstable_by_key(|&(name, count)| (Reverse(count), name));
     sorted.truncate(limit);
@@ -291,10 +300,8 @@ mod tests {
     /// exactly.
     #[test]
     fn counts_of_shards_are_merged() {
-        let mut all = counted((0..10_000).filter(|n| n % 4 == 1));
-        for shard in [0, 2, 3] {
-            all.merge(counted((0..10_000).filter(|n| n % 4 == shard)));
-        }
+        let of_shard = |shard| counted((0..10_000).filter(|n| n % 4 == shard));
+        let all = Cardinality::merged([1, 0, 2, 3].map(of_shard).into());
         // What one shard has is merged with nothing.
         let alone = counted(0..10_000);
         for (counted, pods) in [(&all, 9_500..10_500), (&alone, 10_000..10_500)] {
