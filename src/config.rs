@@ -10,6 +10,7 @@ mod keys;
 pub use keys::Key;
 
 use keys::KEYS;
+use model::Timestamp;
 use shard::topology::CoreId;
 use std::fmt;
 use std::net::SocketAddr;
@@ -275,6 +276,11 @@ impl Config {
     /// The oldest millisecond that is kept, if anything ever leaves.
     pub fn oldest_ms(&self, now_ms: i64) -> Option<i64> {
         (!self.storage_retention.is_zero()).then(|| now_ms - self.storage_retention.as_millis() as i64)
+    }
+
+    /// The first time that a query may see.
+    pub fn oldest(&self, now_ms: i64) -> Timestamp {
+        self.oldest_ms(now_ms).map_or(Timestamp::MIN, Timestamp::first_of_milli)
     }
 }
 

@@ -346,6 +346,14 @@ impl Service {
     }
 }
 
+/// Takes in what was answered by now: it lies in the rings. What is found may call for a flush, and no mail may come for a
+/// while, so the caller settles afterwards.
+fn drain_answered(shard: &Shard) {
+    let mut jobs = Vec::new();
+    shard.borrow_mut().drain(usize::MAX, &mut jobs);
+    jobs.into_iter().for_each(|job| start(shard, job));
+}
+
 /// Runs what a drain found as a task of its class.
 fn start(shard: &Shard, job: Job) {
     let shard = shard.clone();

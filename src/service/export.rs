@@ -39,7 +39,7 @@ pub async fn run(shard: Shard, to: usize, conn: ConnId, page: Box<ExportPage>) {
 
 async fn make(shard: &Shard, page: &ExportPage) -> Result<ExportedPage, QueryError> {
     let (shared, now) = (shard.borrow().shared.clone(), Now::read());
-    let oldest = shared.config.oldest_ms(now.unix_ms).map_or(Timestamp::MIN, Timestamp::first_of_milli);
+    let oldest = shared.config.oldest(now.unix_ms);
     let known = match &page.range {
         Some(known) => known.clone(),
         None => Arc::new(page.request.range(oldest).map_err(QueryError::Matchers)?),
@@ -135,10 +135,7 @@ async fn plan_walk(
     holding: &mut Holding<'_>,
     deadline: Deadline,
 ) -> Result<WalkPlan, QueryError> {
-    let mut jobs = Vec::new();
-    shard.borrow_mut().drain(usize::MAX, &mut jobs);
-    jobs.into_iter().for_each(|job| super::start(shard, job));
-    // What the drain found may call for a flush, and no mail may come for a while.
+    super::drain_answered(shard);
     admission::settle(shard);
     let mut plan = WalkPlan::default();
     while shard.borrow().store.plan_walk(range, &mut plan) {

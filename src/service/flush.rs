@@ -327,13 +327,9 @@ pub async fn flush_all(shard: &Shard) -> Result<(), String> {
 
 /// Waits for the next flush that begins, and gives it something to do.
 async fn with_next(shard: &Shard, request: Option<DeleteSeries>) -> Result<(), String> {
+    super::drain_answered(shard);
     let (ticket, moved) = {
-        let mut service = shard.borrow_mut();
-        // What was answered before the question lies in the rings by now.
-        let mut jobs = Vec::new();
-        service.drain(usize::MAX, &mut jobs);
-        jobs.into_iter().for_each(|job| super::start(shard, job));
-        let flush = &mut service.flush;
+        let flush = &mut shard.borrow_mut().flush;
         let ticket = flush.next_ticket;
         flush.next_ticket += 1;
         flush.wanted_deletes.push(WantedDelete { ticket, request });

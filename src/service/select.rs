@@ -12,7 +12,6 @@ use crate::front::Now;
 use crate::message::{ToLoop, ToPeer};
 use crate::query_memory::Holding;
 use crate::storage_status::StorageShare;
-use model::Timestamp;
 use query::{Partial, PartialBuilder, Query};
 use shard::executor;
 use std::sync::Arc;
@@ -86,21 +85,14 @@ async fn gather(
 ) -> Result<(Partial, Warnings), QueryError> {
     let selector = &query.selector;
     let matchers = selector.matchers().map_err(QueryError::Matchers)?;
+    let now = Now::read();
+    super::drain_answered(shard);
     let mut selection = {
-        let mut service = shard.borrow_mut();
-        let now = Now::read();
-        // What was answered before the question lies in the rings by now.
-        let mut jobs = Vec::new();
-        service.drain(usize::MAX, &mut jobs);
-        for job in jobs {
-            super::start(shard, job);
-        }
+        let service = shard.borrow();
         let (start, end) = selector.bounds();
-        let oldest = service.shared.config.oldest_ms(now.unix_ms);
-        let oldest = oldest.map_or(Timestamp::MIN, Timestamp::first_of_milli);
+        let oldest = service.shared.config.oldest(now.unix_ms);
         service.store.select(&selector.name, &matchers, start, end, oldest)
     };
-    // What the drain found may call for a flush, and no mail may come for a while.
     super::admission::settle(shard);
     selection.hold_ahead(question.memory.spare());
     let mut partial = query.partial();
@@ -227,7 +219,7 @@ mod tests {
     use super::*;
     use crate::fan_in::Deadline;
     use crate::query_memory::{QueryBudget, QueryMemory};
-    use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share};
+    use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share, Timestamp};
     use query::Endpoint;
     use std::borrow::Cow;
     use std::time::Duration;
