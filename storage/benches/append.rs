@@ -16,7 +16,7 @@
 //!
 //! What the store holds is checked. Figures of the journal's bytes: 500 series a batch, a mix of constants, counters and
 //! gauges, every 15 s; labels, which each file says again, and client ids included.
-//! `cargo bench -p storage --bench append`; with `--test` a small run.
+//! `cargo bench -p storage --bench append`; `cargo test` makes a small run.
 
 use model::{LabelSet, LabelSetRef, MetricKind, Sample, SeriesNumber, Share, TextHash, TextKey, Timestamp};
 use std::cell::Cell;
@@ -35,7 +35,7 @@ const TURN_BATCHES: usize = 4;
 const START_MS: i64 = 1_700_000_000_000;
 
 fn main() {
-    let small = std::env::args().any(|argument| argument == "--test");
+    let small = !std::env::args().any(|argument| argument == "--bench");
     let (few, many) = if small { (2_000, 10_000) } else { (10_000, 1_000_000) };
     let passes = if small { 2 } else { 40 };
     println!(

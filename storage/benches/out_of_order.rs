@@ -6,7 +6,7 @@
 //! the first run: in order 60 ns (the row, the open chunk and its bytes miss the cache); a late one ten times that, for its
 //! time is looked for in a closed chunk, and put into a tree.
 //! The count of samples is checked, and what is read back against what was sent.
-//! `cargo bench -p storage --bench out_of_order`; with `--test` a small run.
+//! `cargo bench -p storage --bench out_of_order`; `cargo test` makes a small run.
 
 use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share, Timestamp};
 use std::time::Instant;
@@ -31,7 +31,7 @@ enum Order {
 }
 
 fn main() {
-    let small = std::env::args().any(|argument| argument == "--test");
+    let small = !std::env::args().any(|argument| argument == "--bench");
     let (series, ticks) = if small { (50, HOUR + 40) } else { (10_000, 2 * HOUR) };
     println!("{:<44} {:>10} {:>12} {:>8}", "series", "ns/sample", "bytes/sample", "over");
     let in_time = run(series, ticks, Order::InTime, "in order");
