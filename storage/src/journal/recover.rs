@@ -177,7 +177,7 @@ impl fmt::Display for RecoverError {
 impl std::error::Error for RecoverError {}
 
 /// Reads a loop's journal through, decides what is good, makes that durable, and removes what lies behind a
-/// torn place.
+/// torn place, unless damage was skipped.
 pub async fn recover<D: Disk>(
     disk: &D,
     loop_index: u16,
@@ -228,9 +228,12 @@ pub async fn recover<D: Disk>(
             break;
         }
     }
+    // Where damage was skipped all of that stays: it may be what tells the damage from a torn tail, and a start that came
+    // before the next file's head is written would cut what this one replays. That head makes it void.
+    let is_cut = recovered.damage.is_empty();
     // Nothing behind a torn place was ever answered at a level that survives what tore it. Newest first and
     // each durably: a file that outlived the one before it would look like the rest of a truncation.
-    for scan in chain.drain(kept..).rev() {
+    for scan in chain.drain(kept..).rev().filter(|_| is_cut) {
         let path = file_path(loop_index, scan.link.sequence);
         let remove = async {
             disk.remove(&path).await?;
@@ -240,7 +243,9 @@ pub async fn recover<D: Disk>(
     }
     // The next file's head will say that this one ends here. Should a power cut take that head and leave one behind it,
     // what is torn would look like damage, for two files were begun since. So nothing is left of it.
-    if let Some(TornTail { path, position }) = recovered.torn.as_ref().filter(|torn| torn.position > 0) {
+    if let Some(TornTail { path, position }) =
+        recovered.torn.as_ref().filter(|torn| is_cut && torn.position > 0)
+    {
         let cut = async {
             let file = disk.open(path).await?;
             file.truncate(*position).await?;
