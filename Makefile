@@ -13,7 +13,7 @@ BENCH_PACKAGES = victoria-metrics prometheus prometheus-node-exporter
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-needs bench-needs test-rust test-loom lint format
+.PHONY: help run test test-needs bench-needs test-rust test-loom fuzz lint format
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,25 @@ LOOM = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 test-loom: ## every interleaving of the rings between cores, under loom
 	@$(LOOM) --list | grep -q ': test$$' || { echo "no loom test to run in shard" >&2; exit 1; }
 	$(LOOM)
+
+# Coverage leads the guesses; the compiler's flags for it are stable ones, but want a target folder of their own. What
+# reached new code is kept in the corpus, from which the next run goes on; a finding is written beside it.
+TARGET ?=
+SECONDS_MAX ?= 60
+FUZZ = target/fuzz
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz: ## guess at the decoder TARGET for SECONDS_MAX (60); without TARGET list them; needs a C++ compiler
+	@if [ -z "$(TARGET)" ]; then exec $(CARGO) run --quiet --locked --package fuzz; fi; \
+	set -e; mkdir -p $(FUZZ)/corpus/$(TARGET); \
+	$(CARGO) run --quiet --locked --package fuzz -- $(TARGET) $(FUZZ)/corpus/$(TARGET); \
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --locked --manifest-path bench/fuzz/guided/Cargo.toml \
+		--target $(FUZZ_HOST) --target-dir $(FUZZ); \
+	FUZZ_TARGET=$(TARGET) $(FUZZ)/$(FUZZ_HOST)/release/guided -max_total_time=$(SECONDS_MAX) -timeout=5 \
+		-rss_limit_mb=1024 -max_len=4096 -artifact_prefix=$(FUZZ)/$(TARGET)- $(FUZZ)/corpus/$(TARGET)
 
 lint: ## what the build service checks besides the tests: clippy without warnings, format
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings

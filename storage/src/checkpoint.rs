@@ -31,6 +31,8 @@
 //! Read next: `docs/format/checkpoint.md`, `checkpoint/layout.rs` for blocks, `checkpoint/series.rs` for what is in them,
 //! `checkpoint/write.rs`, `checkpoint/read.rs`; `memtable/image.rs` for the other side of both.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod layout;
 mod numbers;
 mod read;

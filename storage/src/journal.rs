@@ -12,6 +12,8 @@
 
 mod dictionary;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod head;
 mod prepare;
 mod recover;

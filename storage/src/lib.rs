@@ -23,6 +23,8 @@ pub mod store;
 pub mod checkpoint;
 pub mod compact;
 pub mod deletes;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod inspect;
 pub mod snapshot;
 pub mod verify;

@@ -14,6 +14,8 @@ mod clocks;
 mod directory;
 pub(crate) mod fields;
 mod filter;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod label_index;
 mod layout;
 mod merge;
