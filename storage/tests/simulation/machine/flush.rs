@@ -1,0 +1,169 @@
+//! An executor's samples: drained from the rings into the memtable, from there to a segment.
+
+use super::super::script::{Random, rest};
+use super::{Checkpoint, Executor, Flush, Machine, Message, Positions, labels_of};
+use storage::checkpoint::{CheckpointEntry, checkpoint_path};
+use storage::disk::{Disk as _, SimDisk, ready};
+use storage::journal::{self, JournalPosition};
+use storage::store::{FlushJob, Flushed};
+
+impl Machine {
+    /// An executor forgets the series that no dictionary names.
+    pub(crate) fn forget_idle(&mut self, at: usize) {
+        self.executors[at].store.forget_idle();
+    }
+
+    /// Flushes what was asked for at once, to its end.
+    pub(crate) fn flush_at_once(&mut self, random: &mut Random) {
+        for _ in 0..16 {
+            rest(self, random);
+            for at in 0..self.shards {
+                let executor = &self.executors[at];
+                if executor.at_once || !matches!(executor.flush, Flush::Resting) {
+                    self.flush_step(at);
+                }
+            }
+        }
+    }
+
+    /// An executor takes up to so many messages, the earliest first over all loops.
+    pub(crate) fn drain(&mut self, at: usize, messages_max: usize) {
+        let Executor { store, rings, flush, checkpoint, applied, at_once, in_memtable, .. } =
+            &mut self.executors[at];
+        for _ in 0..messages_max {
+            let fronts =
+                rings.iter().enumerate().filter_map(|(from, ring)| Some((ring.front()?.key(), from)));
+            let Some((_, from)) = fronts.min() else { return };
+            match rings[from].pop_front() {
+                Some(Message::Share(share)) => {
+                    let of_share = store.apply(from, &share, &mut |_, _, _| {});
+                    assert_eq!(of_share.unknown, 0, "a loop defines a series before its first sample");
+                    let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
+                    applied[from] = applied[from].max(end);
+                    in_memtable.insert(share.stamp);
+                }
+                Some(Message::Dictionary { dictionary, .. }) => store.begin_dictionary(from, dictionary),
+                Some(Message::Flush { .. }) => *at_once = true,
+                Some(Message::Position { position, .. }) => {
+                    applied[from] = applied[from].max(position);
+                    if let Flush::Asking(told) | Flush::AskingSynced { told, .. } = flush {
+                        told[from] = Some(position);
+                    }
+                    if let Checkpoint::Syncing { told, .. } = checkpoint {
+                        told[from] = Some(position);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    pub(super) fn ask_all(&mut self, executor: usize) -> Vec<Option<JournalPosition>> {
+        for state in &mut self.loops {
+            state.asks.push((executor, None));
+        }
+        vec![None; self.shards]
+    }
+
+    /// Whether an executor's flush is under way.
+    pub(crate) fn is_flushing(&self, at: usize) -> bool {
+        !matches!(self.executors[at].flush, Flush::Resting)
+    }
+
+    /// An executor's flush goes one step further, if nothing is missing for it.
+    pub(crate) fn flush_step(&mut self, at: usize) {
+        let flush = std::mem::replace(&mut self.executors[at].flush, Flush::Resting);
+        let next = match flush {
+            Flush::Resting if self.executors[at].store.memtable_samples() == 0 => Flush::Resting,
+            // Answers of the loops do not say to which question.
+            Flush::Resting if matches!(self.executors[at].checkpoint, Checkpoint::Syncing { .. }) => {
+                Flush::Resting
+            }
+            Flush::Resting => Flush::Asking(self.ask_all(at)),
+            Flush::Asking(told) => match told.iter().copied().collect::<Option<Vec<_>>>() {
+                Some(positions) => self.freeze(at, positions),
+                None => Flush::Asking(told),
+            },
+            Flush::Writing { job } => self.write_segment(at, job),
+            Flush::AskingSynced { flushed, told } => {
+                if told.iter().all(Option::is_some) {
+                    Flush::Switching { flushed }
+                } else {
+                    Flush::AskingSynced { flushed, told }
+                }
+            }
+            Flush::Switching { flushed } => {
+                self.switch(at, flushed);
+                Flush::Resting
+            }
+        };
+        self.executors[at].flush = next;
+    }
+
+    fn freeze(&mut self, at: usize, told: Vec<JournalPosition>) -> Flush {
+        let id = self.next_segment.replace(self.next_segment.get() + 1);
+        let executor = &mut self.executors[at];
+        let job = executor.store.begin_flush(id);
+        if !job.as_ref().is_some_and(FlushJob::is_retry) {
+            executor.at_once = false;
+            executor.in_frozen = std::mem::take(&mut executor.in_memtable);
+            executor.frozen_positions = match self.positions {
+                Positions::Told => told,
+                Positions::Frozen => executor.applied.clone(),
+            };
+        }
+        self.record.froze();
+        Flush::Writing { job }
+    }
+
+    fn write_segment(&mut self, at: usize, job: Option<FlushJob>) -> Flush {
+        let flushed = match job.map(|job| ready(job.run(&self.disk))) {
+            Some(Ok(flushed)) => Some(flushed),
+            Some(Err(error)) => {
+                assert!(self.faulty || self.disk.is_cut(), "{error}");
+                self.executors[at].store.abort_flush();
+                return Flush::Resting;
+            }
+            None => None,
+        };
+        match self.positions {
+            Positions::Told => Flush::Switching { flushed },
+            Positions::Frozen => Flush::AskingSynced { flushed, told: self.ask_all(at) },
+        }
+    }
+
+    fn switch(&mut self, at: usize, flushed: Option<Flushed<SimDisk>>) {
+        let mut manifest = self.manifest.clone();
+        if let Some(flushed) = &flushed {
+            manifest.next_segment = manifest.next_segment.max(flushed.entry().id + 1);
+            manifest.segments.push(*flushed.entry());
+        }
+        let needless = manifest.switch_flush(at, &self.executors[at].frozen_positions);
+        let expired = self.expire(&mut manifest);
+        if ready(manifest.store(&self.disk)).is_err() {
+            self.executors[at].store.abort_flush();
+            return;
+        }
+        self.manifest = manifest;
+        self.flushes += 1;
+        self.record.kept(at, self.shards, &self.executors[at].in_frozen, labels_of);
+        if let Some(flushed) = flushed {
+            self.executors[at].store.finish_flush(flushed);
+        }
+        self.drop_expired(&expired);
+        self.cut_journals(needless);
+    }
+
+    /// What the manifest has let go of: a checkpoint, and journals below every position.
+    pub(super) fn cut_journals(&mut self, needless: Option<CheckpointEntry>) {
+        if let Some(entry) = needless {
+            let _ = ready(self.disk.remove(&checkpoint_path(entry.id)));
+        }
+        for journal in 0..self.manifest.positions.first().map_or(0, Vec::len) {
+            let lowest = self.manifest.lowest_position(journal);
+            let Ok(names) = ready(self.disk.list(&journal::folder(journal as u16))) else { continue };
+            let sequences: Vec<u64> = names.iter().filter_map(|name| journal::sequence_of(name)).collect();
+            let _ = ready(journal::truncate(&self.disk, journal as u16, &sequences, lowest));
+        }
+    }
+}
