@@ -22,6 +22,7 @@ use crate::sequence::Sequence;
 use crate::{Repeat, TimeBounds, TimeRefusal};
 use model::{Batch, LabelError, LabelSetBuilder, MetricKind, RepeatId, Timestamp};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -418,6 +419,10 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
     fn push(&mut self, key: Range<usize>, timestamp: Option<Timestamp>) -> Result<(), LineCause> {
         let LineDecoder { fields, tags, name, builder, sequence } = &mut *self.decoder;
         let text = self.text;
+        if timestamp.is_none() {
+            // With a time the last one replaces the others; without one each would be a sample more.
+            keep_last(fields, text);
+        }
         let of_key = sequence.as_ref().map(|sequence| sequence.hash(text[key.clone()].as_bytes()));
         let mut measurement = None;
         for (field, value) in &*fields {
@@ -466,6 +471,24 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
     }
 }
 
+/// Of fields of one name the last: a point has each once.
+fn keep_last(fields: &mut Vec<(Range<usize>, f64)>, text: &str) {
+    /// With so few, each is compared with each, and mostly that is all.
+    const FEW: usize = 16;
+    let name = |field: &(Range<usize>, f64)| &text[field.0.clone()];
+    let is_twice = |at: usize| fields[..at].iter().any(|before| name(before) == name(&fields[at]));
+    if fields.len() <= FEW && !(1..fields.len()).any(is_twice) {
+        return;
+    }
+    let last: BTreeMap<&str, usize> =
+        fields.iter().enumerate().map(|(at, field)| (name(field), at)).collect();
+    let mut at = 0;
+    fields.retain(|field| {
+        at += 1;
+        last[name(field)] == at - 1
+    });
+}
+
 /// The measurement that stands there, and where its tags do.
 fn read_key<'t>(
     text: &'t str,
@@ -489,7 +512,8 @@ fn read_key<'t>(
     Ok(measurement)
 }
 
-/// Where the first such byte stands that is not escaped; the end where there is none.
+/// Where the first such byte stands that is not escaped; the end where there is none. As InfluxDB has it, a byte is
+/// escaped by the backslash before it, and a backslash by nothing: `a\\,b` is one text, `a\,b`.
 fn find(bytes: &[u8], is_it: impl Fn(u8) -> bool) -> usize {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -497,7 +521,7 @@ fn find(bytes: &[u8], is_it: impl Fn(u8) -> bool) -> usize {
             return at;
         }
         // An escaped line's end is one all the same.
-        let escapes = byte == b'\\' && bytes.get(at + 1).is_some_and(|next| *next != b'\n');
+        let escapes = byte == b'\\' && bytes.get(at + 1).is_some_and(|next| !b"\n\\".contains(next));
         at += 1 + usize::from(escapes);
     }
     bytes.len()
@@ -511,16 +535,9 @@ fn unescaped<'t>(text: &'t str, special: &[u8]) -> Cow<'t, str> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(character) = rest.next() {
-        let next = rest.peek().and_then(|next| u8::try_from(*next).ok());
-        match next {
-            Some(next) if character == '\\' && special.contains(&next) => {}
-            _ => out.push(character),
-        }
-        if character == '\\'
-            && let Some(next) = rest.next()
-        {
-            out.push(next);
-        }
+        let is_special = |next: &char| u8::try_from(*next).is_ok_and(|next| special.contains(&next));
+        let escaped = if character == '\\' { rest.next_if(is_special) } else { None };
+        out.push(escaped.unwrap_or(character));
     }
     Cow::Owned(out)
 }

@@ -85,6 +85,33 @@ fn escapes_stand_for_themselves_where_they_are_one() {
     assert_eq!(decode("a t=\"two\nlines\" \nb x").unwrap_err().line, 3, "a text may hold a line's end");
 }
 
+/// As InfluxDB reads them: the backslash right before a byte escapes it, whatever stands before that.
+#[test]
+fn a_backslash_is_escaped_by_nothing() {
+    for (body, expected) in [
+        (r"a\\,b=c v=1", r#"a\,b=c_v{}"#),
+        (r"a,p=C:\\dir\\ x,q=2 v=1", r#"a_v{p="C:\\\\dir\\ x",q="2"}"#),
+        (r"a,p=\\\=1 v=1", r#"a_v{p="\\\\=1"}"#),
+        (r"a,p=x\\y f\\=1=1", r#"a_f\=1{p="x\\\\y"}"#),
+    ] {
+        assert_eq!(decode(body), Ok((vec![row(expected, None, 1.0)], 0)), "{body}");
+    }
+}
+
+/// Method: some names, and many; with a time the last replaces the others once they are stored.
+#[test]
+fn of_a_field_that_a_line_without_a_time_names_twice_the_last_counts() {
+    assert_eq!(
+        decode("cpu a=1,b=2,a=3"),
+        Ok((vec![row("cpu_b{}", None, 2.0), row("cpu_a{}", None, 3.0)], 0))
+    );
+    let many: Vec<String> = (0..100).map(|n| format!("f{}={n}", n % 40)).collect();
+    let (rows, _) = decode(format!("cpu {}", many.join(","))).unwrap();
+    assert_eq!(rows.len(), 40);
+    assert_eq!(rows[0], row("cpu_f20{}", None, 60.0));
+    assert_eq!(decode(format!("cpu a=1,a=2 {NOW}000000")).unwrap().0.len(), 2);
+}
+
 #[test]
 fn units_are_those_of_both_versions() {
     for (name, time, millis) in [
