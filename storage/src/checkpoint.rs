@@ -113,8 +113,8 @@ impl fmt::Display for Lost {
             None => f.write_str("; it held samples of series")?,
         }
         match &self.behind {
-            Some(series) => write!(f, " that arrived behind series {series}"),
-            None => f.write_str(" that arrived first"),
+            Some(series) => write!(f, " that stand behind {series} in the file"),
+            None => f.write_str(" that stand first in the file"),
         }
     }
 }

@@ -131,6 +131,12 @@ impl<F: DiskFile> Loader<F> {
         Ok(Some(Block { at, head }))
     }
 
+    /// The disk has refused to give what comes next: it is left out, and what was taken in stays.
+    pub(crate) fn break_off(&mut self, error: CheckpointError) {
+        self.note(self.position, "what the disk does not give", None);
+        self.damaged.push(error);
+    }
+
     /// Takes in the block just read; false where there was none.
     pub(crate) fn take(&mut self, block: Option<Block>, sink: &mut impl Sink) -> bool {
         let Some(Block { at, head }) = block else { return false };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::disk::{Disk, DiskFile, SimDisk, Times, ready};
+use crate::disk::{Call, Disk, DiskFile, SimDisk, Times, ready};
 use crate::store::{Piece, Store, StoreOptions};
 use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share, Stamp, Timestamp};
 use proptest::prelude::*;
@@ -268,7 +268,7 @@ fn a_damaged_block_costs_itself_and_is_named() {
     let [error] = &damaged[..] else { panic!("{damaged:?}") };
     let text = error.to_string();
     assert!(text.starts_with("checkpoints/0000000000000003.checkpoint is damaged at offset "), "{text}");
-    assert!(text.contains("held samples of ") && text.contains("behind series "), "{text}");
+    assert!(text.contains("held samples of ") && text.contains(" that stand behind ") && text.ends_with(" in the file"), "{text}");
     let CheckpointError::Damaged { lost, .. } = error else { panic!("{error:?}") };
     assert!(lost.millis.is_some_and(|(from, to)| from < to && from >= 1_700_000_000_000), "{lost:?}");
     let left = contents(&again);
@@ -295,6 +295,30 @@ fn a_file_that_is_missing_cut_or_another_is_damage_of_what_is_not_there() {
     let other = CheckpointEntry { shard: 1, shards: 2, ..entry };
     let (again, damaged) = load(&disk, &other);
     assert!(damaged[0].to_string().contains("another checkpoint") && contents(&again).is_empty());
+}
+
+/// A disk that refuses to read a checkpoint from some place on costs what lies there, and is told.
+/// Method: each read of a load fails, of a file that takes several.
+#[test]
+fn what_the_disk_does_not_give_is_told_and_the_rest_is_loaded() {
+    let (disk, entry, held) = directory(200, 3_000);
+    let samples = |contents: &Contents| contents.values().map(|(_, _, samples)| samples.len()).sum::<usize>();
+    let before = disk.calls(Call::Read);
+    load(&disk, &entry);
+    let reads = disk.calls(Call::Read) - before;
+    assert!(reads > 2, "{reads}");
+    let mut left_before = 0;
+    for nth in 0..reads {
+        disk.fail(Call::Read, disk.calls(Call::Read) + nth, Times::Once, std::io::ErrorKind::Other);
+        let (again, damaged) = load(&disk, &entry);
+        assert!(matches!(damaged.last(), Some(CheckpointError::Io { .. })), "{damaged:?}");
+        assert!(again.known_numbers().is_empty());
+        let left = contents(&again);
+        assert!(left.iter().all(|(labels, series)| held[labels].2.len() >= series.2.len()));
+        assert!(samples(&left) >= left_before && samples(&left) < samples(&held));
+        left_before = samples(&left);
+    }
+    assert!(left_before > 0);
 }
 
 #[test]

@@ -36,21 +36,28 @@ impl<D: Disk> Store<D> {
         Some(CheckpointJob::new(self.disk.clone(), of, self.memtable.clone(), numbers, pace))
     }
 
-    /// Brings back what a checkpoint holds, into a store without series. What is damaged is told and left out.
+    /// Brings back what a checkpoint holds, into a store without series. What is damaged, or from which place on the disk
+    /// refuses to read it, is told and left out.
     ///
     /// # Errors
-    /// The disk's own, and a file of a newer program: a start has to do without neither.
+    /// A file of a newer program: nothing of it is known to be damaged.
     pub async fn load_checkpoint(&mut self, entry: &CheckpointEntry) -> Result<Loaded, CheckpointError> {
         let mut loader = match Loader::open(&self.disk, entry).await {
             Ok(loader) => loader,
-            Err(damaged @ CheckpointError::Damaged { .. }) => {
+            Err(damaged @ (CheckpointError::Damaged { .. } | CheckpointError::Io { .. })) => {
                 return Ok(Loaded { damaged: vec![damaged], ..Loaded::default() });
             }
             Err(error) => return Err(error),
         };
         let mut restored = Restored::default();
         loop {
-            let block = loader.read().await?;
+            let block = match loader.read().await {
+                Ok(block) => block,
+                Err(error) => {
+                    loader.break_off(error);
+                    break;
+                }
+            };
             let is_block = {
                 let mut memtable = self.memtable.borrow_mut();
                 loader.take(block, &mut memtable.restoring(&mut restored))
