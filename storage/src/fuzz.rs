@@ -210,7 +210,7 @@ fn manifest(data: &[u8]) -> bool {
         Ok(manifest) => {
             let again = Manifest::decode(&manifest.encode()).expect("a manifest comes back");
             assert_eq!(manifest, again);
-            let _ = (manifest.with_shards(3), manifest.lowest_position(1), manifest.checkpoint(0));
+            let _ = (manifest.lowest_position(1), manifest.highest_position(2), manifest.checkpoint(0));
             true
         }
         Err(ManifestError::Damaged { at, .. }) => {
