@@ -76,7 +76,7 @@ fn label_set(data: &[u8]) -> bool {
     let labels: Vec<(&str, &str)> = set.labels().collect();
     let again = LabelSet::new(set.name(), &labels).expect("what is a label set can be put together");
     assert_eq!(again.as_ref().bytes(), data);
-    assert_eq!(set.pieces().collect::<Vec<_>>().concat(), data);
+    assert_eq!(set.pieces().flat_map(|piece| piece.bytes().to_vec()).collect::<Vec<_>>(), data);
     assert!(labels.iter().all(|(name, value)| set.get(name) == *value));
     true
 }

@@ -12,6 +12,7 @@
 //! Two label sets are the same series if and only if these bytes are equal.
 //! The form is part of the journal and segment formats: it does not change without a new version of both.
 
+use crate::label_piece::{LabelPiece, is_label};
 use std::fmt;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -145,12 +146,7 @@ impl<'a> LabelSetRef<'a> {
         while !rest.is_empty() {
             let (name, value, after) = split_label(rest).ok_or(wrong.clone())?;
             labels += 1;
-            let canonical = name > previous
-                && name != b"__name__"
-                && !value.is_empty()
-                && value.len() <= LABEL_VALUE_BYTES_MAX
-                && labels <= LABELS_MAX;
-            if !canonical || check_text(name).is_none() || check_text(value).is_none() {
+            if name <= previous || labels > LABELS_MAX || !is_label(name, value) {
                 return Err(wrong);
             }
             (previous, rest) = (name, after);
@@ -196,7 +192,7 @@ impl<'a> LabelSetRef<'a> {
     }
 
     /// The canonical bytes in pieces: the metric name's, then those of each label. One behind the other they are all.
-    pub fn pieces(self) -> impl Iterator<Item = &'a [u8]> {
+    pub fn pieces(self) -> impl Iterator<Item = LabelPiece<'a>> {
         let (name, mut rest) = self.0.split_at(1 + usize::from(self.0[0]));
         let labels = std::iter::from_fn(move || {
             let (_, _, after) = split_label(rest)?;
@@ -204,7 +200,7 @@ impl<'a> LabelSetRef<'a> {
             rest = left;
             Some(piece)
         });
-        std::iter::once(name).chain(labels)
+        std::iter::once(name).chain(labels).map(LabelPiece::from_canonical)
     }
 
     /// The value of a label; `__name__` is the metric name, an absent label is `""`.
@@ -354,7 +350,7 @@ impl LabelSet {
     }
 }
 
-fn split_label(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+pub(crate) fn split_label(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (&name_len, rest) = bytes.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(name_len))?;
     let (value_len, rest) = rest.split_first_chunk::<2>()?;
@@ -370,11 +366,12 @@ fn has_control(text: &[u8]) -> bool {
     c0 || may_be_c1 && text.windows(2).any(|pair| pair[0] == 0xc2 && (0x80..0xa0).contains(&pair[1]))
 }
 
-fn check_text(bytes: &[u8]) -> Option<()> {
+/// Text that a name or a value may be, but for its length.
+pub(crate) fn check_text(bytes: &[u8]) -> Option<()> {
     (!bytes.is_empty() && std::str::from_utf8(bytes).is_ok() && !has_control(bytes)).then_some(())
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("canonical label bytes are UTF-8, checked when they were made")
 }
 
@@ -431,7 +428,8 @@ mod tests {
             let expected: Vec<(&str, &str)> = labels.iter()
                 .filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n.as_str(), v.as_str())).collect();
             prop_assert_eq!(back.labels().collect::<Vec<_>>(), expected);
-            prop_assert_eq!(set.as_ref().pieces().collect::<Vec<_>>().concat(), set.as_ref().bytes());
+            let pieces: Vec<_> = set.as_ref().pieces().map(LabelPiece::bytes).collect();
+            prop_assert_eq!(pieces.concat(), set.as_ref().bytes());
             prop_assert_eq!(set.as_ref().pieces().count(), 1 + back.labels().count());
         }
 

@@ -15,6 +15,9 @@ pub use labels::{
     LabelSetRef, METRIC_NAME_BYTES_MAX, SLOTS, SeriesHash, Slot,
 };
 
+mod label_piece;
+pub use label_piece::LabelPiece;
+
 mod text_key;
 pub use text_key::{TextHash, TextKey};
 

@@ -46,7 +46,7 @@ pub use write::{CheckpointJob, Pace};
 
 pub(crate) use numbers::LoopNumbers;
 pub(crate) use read::{Loader, Sink};
-pub(crate) use series::SeriesBlock;
+pub(crate) use series::{SeriesBlock, SeriesRecord};
 
 pub use crate::manifest::CheckpointEntry;
 

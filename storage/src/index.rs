@@ -8,11 +8,12 @@
 //! Always: an id that was inserted and not removed stands under its metric name (as label `__name__`) and under each
 //! of its labels, and nowhere else; a value or a label that nobody carries is gone; every byte is accounted.
 //! Not here: the label sets themselves, segments (theirs is written and read in `segment`), what a matcher means.
-//! Read next: `index/ids.rs`, `index/values.rs`, then `index/search.rs` for how matchers become ids and
-//! `index/cardinality.rs` for what is counted.
+//! Read next: `index/ids.rs`, `index/values.rs`, then `index/search.rs` for how matchers become ids, `index/runs.rs` for
+//! how a start fills it, and `index/cardinality.rs` for what is counted.
 
 mod cardinality;
 mod ids;
+mod runs;
 mod search;
 mod values;
 
@@ -22,6 +23,7 @@ mod tests;
 pub use cardinality::Cardinality;
 pub(crate) use cardinality::{Counting, most};
 pub(crate) use ids::{Ids, IdsView};
+pub(crate) use runs::Runs;
 pub(crate) use search::{Pick, Search};
 pub(crate) use values::Values;
 
@@ -57,12 +59,18 @@ impl Index {
     }
 
     fn insert_pair(&mut self, label: &str, value: &str, id: u32) -> usize {
+        self.enter(label, |values, hasher| values.insert(hasher, value, id))
+    }
+
+    /// Enters something under a label, by a function that says how many bytes that took; with those of the label itself
+    /// if it is new.
+    fn enter(&mut self, label: &str, into: impl FnOnce(&mut Values, &RandomState) -> usize) -> usize {
         let Index { labels, hasher, .. } = self;
         if let Some(values) = labels.get_mut(label) {
-            return values.insert(hasher, value, id);
+            return into(values, hasher);
         }
         let values = labels.entry(label.into()).or_default();
-        LABEL_BYTES + label.len() + values.insert(hasher, value, id)
+        LABEL_BYTES + label.len() + into(values, hasher)
     }
 
     /// Takes ids out; says how many bytes that freed.

@@ -20,7 +20,7 @@ mod walk;
 mod tests;
 
 pub use append::{Appended, UnknownSeries};
-pub(crate) use image::{Cut, ImageCursor, Restored};
+pub(crate) use image::{Cut, ImageCursor};
 pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
 pub use series::{SeriesSlice, SliceExtent};
@@ -120,6 +120,12 @@ impl Memtable {
         }
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        let watch_of = std::mem::replace(&mut self.watch_of, Box::new(|_| 0));
+        *self = Memtable::new(watch_of);
+    }
+
     /// The series of that label set, made if it is new. The kind said last is kept, and the earliest arrival.
     ///
     /// `None` when all 2³² - 1 ids are in use.
@@ -130,17 +136,38 @@ impl Memtable {
         arrival: Arrival,
     ) -> Option<SeriesId> {
         let hash = labels.hash();
-        let series = &mut self.series;
-        let same = |id: &SeriesId| {
-            series[id.0 as usize].as_ref().is_some_and(|row| (*row.labels).as_ref() == labels)
-        };
-        if let Some(&id) = self.by_labels.find(hash_key(hash), same) {
-            if let Some(row) = &mut series[id.0 as usize] {
+        if let Some(id) = self.find_labels(labels, hash) {
+            if let Some(row) = &mut self.series[id.0 as usize] {
                 row.kind = kind;
                 row.arrival = row.arrival.min(arrival);
             }
             return Some(id);
         }
+        let id = self.add_row(labels, hash, kind, arrival)?;
+        let series = &self.series;
+        self.by_labels.insert_unique(hash_key(hash), id, |id| key_of(series, *id));
+        let bytes = self.index.insert(labels, id.0);
+        self.series_bytes += bytes;
+        self.fresh_bytes += bytes;
+        self.count_name(labels.name());
+        Some(id)
+    }
+
+    fn find_labels(&self, labels: LabelSetRef<'_>, hash: SeriesHash) -> Option<SeriesId> {
+        let same = |id: &SeriesId| {
+            self.row(*id).is_some_and(|row| row.hash == hash && (*row.labels).as_ref() == labels)
+        };
+        self.by_labels.find(hash_key(hash), same).copied()
+    }
+
+    /// A row for a label set that has none; neither the index nor the table of label sets knows of it yet.
+    fn add_row(
+        &mut self,
+        labels: LabelSetRef<'_>,
+        hash: SeriesHash,
+        kind: MetricKind,
+        arrival: Arrival,
+    ) -> Option<SeriesId> {
         let id = self.take_id()?;
         self.series[id.0 as usize] = Some(Series {
             samples: SeriesSamples::default(),
@@ -154,14 +181,9 @@ impl Memtable {
         });
         self.arrivals += 1;
         self.series_count += 1;
-        let bytes = series_bytes(labels) + self.index.insert(labels, id.0);
-        self.count_name(labels.name());
+        let bytes = series_bytes(labels);
         self.series_bytes += bytes;
         self.fresh_bytes += bytes + ROW_BYTES;
-        let series = &self.series;
-        self.by_labels.insert_unique(hash_key(hash), id, |id| {
-            series[id.0 as usize].as_ref().map_or(0, |row| hash_key(row.hash))
-        });
         Some(id)
     }
 
@@ -238,6 +260,11 @@ const ROW_BYTES: usize = size_of::<Option<Series>>();
 
 fn series_bytes(labels: LabelSetRef<'_>) -> usize {
     SERIES_BYTES + labels.bytes().len() + 2 * ALLOCATION_BYTES
+}
+
+/// What a series is found by, in the table of label sets.
+fn key_of(series: &[Option<Series>], id: SeriesId) -> u64 {
+    series[id.0 as usize].as_ref().map_or(0, |row| hash_key(row.hash))
 }
 
 /// 64 of the 128 bits; they are spread well already.

@@ -5,13 +5,13 @@
 //! index.
 //! Not here: mending. What cannot be read costs itself, and a server goes on without it.
 
-use crate::checkpoint::{CheckpointEntry, CheckpointError, Loader, Sink};
+use crate::checkpoint::{CheckpointEntry, CheckpointError, Loader, SeriesRecord, Sink};
 use crate::chunk::{Chunk, OpenChunk};
 use crate::disk::{Disk, DiskFile};
 use crate::journal::{self, OnDamage, RecoverError};
 use crate::manifest::{Manifest, ManifestError};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader, Workspace, run_len};
-use model::{Arrival, LabelSetRef, MetricKind, Sample, Timestamp};
+use model::{Sample, Timestamp};
 use std::fmt;
 use std::io;
 
@@ -172,8 +172,8 @@ struct Counted {
 }
 
 impl Sink for Counted {
-    fn series(&mut self, id: u32, _: LabelSetRef<'_>, _: MetricKind, _: Arrival) -> bool {
-        self.series += u64::from(self.last_id.replace(id) != Some(id));
+    fn series(&mut self, series: &SeriesRecord<'_>) -> bool {
+        self.series += u64::from(self.last_id.replace(series.id) != Some(series.id));
         true
     }
 

@@ -1,7 +1,7 @@
 //! What holds of a checkpoint's bytes whatever they are; see `crate::fuzz`.
 
 use super::layout::{BLOCK_ALIGN, BLOCK_HEAD_BYTES, BlockHead, BlockKind, HEAD_BYTES, Head};
-use super::series::{Record, Records};
+use super::series::{Record, Records, SeriesRecord};
 use super::{CHECKPOINTS_FOLDER, CheckpointEntry, LoopNumbers, Pace, SeriesBlock, checkpoint_path};
 use crate::disk::{Disk, DiskFile, SimDisk, ready};
 use crate::fuzz::{bits, history};
@@ -163,7 +163,7 @@ fn read_series(payload: &[u8], block: &mut SeriesBlock) -> Option<Vec<String>> {
     loop {
         read.push(match records.next().ok()? {
             None => return Some(read),
-            Some(Record::Series { id, labels, kind, arrival }) => {
+            Some(Record::Series(SeriesRecord { id, labels, kind, arrival, .. })) => {
                 block.begin_series(id, &Rc::new(labels.to_owned()), kind, arrival);
                 format!("{id} {labels:?} {kind:?} {arrival:?}")
             }

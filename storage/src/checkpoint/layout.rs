@@ -154,6 +154,8 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    pub(super) const BYTES: usize = 3 * size_of::<u64>();
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         [self.blocks, self.series, self.numbers]
             .iter()

@@ -12,21 +12,25 @@
 use super::layout::{
     BLOCK_ALIGN, BLOCK_BYTES_MAX, BLOCK_HEAD_BYTES, BlockHead, BlockKind, HEAD_BYTES, Head, Refused, Totals,
 };
-use super::series::{Record, Records};
+use super::series::{Record, Records, SeriesRecord};
 use super::{CheckpointEntry, CheckpointError, LoopNumbers, Lost, checkpoint_path};
 use crate::chunk::{Chunk, OpenChunk};
 use crate::disk::{Disk, DiskFile};
-use model::{Arrival, LabelSetRef, MetricKind, Sample};
+use model::{LabelSetRef, Sample};
 use std::io;
 
 /// Bytes asked of the disk at once.
 const READ_BYTES: usize = 1024 * 1024;
 const _: () = assert!(BLOCK_BYTES_MAX <= READ_BYTES);
+/// The last block of a whole file.
+const END_BYTES: usize = BLOCK_HEAD_BYTES + Totals::BYTES;
+/// A record of a series takes no less: tag, id, kind, arrival, pieces, their bits.
+const SERIES_BYTES_MIN: u64 = 6;
 
 /// Who takes what a checkpoint holds. What does not fit what came before is refused by `false`.
 pub(crate) trait Sink {
     /// What follows is of this series, which may be one that was begun before.
-    fn series(&mut self, id: u32, labels: LabelSetRef<'_>, kind: MetricKind, arrival: Arrival) -> bool;
+    fn series(&mut self, series: &SeriesRecord<'_>) -> bool;
     /// Late samples.
     fn late(&mut self, samples: &[Sample]) -> bool;
     /// A closed chunk, behind those before.
@@ -112,6 +116,25 @@ impl<F: DiskFile> Loader<F> {
         })
     }
 
+    /// How many series the last block says there are, for who makes room for them: no more than the file can hold, and
+    /// 0 where nothing can be read there.
+    pub(crate) async fn series_promised(&self) -> Result<usize, CheckpointError> {
+        let at = self.entry.bytes.saturating_sub(END_BYTES as u64);
+        if self.end < self.entry.bytes || at < HEAD_BYTES as u64 {
+            return Ok(0);
+        }
+        let read = self.file.read_at(at, END_BYTES).await;
+        let bytes = read.map_err(|error| CheckpointError::Io { path: self.path.clone(), error })?;
+        let totals = (|| {
+            let head = BlockHead::decode(&bytes, self.entry.id, at)?;
+            let payload = bytes.get(BLOCK_HEAD_BYTES..)?;
+            let is_end = head.kind == BlockKind::End && crc32c::crc32c(payload) == head.payload_crc;
+            Totals::decode(payload).filter(|_| is_end)
+        })();
+        let series = totals.map_or(0, |totals| totals.series);
+        Ok(series.min(self.end / SERIES_BYTES_MIN) as usize)
+    }
+
     /// Reads as far as the next block, which [`Self::take`] is to be given; what lies before it is damaged.
     pub(crate) async fn read(&mut self) -> Result<Option<Block>, CheckpointError> {
         let begin = self.position;
@@ -180,12 +203,12 @@ impl<F: DiskFile> Loader<F> {
         let mut read = Ok(());
         loop {
             let fits = match records.next() {
-                Ok(Some(Record::Series { id, labels, kind, arrival })) => {
-                    let is_new = self.last_id.is_none_or(|last| id > last);
-                    let goes_on = self.last_id == Some(id);
+                Ok(Some(Record::Series(series))) => {
+                    let is_new = self.last_id.is_none_or(|last| series.id > last);
+                    let goes_on = self.last_id == Some(series.id);
                     self.totals.series += u64::from(is_new);
-                    self.last_id = Some(id);
-                    (is_new || goes_on) && sink.series(id, labels, kind, arrival)
+                    self.last_id = Some(series.id);
+                    (is_new || goes_on) && sink.series(&series)
                 }
                 Ok(Some(Record::Late(samples))) => sink.late(samples),
                 Ok(Some(Record::Chunk(chunk))) => sink.chunk(chunk),
@@ -255,6 +278,12 @@ impl<F: DiskFile> Loader<F> {
         if self.damaged.is_empty() && self.said != Some(self.totals) {
             self.note(self.position, "the file holds less than was written", None);
         }
+    }
+
+    /// Nothing of it can be used, though all that was read had its checksum.
+    pub(crate) fn refuse_all(&mut self, what: &'static str) {
+        let (path, lost) = (self.path.clone(), Lost::default());
+        self.damaged.push(CheckpointError::Damaged { path, offset: 0, what, lost });
     }
 
     /// What the loops called the series, if all of it is known, and what is damaged.

@@ -16,7 +16,7 @@ use super::layout::{BlockHead, BlockKind};
 use crate::chunk::{Chunk, OpenChunk};
 use crate::column::put_varint;
 use crate::segment::fields::Fields;
-use model::{Arrival, LABELS_MAX, LabelSet, LabelSetRef, MetricKind, Sample, Timestamp};
+use model::{Arrival, LABELS_MAX, LabelPiece, LabelSet, LabelSetRef, MetricKind, Sample, Timestamp};
 use std::rc::Rc;
 
 const SERIES: u8 = 1;
@@ -75,8 +75,9 @@ impl SeriesBlock {
 
     fn put_labels(&mut self, labels: &Rc<LabelSet>) {
         let before = self.labels.replace(labels.clone());
-        let pieces = (**labels).as_ref().pieces();
-        let mut others = before.iter().flat_map(|before| (**before).as_ref().pieces());
+        let pieces = (**labels).as_ref().pieces().map(LabelPiece::bytes);
+        let before = before.iter().flat_map(|before| (**before).as_ref().pieces());
+        let mut others = before.map(LabelPiece::bytes);
         let count_at = self.bytes.len();
         // What precedes the pieces, at most: it is shortened to what there is.
         let (mut same, mut count) = (0u128, 0);
@@ -153,10 +154,41 @@ impl SeriesBlock {
     }
 }
 
+/// Which series the records that follow are of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeriesRecord<'a> {
+    /// That of the table that was put down.
+    pub(crate) id: u32,
+    pub(crate) labels: LabelSetRef<'a>,
+    /// Where each piece of the labels ends.
+    ends: &'a [usize],
+    /// A bit for each piece that stands in the same place in the labels of the record before, in this block.
+    same: u128,
+    pub(crate) kind: MetricKind,
+    pub(crate) arrival: Arrival,
+}
+
+impl<'a> SeriesRecord<'a> {
+    /// Pieces of the labels.
+    pub(crate) fn pieces(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Those that are others than the record before has in this place, and their places.
+    pub(crate) fn others(&self) -> impl Iterator<Item = (usize, LabelPiece<'a>)> {
+        let SeriesRecord { labels, ends, same, .. } = *self;
+        let places = (0..ends.len()).filter(move |at| same >> at & 1 == 0);
+        places.map(move |at| {
+            let start = at.checked_sub(1).map_or(0, |before| ends[before]);
+            (at, LabelPiece::from_canonical(&labels.bytes()[start..ends[at]]))
+        })
+    }
+}
+
 /// A record of a block.
 #[derive(Debug)]
 pub(super) enum Record<'a> {
-    Series { id: u32, labels: LabelSetRef<'a>, kind: MetricKind, arrival: Arrival },
+    Series(SeriesRecord<'a>),
     Late(&'a [Sample]),
     Chunk(Chunk),
     Open(OpenChunk),
@@ -168,12 +200,18 @@ pub(super) struct Records<'a> {
     id: u32,
     arrival: u128,
     is_begun: bool,
-    /// The label set at hand, and where its pieces end.
-    labels: Vec<u8>,
-    ends: Vec<usize>,
-    next_labels: Vec<u8>,
-    next_ends: Vec<usize>,
+    /// The label set at hand, and the one before, whose memory is kept for the next.
+    labels: Pieces,
+    before: Pieces,
     late: Vec<Sample>,
+}
+
+/// A label set that is put together.
+#[derive(Default)]
+struct Pieces {
+    bytes: Vec<u8>,
+    /// Where each piece ends.
+    ends: Vec<usize>,
 }
 
 impl<'a> Records<'a> {
@@ -183,10 +221,8 @@ impl<'a> Records<'a> {
             id: 0,
             arrival: 0,
             is_begun: false,
-            labels: Vec::new(),
-            ends: Vec::new(),
-            next_labels: Vec::new(),
-            next_ends: Vec::new(),
+            labels: Pieces::default(),
+            before: Pieces::default(),
             late: Vec::new(),
         }
     }
@@ -208,7 +244,7 @@ impl<'a> Records<'a> {
 
     /// Those of the series named last.
     pub(super) fn labels(&self) -> Option<LabelSetRef<'_>> {
-        LabelSetRef::from_bytes(&self.labels).ok()
+        LabelSetRef::from_bytes(&self.labels.bytes).ok()
     }
 
     fn series(&mut self) -> Option<Record<'_>> {
@@ -219,33 +255,17 @@ impl<'a> Records<'a> {
         self.id = self.id.checked_add(distance)?;
         let kind = MetricKind::from_byte(self.fields.byte()?)?;
         self.arrival = self.arrival.wrapping_add(take_varint_128(&mut self.fields)?);
-        self.read_labels()?;
+        std::mem::swap(&mut self.labels, &mut self.before);
+        let Some(same) = self.labels.read(&mut self.fields, &self.before) else {
+            // The series named last is still that one.
+            std::mem::swap(&mut self.labels, &mut self.before);
+            return None;
+        };
         self.is_begun = true;
-        let labels = LabelSetRef::from_bytes(&self.labels).ok()?;
-        Some(Record::Series { id: self.id, labels, kind, arrival: Arrival::from_bits(self.arrival) })
-    }
-
-    fn read_labels(&mut self) -> Option<()> {
-        let count = self.fields.varint().filter(|count| *count <= PIECES_MAX as u64)? as usize;
-        let mut same = [0; 16];
-        same[..count.div_ceil(8)].copy_from_slice(self.fields.slice(count.div_ceil(8))?);
-        let same = u128::from_le_bytes(same);
-        self.next_labels.clear();
-        self.next_ends.clear();
-        for at in 0..count {
-            if same >> at & 1 == 1 {
-                let start = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-                let piece = self.labels.get(start..*self.ends.get(at)?)?;
-                self.next_labels.extend_from_slice(piece);
-            } else {
-                let len = usize::try_from(self.fields.varint()?).ok()?;
-                self.next_labels.extend_from_slice(self.fields.slice(len)?);
-            }
-            self.next_ends.push(self.next_labels.len());
-        }
-        std::mem::swap(&mut self.labels, &mut self.next_labels);
-        std::mem::swap(&mut self.ends, &mut self.next_ends);
-        Some(())
+        // Each piece was checked when it was met first, and the order of their names.
+        let labels = LabelSetRef::from_canonical(&self.labels.bytes);
+        let (id, ends, arrival) = (self.id, &self.labels.ends[..], Arrival::from_bits(self.arrival));
+        Some(Record::Series(SeriesRecord { id, labels, ends, same, kind, arrival }))
     }
 
     fn late(&mut self) -> Option<Record<'_>> {
@@ -259,6 +279,53 @@ impl<'a> Records<'a> {
             self.late.push(Sample { timestamp: Timestamp::from_ticks(ticks), value });
         }
         self.late.is_sorted_by(|a, b| a.timestamp < b.timestamp).then_some(Record::Late(&self.late))
+    }
+}
+
+impl Pieces {
+    /// Reads the pieces that follow; says which of them are as `before`.
+    fn read(&mut self, fields: &mut Fields<'_>, before: &Pieces) -> Option<u128> {
+        self.bytes.clear();
+        self.ends.clear();
+        let count = fields.varint().filter(|count| (1..=PIECES_MAX as u64).contains(count))? as usize;
+        let mut bits = [0; 16];
+        bits[..count.div_ceil(8)].copy_from_slice(fields.slice(count.div_ceil(8))?);
+        // Behind the last piece's bit the byte may say anything.
+        let same = u128::from_le_bytes(bits) & ((1 << count) - 1);
+        let is_same = |at: usize| same >> at & 1 == 1;
+        let mut at = 0;
+        while at < count {
+            if is_same(at) {
+                // Mostly many in a row are: one copy.
+                let until = (at..count).find(|next| !is_same(*next)).unwrap_or(count);
+                let (start, end) = (before.start(at)?, *before.ends.get(until - 1)?);
+                let moved = self.bytes.len();
+                self.bytes.extend_from_slice(before.bytes.get(start..end)?);
+                self.ends.extend(before.ends[at..until].iter().map(|end| end - start + moved));
+                at = until;
+            } else {
+                let len = usize::try_from(fields.varint()?).ok()?;
+                let bytes = fields.slice(len)?;
+                if at == 0 { LabelPiece::of_name(bytes) } else { LabelPiece::of_label(bytes) }?;
+                self.bytes.extend_from_slice(bytes);
+                self.ends.push(self.bytes.len());
+                at += 1;
+            }
+        }
+        let is_new_beside = |at: &usize| !(is_same(at - 1) && is_same(*at));
+        let mut beside = (2..count).filter(is_new_beside);
+        beside.all(|at| self.name_bytes(at - 1) < self.name_bytes(at)).then_some(same)
+    }
+
+    fn start(&self, at: usize) -> Option<usize> {
+        at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())
+    }
+
+    /// The name in the piece at that place, which has been checked.
+    fn name_bytes(&self, at: usize) -> &[u8] {
+        let start = self.start(at).unwrap_or_default();
+        let name = start + 1;
+        &self.bytes[name..name + usize::from(self.bytes[start])]
     }
 }
 
@@ -310,7 +377,7 @@ mod tests {
             ),
         ) {
             let mut block = SeriesBlock::with_target(1 << 16);
-            let (mut id, mut expected) = (0, Vec::new());
+            let (mut id, mut before, mut expected) = (0, None::<Rc<LabelSet>>, Vec::new());
             for (step, kind, arrival, name, labels) in &rows {
                 id += step;
                 let pairs: Vec<_> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -320,8 +387,17 @@ mod tests {
                 let late: Vec<Sample> = (0..step % 3)
                     .map(|i| Sample { timestamp: Timestamp::from_ticks(i64::from(i) * 7 - 3), value: f64::from(i) })
                     .collect();
+                let before = before.replace(labels.clone());
                 let labels = (*labels).as_ref();
-                expected.push(format!("{:?}", Record::Series { id, labels, kind, arrival }));
+                let others = before.iter().flat_map(|before| (**before).as_ref().pieces());
+                let pairs = labels.pieces().zip(others).enumerate();
+                let same = pairs.fold(0, |same, (at, (a, b))| same | u128::from(a == b) << at);
+                let ends: Vec<usize> = labels.pieces().scan(0, |end, piece| {
+                    *end += piece.bytes().len();
+                    Some(*end)
+                }).collect();
+                let record = SeriesRecord { id, labels, ends: &ends, same, kind, arrival };
+                expected.push(format!("{:?}", Record::Series(record)));
                 if !late.is_empty() {
                     block.late(&late);
                     expected.push(format!("{:?}", Record::Late(&late)));

@@ -1,9 +1,10 @@
 use super::*;
 use crate::disk::{Call, Disk, DiskFile, SimDisk, Times, ready};
 use crate::store::{Piece, Store, StoreOptions};
-use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share, Stamp, Timestamp};
+use model::{Arrival, LabelSet, MetricKind, Sample, SeriesNumber, Share, Stamp, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 const OPTIONS: StoreOptions = StoreOptions { memory_bytes_max: 64 << 20 };
 const SMALL: Pace = Pace { rows_per_step: 1, block_bytes: 300 };
@@ -268,7 +269,12 @@ fn a_damaged_block_costs_itself_and_is_named() {
     let [error] = &damaged[..] else { panic!("{damaged:?}") };
     let text = error.to_string();
     assert!(text.starts_with("checkpoints/0000000000000003.checkpoint is damaged at offset "), "{text}");
-    assert!(text.contains("held samples of ") && text.contains(" that stand behind ") && text.ends_with(" in the file"), "{text}");
+    assert!(
+        text.contains("held samples of ")
+            && text.contains(" that stand behind ")
+            && text.ends_with(" in the file"),
+        "{text}"
+    );
     let CheckpointError::Damaged { lost, .. } = error else { panic!("{error:?}") };
     assert!(lost.millis.is_some_and(|(from, to)| from < to && from >= 1_700_000_000_000), "{lost:?}");
     let left = contents(&again);
@@ -375,6 +381,67 @@ fn a_call_that_fails_ends_a_checkpoint_and_leaves_nothing() {
     }
 }
 
+/// The file holds these blocks and no others, its sums right.
+fn with_blocks(
+    disk: &SimDisk,
+    entry: CheckpointEntry,
+    kind: layout::BlockKind,
+    payloads: &[Vec<u8>],
+) -> CheckpointEntry {
+    let file = ready(disk.open(&checkpoint_path(entry.id))).unwrap();
+    ready(file.truncate(32)).unwrap();
+    let mut at = 32;
+    for payload in payloads {
+        let (payload_bytes, payload_crc) = (payload.len() as u32, crc32c::crc32c(payload));
+        let head = layout::BlockHead { kind, payload_bytes, series: 1, payload_crc, min_ms: 0, max_ms: 1 };
+        let mut bytes = head.encode(entry.id, at).to_vec();
+        bytes.extend(payload);
+        bytes.resize(head.block_bytes(), 0);
+        ready(file.write_at(at, &bytes)).unwrap();
+        at += bytes.len() as u64;
+    }
+    CheckpointEntry { bytes: at, ..entry }
+}
+
+/// A block of series with these ids and labels, a sample each.
+fn block_of(series: &[(u32, u32)]) -> Vec<u8> {
+    let mut block = SeriesBlock::with_target(1 << 16);
+    for (id, n) in series {
+        block.begin_series(*id, &Rc::new(labels(*n)), MetricKind::Gauge, Arrival::from_bits(7));
+        block.late(&[Sample { timestamp: Timestamp::from_ticks(5), value: 1.0 }]);
+    }
+    let mut payload = Vec::new();
+    block.take(&mut payload);
+    payload
+}
+
+/// One label set is one series: a file that says otherwise, though its sums are right, is not used at all.
+#[test]
+fn a_label_set_that_is_there_twice_is_refused_with_the_whole_file() {
+    let (disk, entry, _) = directory(3, 5);
+    let blocks = [block_of(&[(0, 1), (3, 2)]), block_of(&[(4, 1)])];
+    let entry = with_blocks(&disk, entry, layout::BlockKind::Series, &blocks);
+    let (mut again, damaged) = load(&disk, &entry);
+    assert!(damaged.iter().any(|error| error.to_string().contains("there twice")), "{damaged:?}");
+    assert_eq!((contents(&again).len(), again.memory().bytes()), (0, store(&disk).memory().bytes()));
+    apply(&mut again, &share(&rows(3, 4), &mut Vec::new(), 9));
+    assert_eq!(contents(&again).len(), 3);
+}
+
+/// A series that goes on in the next block is the one that was begun, or the block is refused.
+#[test]
+fn a_series_that_goes_on_has_the_labels_with_which_it_began() {
+    for (n, is_refused) in [(1, false), (2, true)] {
+        let (disk, entry, _) = directory(3, 5);
+        let blocks = [block_of(&[(0, 1)]), block_of(&[(0, n)])];
+        let (again, damaged) = load(&disk, &with_blocks(&disk, entry, layout::BlockKind::Series, &blocks));
+        // There is no last block, which is told where nothing else is.
+        assert_eq!(damaged.len(), 1, "{damaged:?}");
+        assert_eq!(damaged[0].to_string().contains("does not follow"), is_refused, "{damaged:?}");
+        assert_eq!(contents(&again).len(), 1);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -390,21 +457,7 @@ proptest! {
             2 => layout::BlockKind::Series,
             _ => layout::BlockKind::End,
         };
-        let head = layout::BlockHead {
-            kind,
-            payload_bytes: payload.len() as u32,
-            series: 1,
-            payload_crc: crc32c::crc32c(&payload),
-            min_ms: 0,
-            max_ms: 1,
-        };
-        let file = ready(disk.open(&checkpoint_path(entry.id))).unwrap();
-        let mut bytes = head.encode(entry.id, 32).to_vec();
-        bytes.extend(&payload);
-        bytes.resize(head.block_bytes(), 0);
-        ready(file.truncate(32)).unwrap();
-        ready(file.write_at(32, &bytes)).unwrap();
-        let entry = CheckpointEntry { bytes: 32 + bytes.len() as u64, ..entry };
+        let entry = with_blocks(&disk, entry, kind, &[payload]);
         let (mut again, _) = load(&disk, &entry);
         apply(&mut again, &share(&rows(3, 4), &mut Vec::new(), 9));
         let _ = contents(&again);

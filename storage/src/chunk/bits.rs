@@ -153,8 +153,7 @@ impl<'a> BitReader<'a> {
 /// The last bytes, zeros behind. Not a method: a reader whose address is taken cannot live in registers.
 #[cold]
 fn word_at_end(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
+    // A copy into eight bytes that are then read as one word would wait until the store has them.
     let rest = bytes.get(at..).unwrap_or(&[]);
-    word[..rest.len()].copy_from_slice(rest);
-    u64::from_be_bytes(word)
+    rest.iter().zip((0..64).step_by(8)).fold(0, |word, (byte, low)| word | u64::from(*byte) << (56 - low))
 }

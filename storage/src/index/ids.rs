@@ -5,6 +5,7 @@
 
 use super::ALLOCATION_BYTES;
 use roaring::RoaringBitmap;
+use std::ops::Range;
 
 /// Ids that stand in the value's own place.
 const INLINE_MAX: usize = 3;
@@ -45,9 +46,8 @@ const _: () =
     assert!(BITMAP_BYTES + (LIST_MAX + 1) * BITMAP_ID_BYTES >= LIST_BYTES + LIST_MAX * LIST_ID_BYTES);
 
 impl Ids {
-    pub(super) fn one(id: u32) -> Ids {
-        Ids::Inline(1, [id, 0, 0])
-    }
+    /// The empty set.
+    pub(super) const NONE: Ids = Ids::Inline(0, [0; INLINE_MAX]);
 
     pub(super) fn len(&self) -> usize {
         match self {
@@ -102,6 +102,24 @@ impl Ids {
             Ids::Bitmap(_) => unreachable!("returned above"),
         };
         self.bytes() - before
+    }
+
+    /// Adds ids that follow on one another and are all above those that are there; says how many bytes that took.
+    pub(super) fn append(&mut self, mut run: Range<u32>) -> usize {
+        let mut bytes = 0;
+        while !run.is_empty() {
+            if let Ids::Bitmap(ids) = self {
+                bytes += run.len() * BITMAP_ID_BYTES;
+                // It stops at an id that is not above the others; the set is right all the same.
+                if ids.append(run.clone()).is_err() {
+                    ids.extend(run);
+                }
+                break;
+            }
+            bytes += self.insert(run.start);
+            run.start += 1;
+        }
+        bytes
     }
 
     /// The ids, whichever way they are kept.

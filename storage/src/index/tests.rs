@@ -1,5 +1,5 @@
 use super::*;
-use model::{LabelSet, Matcher, parse_matchers};
+use model::{LabelPiece, LabelSet, Matcher, parse_matchers};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -68,6 +68,13 @@ fn ended(search: Search, model: &BTreeMap<u32, LabelSet>) -> Vec<u32> {
     found.into_iter().filter(meets).collect()
 }
 
+/// All values of a label and their ids, by text.
+fn every(values: &Values) -> impl Iterator<Item = (&str, &Ids)> {
+    let mut sorted = values.sorted();
+    while sorted.sort_some() {}
+    sorted
+}
+
 fn remove(index: &mut Index, model: &mut BTreeMap<u32, LabelSet>, gone: &[u32]) -> usize {
     let gone: Vec<(u32, LabelSet)> = gone.iter().filter_map(|id| Some((*id, model.remove(id)?))).collect();
     index.remove(gone.iter().map(|(id, set)| (*id, set.as_ref())))
@@ -123,6 +130,43 @@ proptest! {
         prop_assert_eq!((bytes, index.labels.len(), index.all.len()), (0, 0, 0));
     }
 
+    /// An index that is filled by runs is the one that takes series one by one.
+    #[test]
+    fn runs_make_what_inserting_one_by_one_makes(
+        groups in proptest::collection::vec((sets(), 1usize..300), 1..20),
+        distinct in any::<bool>(),
+    ) {
+        let of_group = |(set, count): &(Set, usize)| vec![*set; *count];
+        let all: Vec<Set> = groups.iter().flat_map(of_group).collect();
+        let with_own = |(n, (name, job, zone, pod)): (usize, Set)| {
+            label_set((name, job, zone, if distinct && pod != 0 { n as u16 } else { pod }))
+        };
+        let all: Vec<LabelSet> = all.into_iter().enumerate().map(with_own).collect();
+        let (mut one_by_one, mut by_runs, mut bytes) = (Index::default(), Index::default(), (0, 0));
+        let mut runs = Runs::beginning_at(0);
+        let mut before: Vec<LabelPiece<'_>> = Vec::new();
+        for (id, set) in (0u32..).zip(&all) {
+            bytes.0 += one_by_one.insert(set.as_ref(), id);
+            let pieces: Vec<_> = set.as_ref().pieces().collect();
+            let others = pieces.iter().copied().enumerate().filter(|(at, piece)| before.get(*at) != Some(piece));
+            bytes.1 += by_runs.go_on(&mut runs, pieces.len(), others);
+            before = pieces;
+        }
+        bytes.1 += by_runs.end_runs(runs);
+        let all_of = |index: &Index| {
+            let labels = index.labels().into_iter();
+            let pairs = labels.flat_map(|(label, values)| every(values).map(move |value| (label, value)));
+            let pair = |(label, (value, ids)): (&str, (&str, &Ids))| {
+                let mut set = RoaringBitmap::new();
+                ids.add_to(&mut set);
+                (format!("{label}={value}"), set)
+            };
+            (index.all.clone(), pairs.map(pair).collect::<Vec<_>>())
+        };
+        prop_assert_eq!(all_of(&by_runs), all_of(&one_by_one));
+        prop_assert_eq!(bytes.0, bytes.1);
+    }
+
     /// The three forms of a list are one set. Method: ids in any order, some of which go again.
     #[test]
     fn ids_are_a_set_in_whatever_form(
@@ -132,9 +176,8 @@ proptest! {
     ) {
         let mut come: Vec<u32> = come.into_iter().collect();
         come.sort_by_key(|id| (id ^ order).wrapping_mul(0x9e37_79b9));
-        let mut ids = ids::Ids::one(come[0]);
-        let mut bytes = 0;
-        for id in &come[1..] {
+        let (mut ids, mut bytes) = (ids::Ids::NONE, 0);
+        for id in &come {
             prop_assert!(!ids.contains(*id));
             bytes += ids.insert(*id);
         }

@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 /// See the head of this file.
 #[derive(Default)]
@@ -65,13 +66,25 @@ impl Span {
 impl Values {
     /// Enters an id under a value; says how many bytes that took, by estimate.
     pub(super) fn insert(&mut self, hasher: &RandomState, value: &str, id: u32) -> usize {
+        let (ids, bytes) = self.find_or_add(hasher, value);
+        bytes + ids.insert(id)
+    }
+
+    /// The same of ids that follow on one another and are all above those that are there; at least one.
+    pub(super) fn append(&mut self, hasher: &RandomState, value: &str, run: Range<u32>) -> usize {
+        let (ids, bytes) = self.find_or_add(hasher, value);
+        bytes + ids.append(run)
+    }
+
+    /// The ids of a value, to which some are to be added; how many bytes it takes beside these, if it is new.
+    fn find_or_add(&mut self, hasher: &RandomState, value: &str) -> (&mut Ids, usize) {
         let hash = short_hash(hasher, value);
         let Values { places, values, text, free, .. } = self;
         let same = |place: &Place| place.hash == hash && values[place.number as usize].span.of(text) == value;
         if let Some(place) = places.find(spread(hash), same) {
-            return values[place.number as usize].ids.insert(id);
+            return (&mut values[place.number as usize].ids, 0);
         }
-        let new = Value { span: Span::new(text.len(), value.len()), ids: Ids::one(id) };
+        let new = Value { span: Span::new(text.len(), value.len()), ids: Ids::NONE };
         text.push_str(value);
         let number = match free.pop() {
             Some(number) => {
@@ -85,7 +98,7 @@ impl Values {
             }
         };
         places.insert_unique(spread(hash), Place { hash, number }, |place| spread(place.hash));
-        VALUE_BYTES + value.len()
+        (&mut values[number as usize].ids, VALUE_BYTES + value.len())
     }
 
     /// Takes `gone` out of the ids of a value that carries `id`, one of them; says how many bytes that freed.

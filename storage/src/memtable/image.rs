@@ -1,10 +1,12 @@
 //! What a checkpoint takes of the table, series by series while samples arrive, and how a start brings it back.
 
 use super::series::{LATE_SAMPLE_BYTES, SeriesSamples, chunk_bytes};
-use super::{Memtable, SeriesId};
-use crate::checkpoint::{SeriesBlock, Sink};
+use super::{Memtable, SeriesId, hash_key, key_of};
+use crate::checkpoint::{SeriesBlock, SeriesRecord, Sink};
 use crate::chunk::{Chunk, OpenChunk};
-use model::{Arrival, LabelSetRef, MetricKind, Sample, Timestamp};
+use crate::index::Runs;
+use hashbrown::hash_table::Entry;
+use model::{Sample, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -84,17 +86,49 @@ impl Memtable {
         true
     }
 
-    /// Takes in what a checkpoint holds, a block at a time; `restored` is the same for all of them.
+    /// Begins to take in what a checkpoint holds, about so many series, into a table that has none. Until
+    /// [`Self::end_restoring`] nobody finds them.
+    pub(crate) fn begin_restoring(&mut self, series: usize) -> Restored {
+        self.series.reserve_exact(series);
+        Restored { runs: Runs::beginning_at(self.id_end()), ..Restored::default() }
+    }
+
+    /// Takes in a block of it; `restored` is the same for all of them.
     pub(crate) fn restoring<'a>(&'a mut self, restored: &'a mut Restored) -> Restoring<'a> {
         Restoring { table: self, restored }
     }
 
     /// All blocks were taken in; returns the ids that the checkpoint gave the series, by their ids here. They rise.
-    pub(crate) fn end_restoring(&mut self, mut restored: Restored) -> Vec<u32> {
+    ///
+    /// `None`, and the table is to be thrown away, where a label set is there twice: a bug of who wrote it, for what was
+    /// read had its checksum.
+    pub(crate) fn end_restoring(&mut self, mut restored: Restored) -> Option<Vec<u32>> {
         Restoring { table: self, restored: &mut restored }.end_series();
+        self.series_bytes += self.index.end_runs(restored.runs);
         // They were met long before.
         self.fresh_bytes = 0;
-        restored.ids
+        self.find_by_labels().then_some(restored.ids)
+    }
+
+    /// Makes the table by which label sets are found; false where one is there twice. All at once, for then one series
+    /// need not wait until the place of the one before has come into the cache.
+    fn find_by_labels(&mut self) -> bool {
+        let Memtable { series, by_labels, .. } = self;
+        by_labels.clear();
+        by_labels.reserve(series.len(), |id| key_of(series, *id));
+        for (index, row) in series.iter().enumerate() {
+            let Some(row) = row else { continue };
+            let is_same = |other: &SeriesId| {
+                let other = series[other.0 as usize].as_ref();
+                other.is_some_and(|other| other.hash == row.hash && other.labels == row.labels)
+            };
+            match by_labels.entry(hash_key(row.hash), is_same, |id| key_of(series, *id)) {
+                Entry::Occupied(_) => return false,
+                // Ids are 32 bits.
+                Entry::Vacant(place) => place.insert(SeriesId(index as u32)),
+            };
+        }
+        true
     }
 }
 
@@ -187,6 +221,7 @@ pub(crate) struct Restored {
     current: Option<SeriesId>,
     /// Bytes of its samples.
     bytes: usize,
+    runs: Runs,
 }
 
 /// A table that is being filled from a checkpoint.
@@ -215,20 +250,18 @@ impl Restoring<'_> {
 }
 
 impl Sink for Restoring<'_> {
-    fn series(&mut self, id: u32, labels: LabelSetRef<'_>, kind: MetricKind, arrival: Arrival) -> bool {
-        if self.restored.current.is_some() && self.restored.ids.last() == Some(&id) {
-            return true;
+    fn series(&mut self, series: &SeriesRecord<'_>) -> bool {
+        let SeriesRecord { id, labels, kind, arrival, .. } = *series;
+        if let Some(current) = self.restored.current.filter(|_| self.restored.ids.last() == Some(&id)) {
+            return self.table.labels(current).is_some_and(|of| (**of).as_ref() == labels);
         }
         self.end_series();
-        let met_before = self.table.series_count;
-        let found = self.table.intern(labels, kind, arrival);
-        // One label set is one series: a second one would be a bug of who wrote it.
-        let is_new = self.table.series_count > met_before;
-        if is_new {
-            self.restored.ids.push(id);
-            self.restored.current = found;
-        }
-        is_new
+        let Some(row) = self.table.add_row(labels, labels.hash(), kind, arrival) else { return false };
+        let Memtable { index, series_bytes, .. } = &mut *self.table;
+        *series_bytes += index.go_on(&mut self.restored.runs, series.pieces(), series.others());
+        self.restored.ids.push(id);
+        self.restored.current = Some(row);
+        true
     }
 
     fn late(&mut self, samples: &[Sample]) -> bool {

@@ -124,9 +124,7 @@ impl Memtable {
         }
         if self.series_count < self.by_labels.capacity() / 4 {
             let series = &self.series;
-            self.by_labels.shrink_to_fit(|id| {
-                series[id.0 as usize].as_ref().map_or(0, |row| super::hash_key(row.hash))
-            });
+            self.by_labels.shrink_to_fit(|id| super::key_of(series, *id));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{NO_SERIES, Numbers, Store};
 use crate::checkpoint::{CheckpointEntry, CheckpointError, CheckpointJob, Loader, LoopNumbers, Pace};
 use crate::disk::Disk;
 use crate::journal::KnownNumbers;
-use crate::memtable::{Restored, SeriesId};
+use crate::memtable::SeriesId;
 
 /// What came of a checkpoint.
 #[derive(Debug, Default)]
@@ -49,7 +49,8 @@ impl<D: Disk> Store<D> {
             }
             Err(error) => return Err(error),
         };
-        let mut restored = Restored::default();
+        let promised = loader.series_promised().await?;
+        let mut restored = self.memtable.borrow_mut().begin_restoring(promised);
         loop {
             let block = match loader.read().await {
                 Ok(block) => block,
@@ -68,7 +69,11 @@ impl<D: Disk> Store<D> {
             self.disk.give_way().await;
         }
         let mut memtable = self.memtable.borrow_mut();
-        let ids = memtable.end_restoring(restored);
+        let ids = memtable.end_restoring(restored).unwrap_or_else(|| {
+            memtable.clear();
+            loader.refuse_all("a label set that is there twice");
+            Vec::new()
+        });
         let (series, samples) = (memtable.series_count() as u64, memtable.sample_count());
         drop(memtable);
         let (numbers, damaged) = loader.end();
