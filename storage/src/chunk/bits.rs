@@ -1,9 +1,11 @@
 //! A stream of bits, highest first.
 
+const WORD_BYTES: usize = size_of::<u64>();
+
 /// Writes bits behind each other; whole words go to the buffer, the rest waits in a register.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BitWriter {
-    words: Vec<u8>,
+    words: Vec<u64>,
     /// Bits not yet in `words`, from the top down; those below `pending` are zero.
     register: u64,
     pending: u32,
@@ -29,26 +31,31 @@ impl BitWriter {
 
     #[inline(always)]
     fn push_word(&mut self, word: u64) {
-        if self.words.capacity() - self.words.len() < 8 {
+        if self.words.len() == self.words.capacity() {
             self.grow();
         }
-        self.words.extend_from_slice(&word.to_be_bytes());
+        self.words.push(word);
     }
 
-    /// Grows by half: most chunks end far below their bound, and a hundred thousand of them are open.
+    /// Grows by half: most chunks end far below their bound, and a hundred thousand of them are open. The first words are
+    /// few: of what churns, series end with the samples that these hold.
     #[cold]
     fn grow(&mut self) {
-        self.words.reserve_exact((self.words.len() / 2).max(64));
+        let more = match self.words.len() {
+            0 => 4,
+            len => (len / 2).max(12),
+        };
+        self.words.reserve_exact(more);
     }
 
     /// Bytes that [`Self::to_bytes`] would make.
     pub(crate) fn len(&self) -> usize {
-        self.words.len() + self.pending.div_ceil(8) as usize
+        self.words.len() * WORD_BYTES + self.pending.div_ceil(8) as usize
     }
 
     /// Bits so far.
     pub(crate) fn len_bits(&self) -> usize {
-        self.words.len() * 8 + self.pending as usize
+        self.words.len() * WORD_BYTES * 8 + self.pending as usize
     }
 
     /// A writer behind the first `len_bits` bits of what [`Self::to_bytes`] made; `None` where the bytes are fewer or
@@ -63,18 +70,22 @@ impl BitWriter {
             0 => 0,
             pending => word_at_end(rest, 0) & (u64::MAX << (64 - pending)),
         };
-        Some(BitWriter { words: words.to_vec(), register, pending })
+        let words = words.as_chunks().0.iter().map(|word| u64::from_be_bytes(*word));
+        Some(BitWriter { words: words.collect(), register, pending })
     }
 
     /// Appends what [`Self::to_bytes`] would make.
     pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.words);
+        let at = out.len();
+        out.resize(at + self.words.len() * WORD_BYTES, 0);
+        let places = out[at..].as_chunks_mut().0;
+        places.iter_mut().zip(&self.words).for_each(|(place, word)| *place = word.to_be_bytes());
         out.extend_from_slice(&self.register.to_be_bytes()[..self.pending.div_ceil(8) as usize]);
     }
 
     /// Bytes of heap held.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.words.capacity()
+        self.words.capacity() * WORD_BYTES
     }
 
     /// The bits so far, the last byte filled with zeros.
