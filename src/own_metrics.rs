@@ -103,12 +103,14 @@ const METRICS: &[Metric] = &[
     }),
     counter(
         "store_samples_repeated_total",
-        "Samples that were there already: same series, time and value.",
+        "Samples that were there already: same series, time and value. Late ones may be counted only when memory is flushed.",
         |s| &s.store.samples_repeated,
     ),
-    counter("store_samples_replaced_total", "Samples that replaced another value at their time.", |s| {
-        &s.store.samples_replaced
-    }),
+    counter(
+        "store_samples_replaced_total",
+        "Samples that replaced another value at their time. Late ones may be counted only when memory is flushed.",
+        |s| &s.store.samples_replaced,
+    ),
     counter("store_samples_replayed_total", "Samples read back from the journal at start.", |s| {
         &s.store.samples_replayed
     }),

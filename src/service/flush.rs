@@ -400,7 +400,11 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         // Both in one step: no query sees what is deleted by way of the segment.
         let mut service = shard.borrow_mut();
         if let Some(flushed) = flushed {
-            service.counters().flushed_bytes.add(flushed.entry().bytes);
+            let counters = service.counters();
+            counters.flushed_bytes.add(flushed.entry().bytes);
+            let again = flushed.came_again();
+            counters.samples_repeated.add(again.repeated);
+            counters.samples_replaced.add(again.replaced);
             service.store.finish_flush(flushed);
         }
         service.store.add_deletes(deletes);

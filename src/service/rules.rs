@@ -110,7 +110,8 @@ impl Rules {
             }
             match appended {
                 Appended::Same => continue,
-                Appended::New => share.window.add(now_ms, sample),
+                // Of a watched series no sample is said to be late.
+                Appended::New | Appended::Late => share.window.add(now_ms, sample),
                 Appended::Replaced { old } => {
                     share.window.replace(now_ms, Sample { value: old, ..sample }, sample.value)
                 }

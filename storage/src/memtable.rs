@@ -4,12 +4,14 @@
 //! Always: a series is one label set, compared by bytes; a sample that is later than all before it costs
 //! one comparison and an append; of two samples with one time the newer counts; every byte is accounted.
 //! Not here: label to series (`index`), which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
-//! Read next: `memtable/series.rs` for the samples of one series, `memtable/append.rs` for the way in,
+//! Read next: `memtable/series.rs` for the samples of one series, `memtable/late.rs` for those that came late,
+//! `memtable/append.rs` for the way in,
 //! `memtable/read.rs` for what a query sees, `memtable/seal.rs` for what a flush takes away, `memtable/image.rs` for what a
 //! checkpoint puts down.
 
 mod append;
 mod image;
+mod late;
 mod names;
 mod read;
 mod seal;
@@ -21,15 +23,17 @@ mod tests;
 
 pub use append::{Appended, UnknownSeries};
 pub(crate) use image::{Cut, ImageCursor};
+pub use late::CameAgain;
 pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
 pub use series::{SeriesSlice, SliceExtent};
 
 use crate::index::Index;
 use hashbrown::HashTable;
+use late::TailPool;
 use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SeriesHash};
 use names::NameLimit;
-use series::SeriesSamples;
+use series::{AllLate, SeriesSamples};
 use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -70,6 +74,7 @@ pub struct Memtable {
     fresh_bytes_before: usize,
     sample_bytes: usize,
     sample_count: u64,
+    late: AllLate,
     /// Where the next freeze leaves its samples for whoever holds a view by then.
     next_freeze: Rc<OnceCell<Rc<Frozen>>>,
 }
@@ -116,6 +121,7 @@ impl Memtable {
             fresh_bytes_before: 0,
             sample_bytes: 0,
             sample_count: 0,
+            late: AllLate::default(),
             next_freeze: Rc::default(),
         }
     }
@@ -225,9 +231,9 @@ impl Memtable {
         self.arrivals
     }
 
-    /// Samples since the last freeze.
+    /// Samples since the last freeze. Late ones that came again count until that has turned out.
     pub fn sample_count(&self) -> u64 {
-        self.sample_count
+        self.sample_count - self.late.again.count()
     }
 
     /// Bytes of memory that a freeze takes away.

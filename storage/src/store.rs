@@ -97,7 +97,8 @@ struct Numbers {
 /// Stands for a number that was never defined.
 pub(crate) const NO_SERIES: SeriesId = SeriesId(u32::MAX);
 
-/// What came of a share's samples that are not new ones.
+/// What came of a share's samples that are not new ones. Of late ones of series that nobody watches it is told with a
+/// later share, or by the flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Were in memory already: same series, time and value.
@@ -184,7 +185,7 @@ impl<D: Disk> Store<D> {
             match memtable.append(id, sample) {
                 Ok((appended, watch)) => {
                     match appended {
-                        Appended::New => {}
+                        Appended::New | Appended::Late => {}
                         Appended::Same => applied.repeated += 1,
                         Appended::Replaced { .. } => applied.replaced += 1,
                     }
@@ -195,6 +196,9 @@ impl<D: Disk> Store<D> {
                 Err(_) => applied.unknown += 1,
             }
         }
+        let again = memtable.take_came_again();
+        applied.repeated += again.repeated;
+        applied.replaced += again.replaced;
         applied
     }
 

@@ -1,6 +1,6 @@
 //! The way in: one sample to its series.
 
-use super::{Memtable, SeriesId};
+use super::{CameAgain, Memtable, SeriesId};
 use model::Sample;
 use std::fmt;
 
@@ -10,6 +10,9 @@ pub enum Appended {
     /// It is a sample more. Also said of one whose time only a flushed chunk holds: looking there would
     /// cost a read, so the newer source wins when both are read.
     New,
+    /// It came late, to a series that nobody watches. Whether its time was there is told later, as [`CameAgain`]: by a
+    /// further append that has late samples sorted, or when what was frozen is written.
+    Late,
     /// The same series, time and value were there: stored once.
     Same,
     /// Another value was there for this time and counts no more.
@@ -34,8 +37,9 @@ impl std::error::Error for UnknownSeries {}
 impl Memtable {
     /// Adds a sample and says what it did, with the series' watch tag.
     ///
-    /// Later than all of its series: a comparison and a few bits. Earlier: looked up, about a microsecond
-    /// at worst and a logarithm of the late samples, in whatever order they come.
+    /// Later than all of its series: a comparison and a few bits. Earlier: put beside the chunks, in whatever order they
+    /// come; in a series that is watched it is looked up before, about a microsecond at worst and a logarithm of the
+    /// late samples.
     #[inline]
     pub fn append(&mut self, id: SeriesId, sample: Sample) -> Result<(Appended, u16), UnknownSeries> {
         let Some(Some(row)) = self.series.get_mut(id.0 as usize) else {
@@ -43,8 +47,16 @@ impl Memtable {
         };
         row.idle_cycles = 0;
         self.active_count += usize::from(row.samples.is_empty());
-        let appended = row.samples.append(sample, &mut self.sample_bytes);
-        self.sample_count += u64::from(appended == Appended::New);
+        let is_watched = row.watch != 0;
+        let appended = row.samples.append(sample, is_watched, &mut self.sample_bytes, &mut self.late);
+        self.sample_count += u64::from(matches!(appended, Appended::New | Appended::Late));
         Ok((appended, row.watch))
+    }
+
+    /// Of which samples it has turned out, since this was last asked, that they had come again.
+    pub fn take_came_again(&mut self) -> CameAgain {
+        let again = std::mem::take(&mut self.late.again);
+        self.sample_count -= again.count();
+        again
     }
 }

@@ -1,17 +1,15 @@
 //! What a checkpoint takes of the table, series by series while samples arrive, and how a start brings it back.
 
-use super::series::{LATE_SAMPLE_BYTES, SeriesSamples, chunk_bytes};
-use super::{Memtable, SeriesId, hash_key, key_of};
+use super::series::{AllLate, SeriesSamples, chunk_bytes};
+use super::{CameAgain, Memtable, SeriesId, TailPool, hash_key, key_of};
 use crate::checkpoint::{SeriesBlock, SeriesRecord, Sink};
 use crate::chunk::{Chunk, OpenChunk};
 use crate::index::Runs;
 use hashbrown::hash_table::Entry;
 use model::{Sample, Timestamp};
-use std::collections::BTreeMap;
-use std::ops::Bound;
 
 /// Late samples in one record.
-const LATE_PER_RECORD: usize = 256;
+const LATE_PER_RECORD: usize = if cfg!(test) { 16 } else { 256 };
 
 /// When ids began to mean what they mean, and samples to be where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +28,15 @@ pub(crate) struct ImageCursor {
 
 #[derive(Debug)]
 enum Part {
-    /// The late samples behind that one.
-    Late(Option<Timestamp>),
+    /// The late samples from that time on.
+    Late(Timestamp),
     /// The closed chunks from that one on, then the open one.
     Chunks(usize),
 }
 
 impl Default for Part {
     fn default() -> Part {
-        Part::Late(None)
+        Part::Late(Timestamp::MIN)
     }
 }
 
@@ -77,7 +75,7 @@ impl Memtable {
                 continue;
             };
             block.begin_series(cursor.id, &row.labels, row.kind, row.arrival);
-            if !row.samples.write_image(&mut cursor.part, block) {
+            if !row.samples.write_image(&mut cursor.part, &self.late.pool, block) {
                 return true;
             }
             cursor.series += 1;
@@ -134,22 +132,23 @@ impl Memtable {
 
 impl SeriesSamples {
     /// False where the block is full before all is in it.
-    fn write_image(&self, part: &mut Part, block: &mut SeriesBlock) -> bool {
-        if let Part::Late(behind) = part {
-            let mut record = Vec::new();
-            loop {
-                let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
-                let late = self.late.range((from, Bound::Unbounded)).take(LATE_PER_RECORD);
-                record.clear();
-                record.extend(late.map(|(&timestamp, &value)| Sample { timestamp, value }));
-                let Some(last) = record.last() else { break };
-                *behind = Some(last.timestamp);
+    fn write_image(&self, part: &mut Part, pool: &TailPool, block: &mut SeriesBlock) -> bool {
+        while let Part::Late(from) = *part {
+            // By time, into whatever run they are sorted meanwhile.
+            let record =
+                self.late.sorted(from, Timestamp::MAX, LATE_PER_RECORD, pool, &mut CameAgain::default());
+            if !record.is_empty() {
                 block.late(&record);
-                if block.is_full() {
-                    return false;
-                }
             }
-            *part = Part::Chunks(0);
+            let is_full_record = record.len() == LATE_PER_RECORD;
+            let behind = record.last().and_then(|last| last.timestamp.ticks().checked_add(1));
+            *part = match behind {
+                Some(behind) if is_full_record => Part::Late(Timestamp::from_ticks(behind)),
+                _ => Part::Chunks(0),
+            };
+            if block.is_full() {
+                return false;
+            }
         }
         if let Part::Chunks(next) = part {
             while let Some(chunk) = self.closed.get(*next) {
@@ -187,27 +186,25 @@ impl SeriesSamples {
 
     /// What a damaged block has torn apart becomes a series again: one with samples has an open chunk, and no late
     /// sample is later than that.
-    fn end_restored(&mut self, bytes: &mut usize) {
-        let is_torn = self.open.is_none() && !(self.closed.is_empty() && self.late.is_empty());
-        let mut again = Vec::new();
-        if is_torn && let Some(chunk) = self.closed.pop() {
+    fn end_restored(&mut self, bytes: &mut usize, all_late: &mut AllLate) {
+        let mut rising = Vec::new();
+        if self.open.is_none()
+            && let Some(chunk) = self.closed.pop()
+        {
             *bytes -= chunk_bytes(&chunk);
-            again.extend(chunk.samples().map_while(Result::ok));
+            rising.extend(chunk.samples().map_while(Result::ok));
         }
-        let behind = self.open.as_ref().map(|open| open.last()).or(again.last().copied());
-        let later = match behind {
-            Some(last) if self.late.last_key_value().is_none_or(|(late, _)| *late <= last.timestamp) => {
-                BTreeMap::new()
-            }
-            Some(last) => {
-                self.late.split_off(&Timestamp::from_ticks(last.timestamp.ticks().saturating_add(1)))
-            }
-            None => std::mem::take(&mut self.late),
-        };
-        *bytes -= later.len() * LATE_SAMPLE_BYTES;
-        again.extend(later.into_iter().map(|(timestamp, value)| Sample { timestamp, value }));
-        for sample in again {
-            self.append(sample, bytes);
+        let open_last = self.open.as_ref().map(|open| open.last());
+        let last = open_last.or(rising.last().copied()).map(|last| last.timestamp);
+        let AllLate { pool, again, .. } = all_late;
+        if self.late.range(pool).is_some_and(|(_, latest)| last < Some(latest)) {
+            let mut late = self.late.take_all(pool, bytes, again);
+            let later = late.split_off(late.partition_point(|sample| Some(sample.timestamp) <= last));
+            late.into_iter().for_each(|sample| self.late.push(sample, pool, bytes, again));
+            rising.extend(later);
+        }
+        for sample in rising {
+            self.append(sample, false, bytes, all_late);
         }
     }
 }
@@ -234,7 +231,7 @@ impl Restoring<'_> {
     fn end_series(&mut self) {
         let Some(id) = self.restored.current.take() else { return };
         let Some(Some(row)) = self.table.series.get_mut(id.0 as usize) else { return };
-        row.samples.end_restored(&mut self.restored.bytes);
+        row.samples.end_restored(&mut self.restored.bytes, &mut self.table.late);
         self.table.active_count += usize::from(!row.samples.is_empty());
         self.table.sample_bytes += std::mem::take(&mut self.restored.bytes);
         let in_chunks = row.samples.closed.iter().map(|chunk| u64::from(chunk.count())).sum::<u64>();
@@ -243,9 +240,9 @@ impl Restoring<'_> {
         self.table.sample_count += in_chunks + in_open + row.samples.late.len() as u64;
     }
 
-    fn samples(&mut self) -> Option<(&mut SeriesSamples, &mut usize)> {
+    fn samples(&mut self) -> Option<(&mut SeriesSamples, &mut usize, &mut AllLate)> {
         let row = self.table.series.get_mut(self.restored.current?.0 as usize)?.as_mut()?;
-        Some((&mut row.samples, &mut self.restored.bytes))
+        Some((&mut row.samples, &mut self.restored.bytes, &mut self.table.late))
     }
 }
 
@@ -265,20 +262,17 @@ impl Sink for Restoring<'_> {
     }
 
     fn late(&mut self, samples: &[Sample]) -> bool {
-        let Some((series, bytes)) = self.samples() else { return false };
-        for sample in samples {
-            if series.late.insert(sample.timestamp, sample.value).is_none() {
-                *bytes += LATE_SAMPLE_BYTES;
-            }
-        }
+        let Some((series, bytes, all_late)) = self.samples() else { return false };
+        let AllLate { pool, again, .. } = all_late;
+        samples.iter().for_each(|sample| series.late.push(*sample, pool, bytes, again));
         true
     }
 
     fn chunk(&mut self, chunk: Chunk) -> bool {
-        self.samples().is_some_and(|(series, bytes)| series.restore_chunk(chunk, bytes))
+        self.samples().is_some_and(|(series, bytes, _)| series.restore_chunk(chunk, bytes))
     }
 
     fn open(&mut self, chunk: OpenChunk) -> bool {
-        self.samples().is_some_and(|(series, bytes)| series.restore_open(chunk, bytes))
+        self.samples().is_some_and(|(series, bytes, _)| series.restore_open(chunk, bytes))
     }
 }

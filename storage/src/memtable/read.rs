@@ -5,7 +5,7 @@
 //! frozen, in the frozen part, which the view then holds. An id may stand for another series by then, one that was
 //! met after a clearing that the view did not see.
 
-use super::{Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice, SliceExtent};
+use super::{CameAgain, Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice, SliceExtent, TailPool};
 use crate::index::{Cardinality, Counting, Search};
 use model::{Arrival, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
 use std::cell::OnceCell;
@@ -33,6 +33,7 @@ pub struct SeriesRef<'a> {
     pub arrival: Arrival,
     pub(super) met_in: u32,
     pub(super) samples: &'a SeriesSamples,
+    pub(super) pool: &'a TailPool,
 }
 
 impl Memtable {
@@ -68,7 +69,7 @@ impl Memtable {
     pub(crate) fn count_samples(&self, row: usize, rows: usize, counted: &mut Cardinality) -> bool {
         for row in self.series.iter().skip(row).take(rows).flatten() {
             counted.chunks += row.samples.chunk_count() as u64;
-            if let Some((first, last)) = row.samples.range() {
+            if let Some((first, last)) = row.samples.range(&self.late.pool) {
                 counted.add_range(first.millis(), last.millis());
             }
         }
@@ -84,6 +85,7 @@ impl Memtable {
             arrival: row.arrival,
             met_in: row.met_in,
             samples: &row.samples,
+            pool: &self.late.pool,
         })
     }
 }
@@ -116,11 +118,11 @@ impl SeriesRef<'_> {
 
     /// What [`Self::slice`] would hold. It costs an addition for each chunk.
     pub fn extent(&self, start: Timestamp, end: Timestamp) -> SliceExtent {
-        self.samples.extent(start, end)
+        self.samples.extent(start, end, self.pool)
     }
 
     /// What it has from `start` to `end`, both included, unmoved by whatever is appended later.
     pub fn slice(&self, start: Timestamp, end: Timestamp) -> SeriesSlice {
-        self.samples.slice(start, end)
+        self.samples.slice(start, end, self.pool, &mut CameAgain::default())
     }
 }

@@ -1,7 +1,7 @@
 //! What a flush takes: the samples of all series, while the table of series stays; and what leaves the table.
 
-use super::series::SeriesSamples;
-use super::{IDLE_CYCLES_MAX, Memtable, SeriesId, SeriesRef, SeriesSlice, series_bytes};
+use super::series::{AllLate, SeriesSamples};
+use super::{CameAgain, IDLE_CYCLES_MAX, Memtable, SeriesId, SeriesRef, SeriesSlice, series_bytes};
 use model::{Arrival, LabelSet, MetricKind, SeriesHash, Timestamp};
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -13,6 +13,8 @@ pub struct Frozen {
     series: Vec<FrozenSeries>,
     bytes: usize,
     sample_count: u64,
+    /// Those of all series.
+    late: AllLate,
     forgotten: Vec<SeriesHash>,
 }
 
@@ -43,10 +45,12 @@ impl Memtable {
     /// sample in the frozen part, so whoever selects by the table misses none of it as long as there is
     /// one frozen part at a time. Views that were taken before find their samples in the frozen part.
     pub fn freeze(&mut self, keep: impl Fn(SeriesId) -> bool) -> Rc<Frozen> {
+        let again = self.late.again;
         let mut frozen = Frozen {
             series: Vec::with_capacity(self.active_count),
             bytes: std::mem::take(&mut self.sample_bytes) + self.active_count * FROZEN_SERIES_BYTES,
-            sample_count: std::mem::take(&mut self.sample_count),
+            sample_count: self.sample_count(),
+            late: AllLate { again: CameAgain::default(), ..std::mem::take(&mut self.late) },
             forgotten: Vec::new(),
         };
         for (index, place) in self.series.iter_mut().enumerate() {
@@ -66,6 +70,9 @@ impl Memtable {
             });
         }
         self.active_count = 0;
+        // What nobody has been told of is told yet.
+        self.late.again = again;
+        self.sample_count = again.count();
         self.freezes += 1;
         self.fresh_bytes_before = std::mem::take(&mut self.fresh_bytes);
         frozen.forgotten = self.forget(IDLE_CYCLES_MAX, keep);
@@ -145,17 +152,28 @@ impl Frozen {
         &self.forgotten
     }
 
-    /// Samples, one of several with the same time counted once.
+    /// Samples; one of which has not yet turned out that it came again counts too.
     pub fn sample_count(&self) -> u64 {
         self.sample_count
+    }
+
+    /// Late samples of which it was told, when they came, that they replaced one of a chunk.
+    pub(crate) fn told(&self) -> u64 {
+        self.late.told
     }
 
     /// The series that had this id, if it had a sample.
     pub fn find(&self, id: SeriesId) -> Option<SeriesRef<'_>> {
         let at = self.series.binary_search_by_key(&id, |series| series.id).ok()?;
         let FrozenSeries { hash, labels, kind, arrival, met_in, samples, .. } = &self.series[at];
-        let (hash, kind, arrival, met_in) = (*hash, *kind, *arrival, *met_in);
-        Some(SeriesRef { labels, hash, kind, arrival, met_in, samples })
+        let (hash, kind, arrival, met_in, pool) = (*hash, *kind, *arrival, *met_in, &self.late.pool);
+        Some(SeriesRef { labels, hash, kind, arrival, met_in, samples, pool })
+    }
+
+    /// All samples of a series that is one of its own; `again` hears of late ones of which it turns out that they had come
+    /// again, to one that was late too.
+    pub(crate) fn slice(&self, series: &FrozenSeries, again: &mut CameAgain) -> SeriesSlice {
+        series.samples.slice(Timestamp::MIN, Timestamp::MAX, &self.late.pool, again)
     }
 
     /// Lets go of some of the series, none of which will be asked for any more; `false` when none is left. At
@@ -189,10 +207,5 @@ impl FrozenSeries {
     /// When the series first arrived.
     pub fn arrival(&self) -> Arrival {
         self.arrival
-    }
-
-    /// All samples.
-    pub fn slice(&self) -> SeriesSlice {
-        self.samples.slice(Timestamp::MIN, Timestamp::MAX)
     }
 }

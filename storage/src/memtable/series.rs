@@ -2,27 +2,34 @@
 //!
 //! ```text
 //!   closed  [chunk][chunk][chunk] open [chunk→      strictly rising over all of them
-//!   late       ·       · ··             ·           sorted; no later than the open chunk's last sample
+//!   late       ·       · ··             ·           no later than the open chunk's last sample
 //! ```
 //!
 //! Where both hold a sample of one time, the late one came after and counts.
 
 use super::Appended;
+use super::late::{CameAgain, Late, TailPool};
 use crate::chunk::{Chunk, NotAppended, OpenChunk};
 use model::{Sample, Timestamp};
-use std::collections::BTreeMap;
-
-/// Bytes of memory that a late sample takes: key and value in tree nodes that are two thirds full.
-pub(super) const LATE_SAMPLE_BYTES: usize = 24;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(super) struct SeriesSamples {
     pub(super) open: Option<OpenChunk>,
     pub(super) closed: Vec<Chunk>,
-    /// A tree, so that a series that arrives backwards costs a logarithm a sample and no more. Empty, as in
-    /// most series, it has no heap.
-    pub(super) late: BTreeMap<Timestamp, f64>,
+    pub(super) late: Late,
+}
+
+/// What the late samples of all series have in common.
+#[derive(Debug, Default)]
+pub(super) struct AllLate {
+    /// Where those lie that came last.
+    pub(super) pool: TailPool,
+    /// Those of which it has turned out that they came again, and that nobody has been told of.
+    pub(super) again: CameAgain,
+    /// Since the last freeze, late samples of which it was told when they came that they replaced one of a chunk. Both are
+    /// there.
+    pub(super) told: u64,
 }
 
 /// What one source knows of one series, free of the memtable it was taken from.
@@ -73,30 +80,37 @@ impl SeriesSamples {
     }
 
     /// The times of the first and the last sample.
-    pub(super) fn range(&self) -> Option<(Timestamp, Timestamp)> {
+    pub(super) fn range(&self, pool: &TailPool) -> Option<(Timestamp, Timestamp)> {
         let open = self.open.as_ref()?;
         let first = self.closed.first().map_or(open.first(), Chunk::first);
         // What came late is no later than the open chunk's last.
-        let late = self.late.first_key_value().map_or(first, |(time, _)| *time);
+        let late = self.late.range(pool).map_or(first, |(first, _)| first);
         Some((first.min(late), open.last().timestamp))
     }
 
     /// Allocations, about.
     pub(super) fn pieces(&self) -> usize {
-        2 + self.closed.len() + self.late.len() / 8
+        2 + self.closed.len() + if self.late.own_bytes() == 0 { 0 } else { 3 }
     }
 
-    /// Bytes of memory behind the row, counted anew: the twin of the running account.
+    /// Bytes of memory behind the row, but for the pool's blocks, counted anew: the twin of the running account.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.open.as_ref().map_or(0, OpenChunk::heap_bytes)
             + self.closed.iter().map(chunk_bytes).sum::<usize>()
-            + self.late.len() * LATE_SAMPLE_BYTES
+            + self.late.own_bytes()
     }
 
-    /// Adds a sample wherever it belongs, and to `bytes` what that took.
+    /// Adds a sample wherever it belongs, and to `bytes` what that took. If it `is_exact`, what a late one did is found out
+    /// at once.
     #[inline]
-    pub(super) fn append(&mut self, sample: Sample, bytes: &mut usize) -> Appended {
+    pub(super) fn append(
+        &mut self,
+        sample: Sample,
+        is_exact: bool,
+        bytes: &mut usize,
+        all_late: &mut AllLate,
+    ) -> Appended {
         let Some(open) = &mut self.open else {
             let open = self.open.insert(OpenChunk::new(sample));
             *bytes += open.heap_bytes();
@@ -105,7 +119,7 @@ impl SeriesSamples {
         let heap_before = open.heap_bytes();
         match open.append(sample) {
             Ok(()) => *bytes += open.heap_bytes() - heap_before,
-            Err(NotAppended::NotLater) => return self.append_late(sample, bytes),
+            Err(NotAppended::NotLater) => return self.append_late(sample, is_exact, bytes, all_late),
             Err(NotAppended::Full | NotAppended::FinePart) => {
                 let chunk = open.seal();
                 *open = OpenChunk::new(sample);
@@ -117,15 +131,32 @@ impl SeriesSamples {
         Appended::New
     }
 
-    #[cold]
-    fn append_late(&mut self, sample: Sample, bytes: &mut usize) -> Appended {
-        let old = self.late.get(&sample.timestamp).copied().or_else(|| self.in_chunks(sample.timestamp));
-        match old {
+    #[inline(never)]
+    fn append_late(
+        &mut self,
+        sample: Sample,
+        is_exact: bool,
+        bytes: &mut usize,
+        all_late: &mut AllLate,
+    ) -> Appended {
+        // A time that comes again and again, as where clocks count seconds, is mostly the last.
+        let is_last = self.open.as_ref().is_some_and(|open| open.last().timestamp == sample.timestamp);
+        if !is_exact && !is_last {
+            self.late.push(sample, &mut all_late.pool, bytes, &mut all_late.again);
+            return Appended::Late;
+        }
+        if let Some(old) = self.late.replace(sample, &mut all_late.pool) {
+            return if old.to_bits() == sample.value.to_bits() {
+                Appended::Same
+            } else {
+                Appended::Replaced { old }
+            };
+        }
+        match self.in_chunks(sample.timestamp) {
             Some(old) if old.to_bits() == sample.value.to_bits() => Appended::Same,
             old => {
-                if self.late.insert(sample.timestamp, sample.value).is_none() {
-                    *bytes += LATE_SAMPLE_BYTES;
-                }
+                self.late.push(sample, &mut all_late.pool, bytes, &mut all_late.again);
+                all_late.told += u64::from(old.is_some());
                 old.map_or(Appended::New, |old| Appended::Replaced { old })
             }
         }
@@ -159,12 +190,12 @@ impl SeriesSamples {
     }
 
     /// What [`Self::slice`] would give and share, without taking it.
-    pub(super) fn extent(&self, start: Timestamp, end: Timestamp) -> SliceExtent {
+    pub(super) fn extent(&self, start: Timestamp, end: Timestamp, pool: &TailPool) -> SliceExtent {
         if start > end {
             return SliceExtent::default();
         }
         let (closed, open) = self.overlapping(start, end);
-        let late = if self.late.range(start..=end).next().is_some() { self.late.len() } else { 0 };
+        let late = if self.late.has_any(start, end, pool) { self.late.len() } else { 0 };
         let chunks = closed.len() + usize::from(open.is_some());
         SliceExtent {
             own: chunks * size_of::<Chunk>()
@@ -174,8 +205,15 @@ impl SeriesSamples {
         }
     }
 
-    /// What lies from `start` to `end`, both included: closed chunks are shared, the rest is copied.
-    pub(super) fn slice(&self, start: Timestamp, end: Timestamp) -> SeriesSlice {
+    /// What lies from `start` to `end`, both included: closed chunks are shared, the rest is copied. `again` hears of late
+    /// samples of which it turns out that they came again.
+    pub(super) fn slice(
+        &self,
+        start: Timestamp,
+        end: Timestamp,
+        pool: &TailPool,
+        again: &mut CameAgain,
+    ) -> SeriesSlice {
         if start > end {
             return SeriesSlice::default();
         }
@@ -183,8 +221,7 @@ impl SeriesSamples {
         let mut chunks = Vec::with_capacity(closed.len() + usize::from(open.is_some()));
         chunks.extend_from_slice(closed);
         chunks.extend(open.map(OpenChunk::seal));
-        let late = self.late.range(start..=end);
-        SeriesSlice { chunks, late: late.map(|(&timestamp, &value)| Sample { timestamp, value }).collect() }
+        SeriesSlice { chunks, late: self.late.sorted(start, end, usize::MAX, pool, again) }
     }
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::disk::{SimDisk, ready};
+use crate::segment::write_segment;
 use model::{Condition, Matcher, Sample, Timestamp};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
@@ -45,7 +47,7 @@ fn select(table: &Memtable, name: &str, matchers: &[Matcher]) -> Vec<SeriesId> {
 
 /// The running account of sample bytes, counted anew.
 fn counted_bytes(table: &Memtable) -> usize {
-    table.series.iter().flatten().map(|row| row.samples.bytes()).sum()
+    table.series.iter().flatten().map(|row| row.samples.bytes()).sum::<usize>() + table.late.pool.bytes()
 }
 
 /// Times that mostly rise, sometimes repeat, fall back or leap.
@@ -73,11 +75,11 @@ fn ticks() -> impl Strategy<Value = Vec<(i64, u8)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// In whatever order samples come, each says what it did and the series is what a map would be.
+    /// In whatever order samples come, each of a watched series says what it did, and the series is what a map would be.
     #[test]
     fn a_series_is_a_map_from_time_to_its_last_value(samples in ticks(), range in (0i64..2_000, 0i64..2_000)) {
         let mut table = table();
-        let id = intern(&mut table, &labels("cpu", &[]));
+        let id = intern(&mut table, &labels("watched", &[]));
         let mut model: BTreeMap<i64, f64> = BTreeMap::new();
         for (ticks, value) in samples {
             let value = f64::from(value);
@@ -86,7 +88,7 @@ proptest! {
                 Some(old) if old == value => Appended::Same,
                 Some(old) => Appended::Replaced { old },
             };
-            prop_assert_eq!(table.append(id, at(ticks, value)), Ok((expected, 0)));
+            prop_assert_eq!(table.append(id, at(ticks, value)), Ok((expected, 1)));
         }
         let bits = |(ticks, value): (&i64, &f64)| (*ticks, value.to_bits());
         prop_assert_eq!(everything(&table, id), model.iter().map(bits).collect::<Vec<_>>());
@@ -98,6 +100,57 @@ proptest! {
         let within: Vec<_> = flat(&slice).into_iter().filter(|(t, _)| (start..=end).contains(t)).collect();
         let expected: Vec<_> = if start > end { Vec::new() } else { model.range(start..=end).map(bits).collect() };
         prop_assert_eq!(within, expected);
+    }
+
+    /// A series that nobody watches is that map too, whatever is read and frozen in between, and each sample that came again
+    /// is told of once: when it came, later, or by the writing of what was frozen.
+    #[test]
+    fn what_came_late_is_a_map_too_and_told_once(
+        samples in proptest::collection::vec(ticks(), 1..4),
+        other in 0i64..2_000,
+        read_each in 1usize..200,
+    ) {
+        let mut table = table();
+        let ids = ["cpu", "memory"].map(|name| intern(&mut table, &labels(name, &[])));
+        let disk = SimDisk::new(1);
+        let (mut sent, mut kept, mut told) = (0u64, 0, CameAgain::default());
+        for (cycle, samples) in samples.into_iter().enumerate() {
+            let mut models: [BTreeMap<i64, u64>; 2] = Default::default();
+            for (n, (ticks, value)) in samples.into_iter().enumerate() {
+                // A second series, so that blocks of both lie beside each other.
+                let sample = [(0, ticks), (1, other << 20)][usize::from(n % 5 == 4)];
+                let (series, ticks) = (sample.0, sample.1 - if sample.0 == 1 { n as i64 } else { 0 });
+                let appended = table.append(ids[series], at(ticks, f64::from(value))).unwrap().0;
+                sent += 1;
+                told.repeated += u64::from(appended == Appended::Same);
+                told.replaced += u64::from(matches!(appended, Appended::Replaced { .. }));
+                told.add(table.take_came_again());
+                models[series].insert(ticks, f64::from(value).to_bits());
+                if n % read_each == 0 {
+                    let id = ids[series];
+                    let model: Vec<_> = models[series].iter().map(|(ticks, bits)| (*ticks, *bits)).collect();
+                    prop_assert_eq!(&everything(&table, id), &model);
+                    prop_assert_eq!(table.sample_bytes(), counted_bytes(&table));
+                    let (start, end) = (Timestamp::from_ticks(other << 19), Timestamp::from_ticks(other << 20));
+                    let found = table.find(id).unwrap();
+                    let (slice, extent) = (found.slice(start, end), found.extent(start, end));
+                    prop_assert!(slice.bytes() <= extent.own && (extent.own == 0) == slice.is_empty());
+                    let within = |of: Vec<(i64, u64)>| -> Vec<(i64, u64)> {
+                        of.into_iter().filter(|of| start.ticks() <= of.0 && of.0 <= end.ticks()).collect()
+                    };
+                    prop_assert_eq!(within(flat(&slice)), within(model));
+                }
+            }
+            let frozen = table.freeze(|_| true);
+            prop_assert_eq!(table.sample_bytes(), 0);
+            for (id, model) in ids.iter().zip(&models).filter(|(_, model)| !model.is_empty()) {
+                let slice = frozen.find(*id).unwrap().slice(Timestamp::MIN, Timestamp::MAX);
+                prop_assert!(flat(&slice).into_iter().eq(model.iter().map(|(ticks, bits)| (*ticks, *bits))));
+            }
+            told.add(ready(write_segment(&disk, cycle as u64, 0, 1, &frozen)).unwrap().1);
+            kept += models.iter().map(|model| model.len() as u64).sum::<u64>();
+        }
+        prop_assert_eq!(told.count(), sent - kept, "{:?}", told);
     }
 
     /// Postings find what looking at every series would.
@@ -154,11 +207,32 @@ fn a_series_may_arrive_backwards() {
     let id = intern(&mut table, &labels("cpu", &[]));
     let count = 50_000i64;
     for i in (0..count).rev() {
-        assert_eq!(table.append(id, at(i << 20, 1.0)), Ok((Appended::New, 0)));
+        let expected = if i == count - 1 { Appended::New } else { Appended::Late };
+        assert_eq!(table.append(id, at(i << 20, 1.0)), Ok((expected, 0)));
     }
     let times: Vec<i64> = everything(&table, id).into_iter().map(|(ticks, _)| ticks >> 20).collect();
     assert_eq!(times, (0..count).collect::<Vec<_>>());
     assert!(table.sample_bytes() < 40 * count as usize);
+}
+
+/// The same late samples that come again and again take no more memory, and all but the first are told as repeated.
+#[test]
+fn late_samples_that_are_sent_again_and_again_are_kept_once() {
+    let mut table = table();
+    let id = intern(&mut table, &labels("cpu", &[]));
+    table.append(id, at(1 << 40, 0.0)).unwrap();
+    let mut repeated = 0;
+    let mut bytes = Vec::new();
+    for _ in 0..200 {
+        (0..500).for_each(|i| assert_eq!(table.append(id, at(i << 20, 1.0)), Ok((Appended::Late, 0))));
+        let again = table.take_came_again();
+        assert_eq!(again.replaced, 0);
+        repeated += again.repeated;
+        bytes.push(table.sample_bytes());
+    }
+    assert!(bytes[199] == bytes[10] && bytes[199] < 5 * 500 * size_of::<Sample>(), "{bytes:?}");
+    assert_eq!(table.sample_count() + repeated, 1 + 200 * 500);
+    assert!(table.sample_count() < 1 + 3 * 500, "{}", table.sample_count());
 }
 
 #[test]

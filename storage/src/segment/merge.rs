@@ -1,7 +1,7 @@
 //! A series' chunks of memory and its late samples as one run of samples, a chunk's worth at a time.
 
 use crate::chunk::{Chunk, ChunkError};
-use crate::memtable::SeriesSlice;
+use crate::memtable::{CameAgain, SeriesSlice};
 use model::Sample;
 use std::iter::Peekable;
 
@@ -13,12 +13,18 @@ pub(super) struct Merged {
     chunks: std::vec::IntoIter<Chunk>,
     late: Peekable<std::vec::IntoIter<Sample>>,
     decoded: Vec<Sample>,
+    again: CameAgain,
 }
 
 impl Merged {
     pub(super) fn new(slice: SeriesSlice) -> Merged {
         let late = slice.late.into_iter().peekable();
-        Merged { chunks: slice.chunks.into_iter(), late, decoded: Vec::new() }
+        Merged { chunks: slice.chunks.into_iter(), late, decoded: Vec::new(), again: CameAgain::default() }
+    }
+
+    /// Of what was given so far: late samples whose time a chunk had.
+    pub(super) fn came_again(&self) -> CameAgain {
+        self.again
     }
 
     /// Replaces what is in `out` by the next samples; `false` when there are none.
@@ -38,7 +44,9 @@ impl Merged {
             while let Some(earlier) = self.late.next_if(|late| late.timestamp < sample.timestamp) {
                 out.push(earlier);
             }
-            out.push(self.late.next_if(|late| late.timestamp == sample.timestamp).unwrap_or(sample));
+            let late = self.late.next_if(|late| late.timestamp == sample.timestamp);
+            late.iter().for_each(|late| self.again.note(sample.value, late.value));
+            out.push(late.unwrap_or(sample));
         }
         Ok(true)
     }

@@ -107,7 +107,7 @@ fn contents(
 
 fn written(frozen: &Frozen) -> (SimDisk, SegmentEntry) {
     let disk = SimDisk::new(1);
-    let entry = ready(write_segment(&disk, 7, 0, 1, frozen)).unwrap();
+    let (entry, _) = ready(write_segment(&disk, 7, 0, 1, frozen)).unwrap();
     (disk, entry)
 }
 

@@ -22,7 +22,7 @@ use super::{SEGMENTS_FOLDER, SegmentEntry, SegmentError, segment_path};
 use crate::column::{Aggregates, COLUMN_SAMPLES_MAX, Codec, Heat, Scratch, encode_clock, encode_values};
 use crate::disk::{Disk, DiskFile};
 use crate::index::Index;
-use crate::memtable::{Frozen, FrozenSeries};
+use crate::memtable::{CameAgain, Frozen, FrozenSeries};
 use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SLOTS, Sample, Slot, Timestamp};
 use std::io;
 
@@ -30,7 +30,8 @@ use std::io;
 const STEP_BYTES: usize = 1024 * 1024;
 
 /// Writes a frozen memtable as segment `id` of shard `shard` of `shards`, and returns once it and its name
-/// are on the device. It counts only when a manifest names it.
+/// are on the device; with it, which late samples had come again, as far as nobody was told. It counts only when a
+/// manifest names it.
 ///
 /// Where that fails, what was written is removed, so that a full disk has its space back.
 pub async fn write_segment<D: Disk>(
@@ -39,10 +40,10 @@ pub async fn write_segment<D: Disk>(
     shard: u16,
     shards: u16,
     frozen: &Frozen,
-) -> Result<SegmentEntry, SegmentError> {
+) -> Result<(SegmentEntry, CameAgain), SegmentError> {
     let mut writer = SegmentWriter::create(disk, id, shard, shards, Heat::Fresh).await?;
     match write_series(&mut writer, frozen).await {
-        Ok(()) => writer.finish().await,
+        Ok(again) => Ok((writer.finish().await?, again)),
         Err(error) => {
             writer.abandon().await;
             Err(error)
@@ -50,18 +51,27 @@ pub async fn write_segment<D: Disk>(
     }
 }
 
-async fn write_series<D: Disk>(writer: &mut SegmentWriter<D>, frozen: &Frozen) -> Result<(), SegmentError> {
-    let mut piece = Vec::new();
+async fn write_series<D: Disk>(
+    writer: &mut SegmentWriter<D>,
+    frozen: &Frozen,
+) -> Result<CameAgain, SegmentError> {
+    let (mut piece, mut beside_late, mut beside_chunks) =
+        (Vec::new(), CameAgain::default(), CameAgain::default());
     for series in by_slot(frozen) {
         let labels = (**series.labels()).as_ref();
         writer.begin_series(labels, series.kind(), series.arrival()).await?;
-        let mut merged = Merged::new(series.slice());
+        let mut merged = Merged::new(frozen.slice(series, &mut beside_late));
         let failed = |error| SegmentError::Memory { series: format!("{labels:?}"), error };
         while merged.next_piece(&mut piece).map_err(failed)? {
             writer.push(&piece).await?;
         }
+        beside_chunks.add(merged.came_again());
     }
-    Ok(())
+    // Those that were told had replaced a value, and count more than it even where yet another came since.
+    let replaced = beside_chunks.replaced.saturating_sub(frozen.told());
+    let untold = beside_chunks.count().saturating_sub(frozen.told());
+    beside_late.add(CameAgain { repeated: untold - replaced, replaced });
+    Ok(beside_late)
 }
 
 /// All series in slot order, within a slot by labels.

@@ -10,7 +10,7 @@
 
 use super::{ReadOn, Store};
 use crate::disk::Disk;
-use crate::memtable::{Frozen, SeriesId};
+use crate::memtable::{CameAgain, Frozen, SeriesId};
 use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path, write_segment};
 use model::SeriesHash;
 use std::rc::Rc;
@@ -25,17 +25,25 @@ pub struct FlushJob {
 }
 
 /// A segment that is written, on the device, and open.
-pub struct Flushed<D: Disk>(Rc<SegmentReader<D>>);
+pub struct Flushed<D: Disk> {
+    reader: Rc<SegmentReader<D>>,
+    came_again: CameAgain,
+}
 
 impl<D: Disk> Flushed<D> {
     /// What the manifest is to keep.
     pub fn entry(&self) -> &SegmentEntry {
-        self.0.entry()
+        self.reader.entry()
     }
 
     /// Samples in the segment.
     pub fn sample_count(&self) -> u64 {
-        self.0.sample_count()
+        self.reader.sample_count()
+    }
+
+    /// Of which late samples it has turned out by the writing that they had come again.
+    pub fn came_again(&self) -> CameAgain {
+        self.came_again
     }
 }
 
@@ -59,14 +67,15 @@ impl FlushJob {
 
     /// Writes the segment, syncs it and opens it again, which checks what was written.
     pub async fn run<D: Disk>(&self, disk: &D) -> Result<Flushed<D>, SegmentError> {
-        let written = write_segment(disk, self.id, self.shard, self.shards, &self.frozen).await?;
+        let (written, came_again) =
+            write_segment(disk, self.id, self.shard, self.shards, &self.frozen).await?;
         let reader = SegmentReader::open(disk, self.id).await?;
         if *reader.entry() != written {
             let path = segment_path(self.id);
             let what = "the footer is not what was written";
             return Err(SegmentError::Damaged { path, offset: 0, series: None, what });
         }
-        Ok(Flushed(Rc::new(reader)))
+        Ok(Flushed { reader: Rc::new(reader), came_again })
     }
 }
 
@@ -105,7 +114,7 @@ impl<D: Disk> Store<D> {
             |frozen: Rc<Frozen>| ReadOn { part: Rc::downgrade(&frozen), number, bytes: frozen.bytes() };
         self.read_on.extend(self.frozen.take().map(read_on));
         self.flushing = false;
-        self.segments.push(flushed.0);
+        self.segments.push(flushed.reader);
         self.sort_segments();
     }
 
