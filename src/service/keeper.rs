@@ -151,9 +151,9 @@ pub async fn store_run(shard: Shard) {
     }
 }
 
-/// Gives all that the manifest names a place of its own, and says which. Nothing else is changed meanwhile, so none of it
+/// Gives all that the manifest names a place of its own, and says which and what is missing from it. Nothing else is changed meanwhile, so none of it
 /// is removed before it is linked.
-pub async fn snapshot(shard: &Shard) -> Result<String, String> {
+pub async fn snapshot(shard: &Shard) -> Result<(String, Vec<String>), String> {
     let (manifest, disk) = loop {
         {
             let mut service = shard.borrow_mut();
@@ -176,7 +176,10 @@ pub async fn snapshot(shard: &Shard) -> Result<String, String> {
     carry_out_waiting(shard).await;
     let taken = taken.map_err(|error| error.to_string())?;
     log::info(format_args!("snapshot {name}: {} segments, {} bytes", taken.segments, taken.bytes));
-    Ok(name)
+    for path in &taken.missing {
+        log::error(format_args!("snapshot {name}: {path} is missing from the disk, and from it"));
+    }
+    Ok((name, taken.missing))
 }
 
 /// Carries out what waits, one change after another; the keeper is busy with it.

@@ -198,9 +198,14 @@ pub async fn finish(shard: Shard, gather: Box<Gather>) {
         && is_snapshot
     {
         match super::keeper::snapshot(&shard).await {
-            Ok(name) => {
-                let body = format!(r#"{{"status":"success","data":{{"name":"{name}"}}}}"#);
-                done.body = Some(body.into_bytes());
+            Ok((name, missing)) => {
+                let mut body = format!(r#"{{"status":"success","data":{{"name":"{name}"}}"#).into_bytes();
+                for (at, path) in missing.iter().enumerate() {
+                    body.extend_from_slice(if at == 0 { br#","warnings":["# } else { b"," });
+                    query::json::write_text(&format!("{path} is missing"), &mut body);
+                }
+                body.extend_from_slice(if missing.is_empty() { b"}" } else { b"]}" });
+                done.body = Some(body);
             }
             Err(cause) => answer = Err(QueryError::NotDone(cause)),
         }

@@ -7,14 +7,20 @@ use std::path::Path;
 use storage::disk::{StdDisk, ready};
 use storage::snapshot::{Put, SNAPSHOTS_FOLDER, restore as restore_snapshot};
 
-/// Has a server take a snapshot, and prints where in its data directory that lies.
+/// Has a server take a snapshot, and prints where in its data directory that lies. One that is not whole is there, and is
+/// an error all the same.
 pub fn backup(url: &str) -> Outcome<()> {
     let reply = Server::connect(url)?.post("/api/v1/admin/tsdb/snapshot", b"")?;
     let name = reply.body.split("\"name\":\"").nth(1).and_then(|rest| rest.split('"').next());
     match name {
         Some(name) if reply.status == 200 => {
             log::say(format_args!("{SNAPSHOTS_FOLDER}/{name}\n"));
-            Ok(())
+            match reply.body.split_once("\"warnings\":") {
+                Some((_, missing)) => {
+                    Err(format!("not all is in it: {}", missing.trim_end_matches('}')).into())
+                }
+                None => Ok(()),
+            }
         }
         _ => Err(format!("{} {}", reply.status, reply.body).into()),
     }
@@ -34,7 +40,7 @@ pub fn restore(snapshot: &Path, target: &Path) -> Outcome<()> {
             log::info(format_args!("{} segments, {told} GiB restored", put.segments));
         }
     }))?;
-    let Put { segments, bytes, samples } = restored;
+    let Put { segments, bytes, samples, .. } = restored;
     log::say(format_args!(
         "{segments} segments with {samples} samples, {bytes} bytes, restored to {} and found right\n",
         target.display()

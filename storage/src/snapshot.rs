@@ -7,7 +7,7 @@
 //!
 //! A file system that refuses links gets copies. Whoever takes a snapshot flushes before, so that journals need not be in
 //! it, and changes no manifest meanwhile.
-//! Always: a folder with a manifest is a whole snapshot, after any crash; a restored directory has been read back and
+//! Always: a folder with a manifest is a whole snapshot of what the disk had, after any crash; a restored directory has been read back and
 //! every checksum of it was right.
 //! Not here: names and when to flush (the server), rules and alerts: those are no samples.
 
@@ -26,7 +26,7 @@ const JOURNALS_FOLDER: &str = "journal";
 const STEP_BYTES: usize = 1024 * 1024;
 
 /// What was put under another name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Put {
     /// Segments.
     pub segments: u64,
@@ -34,6 +34,8 @@ pub struct Put {
     pub bytes: u64,
     /// Samples in them, where they were read.
     pub samples: u64,
+    /// Files that the manifest names and the disk has not: they are not in it, nor does its manifest name them.
+    pub missing: Vec<String>,
 }
 
 /// Why a snapshot was not restored. What was written of the target has no manifest, and is no data directory.
@@ -86,7 +88,8 @@ pub fn folder(name: &str) -> String {
     format!("{SNAPSHOTS_FOLDER}/{name}")
 }
 
-/// Gives all that the manifest names another name, in a folder that is not there yet. After an error what was made of it
+/// Gives all that the manifest names another name, in a folder that is not there yet; what is not on the disk is told, and
+/// not named by its manifest. After an error what was made of it
 /// is removed, as far as the disk allows; it has no manifest.
 pub async fn take<D: Disk>(disk: &D, manifest: &Manifest, name: &str) -> io::Result<Put> {
     let within = Within { disk: disk.clone(), folder: folder(name) };
@@ -108,6 +111,11 @@ async fn put<D: Disk>(disk: &D, within: &Within<D>, manifest: &Manifest) -> io::
     for entry in &manifest.segments {
         let path = segment_path(entry.id);
         if let Err(refused) = disk.link(&path, &within.path(&path)).await {
+            // The server goes on without it, and so would never have a snapshot again.
+            if refused.kind() == io::ErrorKind::NotFound {
+                put.missing.push(path);
+                continue;
+            }
             let may_copy = matches!(
                 refused.kind(),
                 io::ErrorKind::Unsupported
@@ -129,7 +137,9 @@ async fn put<D: Disk>(disk: &D, within: &Within<D>, manifest: &Manifest) -> io::
     disk.sync_dir(SNAPSHOTS_FOLDER).await?;
     disk.sync_dir("").await?;
     // What a checkpoint holds came after the flush, like what lies in journals.
-    Manifest { checkpoints: Vec::new(), ..manifest.clone() }.store(within).await?;
+    let mut manifest = Manifest { checkpoints: Vec::new(), ..manifest.clone() };
+    manifest.segments.retain(|entry| !put.missing.contains(&segment_path(entry.id)));
+    manifest.store(within).await?;
     Ok(put)
 }
 
@@ -328,6 +338,20 @@ mod tests {
         assert!(matches!(restored(&disk, "two"), Err(RestoreError::Manifest(ManifestError::Foreign))));
         let again = ready(restore(&Within { disk, folder: folder("one") }, &target, |_| {}));
         assert!(matches!(again, Err(RestoreError::NotEmpty { .. })));
+    }
+
+    /// A segment that is lost does not end snapshots for good: what there is is taken, and what is not is told.
+    #[test]
+    fn what_is_missing_is_told_and_the_rest_is_taken() {
+        let (disk, mut manifest) = directory();
+        let lost = crate::manifest::SegmentEntry { id: 77, ..manifest.segments[0] };
+        manifest.segments.push(lost);
+        let taken = ready(take(&disk, &manifest, "one")).unwrap();
+        assert_eq!(taken.missing, [segment_path(77)]);
+        let (restored, put) = restored(&disk, "one").unwrap();
+        assert_eq!((put.samples, taken.segments), (4_000, put.segments));
+        let named = ready(Manifest::load(&restored)).unwrap().unwrap();
+        assert!(!named.segments.contains(&lost));
     }
 
     /// A disk that fails when all is in its place leaves a snapshot that is whole.

@@ -119,6 +119,33 @@ fn what_is_deleted_leaves_the_disk_when_asked_to() {
     assert_eq!((of_levels, levels[0]["level"].as_str()), (bytes, Some("flushed")));
 }
 
+/// A segment that somebody has removed does not end backups for good: what there is is taken, what is not is told.
+#[test]
+fn a_snapshot_says_what_is_missing_from_it() {
+    let dir = tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--enable-admin", "--set", "shards=1"]);
+    let first_ms = now_ms() / 1_000 * 1_000 - 3_600_000;
+    for name in ["cpu", "mem"] {
+        send(&server, name, first_ms);
+        assert_eq!(post(&server, "snapshot").0, 200);
+    }
+    let segments = dir.path().join("segments");
+    let mut names: Vec<_> =
+        fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    fs::remove_file(segments.join(&names[0])).unwrap();
+    let missing = format!("segments/{} is missing", names[0].to_string_lossy());
+    let (status, body) = post(&server, "snapshot");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(&format!(r#""}},"warnings":["{missing}"]}}"#)), "{body}");
+    let (done, told) = storage("backup", &[Path::new(&format!("http://{}", server.address))]);
+    assert!(!done && told.contains(&missing), "{told}");
+    let target = dir.path().join("restored");
+    let place = dir.path().join(told.lines().find(|line| line.starts_with("snapshots/")).unwrap());
+    let (done, told) = storage("restore", &[&place, &target]);
+    assert!(done && told.contains(&format!("{} segments", names.len() - 1)), "{told}");
+}
+
 #[test]
 fn without_leave_there_is_no_snapshot() {
     let dir = tempdir().unwrap();
