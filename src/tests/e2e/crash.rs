@@ -5,13 +5,17 @@
 //! A body that was on its way may be there, whole and once, or not at all.
 
 use crate::client::Client;
-use crate::server::{Server, command, now_ms, poll, signal};
+use crate::server::{PATIENCE, Server, command, now_ms, poll, signal};
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use storage::checkpoint::{CHECKPOINTS_FOLDER, checkpoint_path};
+use storage::disk::{StdDisk, ready};
+use storage::manifest::Manifest;
 use tempfile::tempdir;
 
 /// What one client sent, as the store has to show it. Values are never given twice, so they are identities.
@@ -152,6 +156,8 @@ impl Sender {
 #[derive(Clone, Copy)]
 enum End {
     Kill,
+    /// As soon as the data directory looks so.
+    KillWhen(fn(&Path) -> bool),
     Terminate { signals: u32 },
 }
 
@@ -209,6 +215,13 @@ impl Plan<'_> {
                 poll(|| (acknowledged.load(Ordering::Relaxed) >= ACKNOWLEDGED_MIN).then_some(()));
                 match (self.end)(round) {
                     End::Kill => server.kill(),
+                    End::KillWhen(looks_so) => {
+                        let deadline = Instant::now() + PATIENCE;
+                        while !looks_so(dir.path()) && Instant::now() < deadline {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        server.kill();
+                    }
                     End::Terminate { signals } => {
                         for _ in 0..signals {
                             server.signal("TERM");
@@ -281,17 +294,29 @@ fn nothing_is_lost_by_kills_during_flushes_and_while_journal_files_change() {
     .run(senders);
 }
 
+/// Whether a checkpoint is being written: there is a file that no manifest names.
+fn is_checkpointing(data_dir: &Path) -> bool {
+    let Ok(Some(manifest)) = ready(Manifest::load(&StdDisk::new(data_dir))) else { return false };
+    let named: Vec<String> = manifest.checkpoints.iter().map(|entry| checkpoint_path(entry.id)).collect();
+    let files = std::fs::read_dir(data_dir.join(CHECKPOINTS_FOLDER)).into_iter().flatten();
+    let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+    names.map(|name| format!("{CHECKPOINTS_FOLDER}/{name}")).any(|path| !named.contains(&path))
+}
+
+/// Method: the kill waits for a checkpoint's file; what the kill leaves says whether it met it.
 #[test]
 fn nothing_is_lost_by_kills_during_checkpoints() {
+    let met = Cell::new(0);
     let has_met = |data_dir: &Path| {
-        std::fs::read_dir(data_dir.join("checkpoints")).is_ok_and(|files| files.count() > 1)
+        met.set(met.get() + u32::from(is_checkpointing(data_dir)));
+        met.get() > 2
     };
     Plan {
         settings: &["--set", "storage.checkpoint_interval=1s", "--set", "http.body_bytes_max=256KiB"],
         shards: &|_| "2",
-        end: &|_| End::Kill,
-        rounds: 5,
-        load_ms_max: 2_500,
+        end: &|_| End::KillWhen(is_checkpointing),
+        rounds: 0,
+        load_ms_max: 100,
         has_met: &has_met,
     }
     .run(senders());
