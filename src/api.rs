@@ -104,6 +104,11 @@ pub enum RefusalShape {
     Influx2,
 }
 
+/// How requests of that path are refused, but for those of doors, which know better.
+pub fn refusal_shape(path: &str) -> RefusalShape {
+    if path.starts_with("/api/v1/") { RefusalShape::Prometheus } else { RefusalShape::Plain }
+}
+
 /// Finds the route of a request target, or refuses it.
 pub fn route(method: Method, path: &str) -> Result<Route, Refusal> {
     let (allow, get, post) = match path {
@@ -229,6 +234,7 @@ impl Refusal {
             RefusalShape::Plain => {}
             RefusalShape::Prometheus => {
                 let kind = match self.status {
+                    404 => "not_found",
                     400..=499 => "bad_data",
                     503 => "unavailable",
                     _ => "internal",

@@ -4,7 +4,7 @@ use super::exchange::Terms;
 use super::intake::ClientMemo;
 use super::rate_limit::Verdict;
 use super::reply::{LogEntry, Payload, Reply};
-use crate::api::Door;
+use crate::api::{Door, RefusalShape};
 use crate::export::ExportPage;
 use crate::shared::Place;
 use http::Decoder;
@@ -71,7 +71,7 @@ pub struct Asked {
 /// What a request waits for.
 pub enum Awaited {
     /// The answer to a query, or what became of an operator's order: only of the first pages of any origin may know.
-    Answer { any_origin: bool },
+    Answer { any_origin: bool, shape: RefusalShape },
     /// The pages of an export.
     Export(ExportStream),
     /// Its large body as a batch, and then that all rows of it are taken.

@@ -6,7 +6,7 @@
 
 use super::{Exchange, Flow};
 use crate::alerts::AlertsQuery;
-use crate::api::{self, IntakeError, Refusal, Route};
+use crate::api::{self, IntakeError, Refusal, RefusalShape, Route};
 use crate::config::Durability;
 use crate::delete_series::DeleteSeries;
 use crate::fan_in::{Inquiry, QueryAnswer, QueryError};
@@ -34,6 +34,8 @@ impl Exchange {
         let log = self.log_entry(&request);
         let route = api::route(request.method, request.path);
         let any_origin = api::any_origin(request.method, &route);
+        let shape = api::refusal_shape(request.path);
+        let refused = |refusal| (Payload::Refused(Refusal { shape, ..refusal }), Durability::Memory);
         let (payload, level) = match route {
             Ok(Route::Ingest(door)) if self.gate == Gate::Refusing => {
                 self.refused(IntakeError::Overloaded, door)
@@ -80,7 +82,7 @@ impl Exchange {
                     let arrived_nanos = self.now.nanos;
                     return self.wait(id, Asked { head_only, connection, arrived_nanos, log, awaited });
                 }
-                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                Err(refusal) => refused(refusal),
             },
             Ok(
                 route @ (Route::Query(_)
@@ -93,10 +95,10 @@ impl Exchange {
             ) => match self.inquiry(route, &request) {
                 Ok(inquiry) => {
                     self.questions.push((id, Box::new(inquiry)));
-                    let (awaited, arrived_nanos) = (Awaited::Answer { any_origin }, self.now.nanos);
+                    let (awaited, arrived_nanos) = (Awaited::Answer { any_origin, shape }, self.now.nanos);
                     return self.wait(id, Asked { head_only, connection, arrived_nanos, log, awaited });
                 }
-                Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+                Err(refusal) => refused(refusal),
             },
             Ok(route) => {
                 let payload = self.read(route, &request);
@@ -105,7 +107,7 @@ impl Exchange {
                 }
                 (payload, Durability::Memory)
             }
-            Err(refusal) => (Payload::Refused(refusal), Durability::Memory),
+            Err(refusal) => refused(refusal),
         };
         let arrived_nanos = self.now.nanos;
         self.queue(Reply { conn: id, head_only, connection, payload, any_origin, arrived_nanos, log }, level)
@@ -159,14 +161,8 @@ impl Exchange {
             Route::Snapshot => Inquiry::Snapshot,
             Route::CleanTombstones => Inquiry::CleanTombstones,
             Route::StorageStatus => Inquiry::StorageStatus,
-            Route::DeleteSeries => {
-                let read = DeleteSeries::from_parameters(pairs);
-                Inquiry::Delete(read.map_err(|error| Refusal::from(error).prometheus())?)
-            }
-            Route::TsdbStatus => {
-                let read = TsdbStatus::from_parameters(pairs);
-                Inquiry::Cardinality(read.map_err(|error| Refusal::from(error).prometheus())?)
-            }
+            Route::DeleteSeries => Inquiry::Delete(DeleteSeries::from_parameters(pairs)?),
+            Route::TsdbStatus => Inquiry::Cardinality(TsdbStatus::from_parameters(pairs)?),
             _ => Inquiry::Alerts(AlertsQuery::from_parameters(pairs)?),
         };
         Ok(inquiry)
@@ -222,6 +218,10 @@ impl Exchange {
     pub fn answered(&mut self, id: ConnId, answer: Result<QueryAnswer, QueryError>) {
         self.asked -= 1;
         let Some(asked) = self.connection(id).and_then(|held| held.asked.take()) else { return };
+        let (any_origin, shape) = match asked.awaited {
+            Awaited::Answer { any_origin, shape } => (any_origin, shape),
+            _ => (false, RefusalShape::default()),
+        };
         let payload = match answer {
             Ok(QueryAnswer { body: None, .. }) => Payload::Done,
             Ok(QueryAnswer { body: Some(bytes), warnings }) if !warnings.is_empty() => {
@@ -230,9 +230,8 @@ impl Exchange {
             Ok(QueryAnswer { body: Some(bytes), .. }) => {
                 Payload::Body { status: 200, content_type: "application/json", bytes }
             }
-            Err(error) => Payload::Refused(error.into()),
+            Err(error) => Payload::Refused(Refusal { shape, ..error.into() }),
         };
-        let any_origin = matches!(asked.awaited, Awaited::Answer { any_origin: true });
         self.queue(asked.reply(id, payload, any_origin), Durability::Memory);
     }
 

@@ -315,6 +315,20 @@ fn refusals_have_the_status_and_body_of_the_table() {
     }
     assert_eq!(client.get("/nowhere").body, r#"{"error":"route not found"}"#);
     assert_eq!(client.get("/query").body, r#"{"error":"missing parameter: name"}"#);
+    // Where Prometheus' clients ask, they are answered in its shape, whatever is wrong.
+    for (method, target, status, kind, error) in [
+        ("GET", "/api/v1/nowhere", 404, "not_found", "route not found"),
+        ("DELETE", "/api/v1/status/tsdb", 405, "bad_data", "method not allowed"),
+        ("GET", "/api/v1/admin/tsdb/snapshot", 405, "bad_data", "method not allowed"),
+        ("GET", "/api/v1/status/storage?a=%zz", 400, "bad_data", "invalid parameter: a"),
+        ("GET", "/api/v1/status/tsdb?limit=no", 400, "bad_data", "invalid parameter: limit"),
+        ("POST", "/api/v1/admin/tsdb/snapshot", 503, "unavailable", "admin APIs disabled"),
+    ] {
+        let answer = client.try_request(method, target, "", "").unwrap();
+        let told = answer.json();
+        assert_eq!((answer.status, &told["status"]), (status, &"error".into()), "{target}");
+        assert_eq!((&told["errorType"], &told["error"]), (&kind.into(), &error.into()), "{target}");
+    }
     let wrong_method = client.try_request("DELETE", "/metrics", "", "").unwrap();
     assert_eq!(wrong_method.body, r#"{"error":"method not allowed"}"#);
     assert_eq!(wrong_method.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
