@@ -329,6 +329,17 @@ impl Refusal {
         }
     }
 
+    /// So many samples of a remote write were not taken, because a limit refuses their series or because they are no good;
+    /// the others were. Not 429: a sender that sends such a body again would send it for ever, and the rest is kept.
+    pub fn over_limit(error: IntakeError, count: usize, samples: usize) -> Refusal {
+        let Refusal { error, detail, .. } = error.into();
+        let limit = detail.map(|detail| format!("; {detail}")).unwrap_or_default();
+        Refusal {
+            detail: Some(format!("left out {count} of {samples} samples, the others are kept{limit}")),
+            ..Refusal::new(400, error)
+        }
+    }
+
     /// The client has made `limit` requests within a second; the next one may come after so long.
     pub fn rate_limited(limit: u32, frees_after_nanos: u64) -> Refusal {
         let seconds = u32::try_from(frees_after_nanos.div_ceil(1_000_000_000)).unwrap_or(1).max(1);

@@ -50,7 +50,7 @@ const METRICS: &[Metric] = &[
     }),
     counter(
         "ingest_series_refusals_total",
-        "Bodies refused because storage.series_max or storage.series_per_name_max was reached.",
+        "Bodies refused, of remote write in part, because storage.series_max or storage.series_per_name_max was reached.",
         |s| &s.front.series_refusals,
     ),
     counter("ingest_rate_limited_total", "Requests refused for their client's rate limit.", |s| {

@@ -8,7 +8,7 @@ use super::numbers::Numbers;
 use crate::api::IntakeError;
 use crate::service::{Admission, Admitted};
 use crate::shared::SeriesLimit;
-use model::{Batch, LabelSetRef};
+use model::{Batch, BatchRow, LabelSetRef};
 use std::ops::Range;
 use std::sync::Arc;
 use storage::journal::Writer;
@@ -70,36 +70,80 @@ impl Admissions {
             return Ok(());
         }
         self.new_series.fill(0);
-        let owners = self.of.len();
         for row in batch.rows_in(rows) {
-            if row.goes_on {
-                continue;
+            if let Some(owner) = self.judge(writer, numbers, &row)? {
+                self.new_series[owner] += 1;
             }
-            let numbered = match row.labels {
-                Some(labels) => writer.owner(labels),
-                None => numbers.get(row.repeat).map(|(_, owner)| owner),
-            };
-            let numbered = numbered.map(usize::from);
-            let hash = row.labels.map(LabelSetRef::hash);
-            let owner = numbered.or_else(|| hash.map(|hash| ingest::owner(hash, owners)));
-            let Some(owner) = owner else { continue };
-            let Admission { admitted, known, full_names } = &self.of[owner];
-            if let Admitted::Nothing(cause) = admitted {
-                return Err(IntakeError::MemoryFull(cause.to_string()));
-            }
-            let is_known = |hash| known.as_ref().is_some_and(|known| known.holds(hash));
-            if numbered.is_some() || hash.is_some_and(is_known) {
-                continue;
-            }
-            if let Admitted::KnownSeries(cause) = admitted {
-                return Err(IntakeError::MemoryFull(cause.to_string()));
-            }
-            if let Some(name) = row.labels.map(LabelSetRef::name).filter(|name| full_names.contains(*name)) {
-                return Err(IntakeError::NameLimit { name: name.to_owned(), max: self.series_per_name_max });
-            }
-            self.new_series[owner] += 1;
         }
         self.spend()
+    }
+
+    /// Which of these rows, by their places, begin a new series that a limit refuses. The others pass [`Self::check`], for
+    /// as many new series as the limit still takes are set aside for it, whichever body comes next.
+    pub fn beyond_limits(
+        &mut self,
+        writer: &Writer,
+        numbers: &Numbers,
+        batch: &Batch,
+        rows: Range<usize>,
+    ) -> Vec<usize> {
+        let (mut refused, mut new) = (Vec::new(), Vec::new());
+        for (at, row) in rows.clone().zip(batch.rows_in(rows)) {
+            match self.judge(writer, numbers, &row) {
+                Ok(Some(_)) => new.push(at),
+                Err(IntakeError::NameLimit { .. }) => refused.push(at),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        if let Some(limit) = &self.limit {
+            self.allowance += limit.take((new.len() as u64).saturating_sub(self.allowance));
+            refused.extend(new.into_iter().skip(usize::try_from(self.allowance).unwrap_or(usize::MAX)));
+        }
+        refused.sort_unstable();
+        refused
+    }
+
+    /// Whose new series the row begins, if it begins one that may go in.
+    fn judge(
+        &self,
+        writer: &Writer,
+        numbers: &Numbers,
+        row: &BatchRow<'_>,
+    ) -> Result<Option<usize>, IntakeError> {
+        if row.goes_on {
+            return Ok(None);
+        }
+        let numbered = match row.labels {
+            Some(labels) => writer.owner(labels),
+            None => numbers.get(row.repeat).map(|(_, owner)| owner),
+        };
+        let numbered = numbered.map(usize::from);
+        let hash = row.labels.map(LabelSetRef::hash);
+        let owner = numbered.or_else(|| hash.map(|hash| ingest::owner(hash, self.of.len())));
+        let Some(owner) = owner else { return Ok(None) };
+        let Admission { admitted, known, full_names } = &self.of[owner];
+        if let Admitted::Nothing(cause) = admitted {
+            return Err(IntakeError::MemoryFull(cause.to_string()));
+        }
+        let is_known = |hash| known.as_ref().is_some_and(|known| known.holds(hash));
+        if numbered.is_some() || hash.is_some_and(is_known) {
+            return Ok(None);
+        }
+        if let Admitted::KnownSeries(cause) = admitted {
+            return Err(IntakeError::MemoryFull(cause.to_string()));
+        }
+        if let Some(name) = row.labels.map(LabelSetRef::name).filter(|name| full_names.contains(*name)) {
+            return Err(IntakeError::NameLimit { name: name.to_owned(), max: self.series_per_name_max });
+        }
+        Ok(Some(owner))
+    }
+
+    /// What is more than an allowance is for others again.
+    fn keep_no_more(&mut self) {
+        let Some(limit) = &self.limit else { return };
+        let beyond = self.allowance.saturating_sub(limit.allowance_max);
+        self.allowance -= beyond;
+        limit.give(beyond as i64);
     }
 
     fn spend(&mut self) -> Result<(), IntakeError> {
@@ -110,14 +154,15 @@ impl Admissions {
         }
         if self.allowance >= needed {
             self.allowance -= needed;
+            self.keep_no_more();
             return Ok(());
         }
-        // What is too little for this body is not kept from others.
-        let beyond = self.allowance.saturating_sub(limit.allowance_max);
-        self.allowance -= beyond;
-        limit.give(beyond as i64);
         let told = self.of.iter().all(|admission| admission.known.is_some());
-        Err(if told { IntakeError::SeriesLimit { max: limit.max } } else { IntakeError::Overloaded })
+        let refusal =
+            if told { IntakeError::SeriesLimit { max: limit.max } } else { IntakeError::Overloaded };
+        // What is too little for this body is not kept from others.
+        self.keep_no_more();
+        Err(refusal)
     }
 
     /// The new series of the body that was checked last, of one owner; said once, for its share.
@@ -190,6 +235,34 @@ mod tests {
         assert_eq!(admissions.closed(), Some("full"));
         admissions.set(0, Admission::default());
         assert_eq!(check(&mut admissions, 0..9), Ok(()));
+    }
+
+    /// Of a body with too many new series, as many as the limit takes go in, and what is known.
+    #[test]
+    fn what_no_limit_refuses_can_be_told_apart() {
+        let limit = Arc::new(SeriesLimit::new(8, 1));
+        let mut admissions = Admissions::new(1, Some(limit.clone()), 5);
+        limit.give(-5);
+        admissions.set(0, knowing(Admitted::Everything, 0..5));
+        let writer = Writer::new(0, 1, Resume::default(), JournalLimits::default());
+        let mut body = batch(0..10);
+        assert_eq!(check(&mut admissions, 0..10), Err(IntakeError::SeriesLimit { max: 8 }));
+        let refused = admissions.beyond_limits(&writer, &Numbers::new(1), &body, 0..10);
+        assert_eq!(refused, [8, 9]);
+        body.retain(|row| !refused.contains(&row));
+        assert_eq!(admissions.check(&writer, &Numbers::new(1), &body, 0..8), Ok(()));
+        assert_eq!((admissions.take_new(0), limit.take(1)), (3, 0));
+        let full_names = Arc::new(["a".into()].into());
+        admissions.set(0, Admission { full_names, ..knowing(Admitted::Everything, 0..5) });
+        let refused = admissions.beyond_limits(&writer, &Numbers::new(1), &batch(3..7), 1..4);
+        assert_eq!(refused, [2, 3]);
+        // What is set aside and not come for is given back.
+        limit.give(2);
+        admissions.set(0, knowing(Admitted::Everything, 0..5));
+        assert_eq!(admissions.beyond_limits(&writer, &Numbers::new(1), &batch(5..9), 0..4), [2, 3]);
+        assert_eq!(limit.take(1), 0);
+        assert_eq!(check(&mut admissions, 0..5), Ok(()), "known");
+        assert_eq!(limit.take(9), 2);
     }
 
     /// The limit of 200 among two loops: exact but for the allowance of one series that the other may hold.

@@ -49,6 +49,8 @@ pub enum Accepted {
         samples: usize,
         /// What else there was.
         written: Box<RemoteWritten>,
+        /// Samples that were left out because a limit refuses their series.
+        over_limit: Option<Box<OverLimit>>,
     },
     /// Lines, besides whose samples there were so many texts.
     Lines {
@@ -57,7 +59,26 @@ pub enum Accepted {
     },
 }
 
+/// Samples of new series beyond a limit, of a body whose others are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverLimit {
+    /// How many.
+    pub samples: usize,
+    /// Which limit.
+    pub error: IntakeError,
+}
+
 impl Accepted {
+    /// Notes samples that were left out of a remote write.
+    fn leave_out(&mut self, left_out: OverLimit) {
+        let Accepted::Remote { samples, over_limit, .. } = self else { return };
+        *samples -= left_out.samples;
+        match over_limit {
+            Some(before) => before.samples += left_out.samples,
+            None => *over_limit = (left_out.samples > 0).then(|| Box::new(left_out)),
+        }
+    }
+
     /// What a body of `POST /metrics` became.
     pub fn metrics(shape: Shape, count: usize) -> Accepted {
         match shape {
@@ -369,7 +390,7 @@ impl Intake {
                 known.is_some_and(|(number, _)| writer.is_of_kind(number, MetricKind::Gauge))
             };
             let repeat = &mut memo.repeat;
-            let (names, accepted) = match door {
+            let (names, mut accepted) = match door {
                 Door::Lines { unit, .. } => {
                     let written = self
                         .lines
@@ -382,22 +403,61 @@ impl Intake {
                         .remote_write
                         .decode(body, bounds, batch, repeat, is_numbered)
                         .map_err(IntakeError::RemoteWrite)?;
-                    let accepted = Accepted::Remote { samples: batch.len(), written: Box::new(written) };
-                    (Names::RemoteWrite { dictionary }, accepted)
+                    let (samples, written) = (batch.len(), Box::new(written));
+                    (
+                        Names::RemoteWrite { dictionary },
+                        Accepted::Remote { samples, written, over_limit: None },
+                    )
                 }
             };
-            let client = match client {
-                Some(named) => Client::Named(named),
-                None => Client::Peer(peer, &mut *memo),
-            };
-            let samples = batch.len();
-            let is_taken =
-                samples == 0 || self.take_rows(batch, 0..samples, names, client, now)? == Taken::Whole;
-            if is_taken {
+            let mut taken = Ok(Taken::Whole);
+            // Again where a limit refuses some of its series, without those.
+            for _ in 0..2 {
+                if batch.is_empty() {
+                    taken = Ok(Taken::Whole);
+                    break;
+                }
+                let client = match client {
+                    Some(named) => Client::Named(named),
+                    None => Client::Peer(peer, &mut *memo),
+                };
+                taken = self.take_rows(batch, 0..batch.len(), names, client, now);
+                let Err(NotTaken::Refused(error)) = &taken else { break };
+                if !self.leave_out(batch, 0..batch.len(), names, &mut accepted, error) {
+                    break;
+                }
+            }
+            if taken? == Taken::Whole {
                 return Ok(accepted);
             }
         }
         Err(IntakeError::Overloaded.into())
+    }
+
+    /// Takes those rows out of a remote write that begin series beyond the limit for which it was refused, and those that
+    /// go on with them; false where none is, of another door, and where it was refused for another reason.
+    pub fn leave_out(
+        &mut self,
+        batch: &mut Batch,
+        rows: Range<usize>,
+        names: Names,
+        accepted: &mut Accepted,
+        error: &IntakeError,
+    ) -> bool {
+        let is_limit = matches!(error, IntakeError::SeriesLimit { .. } | IntakeError::NameLimit { .. });
+        if !is_limit || !matches!(accepted, Accepted::Remote { .. }) {
+            return false;
+        }
+        let numbers = match names {
+            Names::Metrics => &self.metrics_numbers,
+            Names::RemoteWrite { .. } => &self.remote_write_numbers,
+            Names::Lines { .. } => &self.lines_numbers,
+        };
+        let refused = self.admissions.beyond_limits(&self.wal.writer, numbers, batch, rows);
+        let before = batch.len();
+        batch.retain(|row| refused.binary_search(&row).is_err());
+        accepted.leave_out(OverLimit { samples: before - batch.len(), error: error.clone() });
+        batch.len() < before
     }
 
     /// Journals some rows of a batch and puts them into their owners' shares, all of them or none. Where the

@@ -218,7 +218,7 @@ impl Rig {
                 let (mut decoder, mut repeat) =
                     (ingest::RemoteWriteDecoder::new(), ingest::Repeat::default());
                 let written = decoder.decode(&bytes, &bounds, &mut batch, &mut repeat, |_| false).unwrap();
-                Accepted::Remote { samples: batch.len(), written: Box::new(written) }
+                Accepted::Remote { samples: batch.len(), written: Box::new(written), over_limit: None }
             }
             Door::Lines { .. } | Door::Import(_) | Door::Exposition => panic!("no test sends these"),
         };

@@ -171,6 +171,21 @@ impl Batch {
         self.push_row(before.repeat, before.kind, Some(timestamp), value);
     }
 
+    /// Drops the rows for which `keep` says no by their place, and those that go on with them, for which it is not asked.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let labels = std::mem::take(&mut self.labels);
+        let (mut end_before, mut is_kept) = (0, true);
+        for (at, row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
+            let own = std::mem::replace(&mut end_before, row.labels_end as usize)..row.labels_end as usize;
+            is_kept = if row.goes_on { is_kept } else { keep(at) };
+            if is_kept {
+                self.labels.extend_from_slice(&labels[own]);
+                // No more than there were.
+                self.rows.push(Row { labels_end: self.labels.len() as u32, ..row });
+            }
+        }
+    }
+
     /// Drops the rows from that one on.
     pub fn truncate(&mut self, rows: usize) {
         self.labels.truncate(self.labels_end(rows.min(self.len())));
@@ -236,6 +251,35 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::{LabelError, LabelSet};
+
+    #[test]
+    fn what_is_not_retained_takes_what_goes_on_with_it_along() {
+        let mut batch = Batch::default();
+        let at = |n: i64| Timestamp::first_of_milli(n);
+        for name in ["a", "b", "c"] {
+            let labels = LabelSet::new(name, &[]).unwrap();
+            batch.push_repeat(labels.as_ref(), None, MetricKind::Gauge, Some(at(0)), 1.0);
+            batch.push_again(at(1), 2.0);
+            batch.push_anew(at(2), 3.0);
+            batch.push_again(at(3), 4.0);
+        }
+        let rows = |batch: &Batch| -> Vec<(String, i64)> {
+            let row =
+                |row: BatchRow<'_>| (row.labels.unwrap().name().to_owned(), row.timestamp.unwrap().millis());
+            batch.rows().map(row).collect()
+        };
+        let mut asked = Vec::new();
+        batch.retain(|row| {
+            asked.push(row);
+            ![0, 4, 6].contains(&row)
+        });
+        assert_eq!(asked, [0, 2, 4, 6, 8, 10]);
+        let kept = [("a", 2), ("a", 3), ("c", 0), ("c", 1), ("c", 2), ("c", 3)];
+        assert_eq!(rows(&batch), kept.map(|(name, millis)| (name.to_owned(), millis)));
+        assert_eq!(batch.label_bytes(0..6), 3 * LabelSet::new("a", &[]).unwrap().as_ref().bytes().len());
+        batch.retain(|_| false);
+        assert!(batch.is_empty() && batch.last_labels().is_empty());
+    }
 
     #[test]
     fn a_refused_row_leaves_the_batch_as_it_was() {

@@ -143,6 +143,6 @@ async fn decode_remote_write(plain: &[u8], bounds: &TimeBounds) -> Result<Box<La
         executor::yield_if_needed().await;
     }
     let written = Box::new(decoding.finish()?);
-    let accepted = Accepted::Remote { samples: batch.len(), written };
+    let accepted = Accepted::Remote { samples: batch.len(), written, over_limit: None };
     Ok(Box::new(LargeBatch { batch, plain_bytes: plain.len(), accepted, client_id: None }))
 }

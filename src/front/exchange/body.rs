@@ -8,7 +8,7 @@ use super::{Exchange, Terms};
 use crate::api::{Door, IntakeError, Refusal};
 use crate::config::Durability;
 use crate::front::gate::Gate;
-use crate::front::intake::{Accepted, NotTaken};
+use crate::front::intake::{Accepted, NotTaken, OverLimit};
 use crate::front::reply::Payload;
 use http::{CodingError, ContentCoding, NotAtOnce, Request};
 use ingest::{ImportForm, LineUnit, RemoteWritten};
@@ -151,7 +151,9 @@ impl Exchange {
                 let payload = match accepted {
                     Accepted::Single => Payload::Accepted { count: None, level },
                     Accepted::Batch { count } => Payload::Accepted { count: Some(count), level },
-                    Accepted::Remote { samples, written } => self.remote_payload(samples, &written, level),
+                    Accepted::Remote { samples, written, over_limit } => {
+                        self.remote_payload(samples, &written, over_limit.map(|over| *over), level)
+                    }
                     Accepted::Lines { texts } => {
                         counters.texts_skipped.add(texts);
                         Payload::Kept { level, shape: door.refusal_shape() }
@@ -187,7 +189,13 @@ impl Exchange {
 
     /// Samples that were left out make the answer a refusal, which waits for the others as their acknowledgement would:
     /// its sender will not send them again.
-    fn remote_payload(&self, samples: usize, written: &RemoteWritten, level: Durability) -> Payload {
+    fn remote_payload(
+        &self,
+        samples: usize,
+        written: &RemoteWritten,
+        over_limit: Option<OverLimit>,
+        level: Durability,
+    ) -> Payload {
         let counters = &self.shared.shards[self.index].front;
         let shape = Door::RemoteWrite.refusal_shape();
         counters.exemplars_skipped.add(written.exemplars);
@@ -200,15 +208,18 @@ impl Exchange {
             ));
         }
         counters.histograms_skipped.add(written.histograms);
-        match &written.left_out {
-            None => Payload::Kept { level, shape },
-            Some(left_out) => {
-                counters.samples_left_out.add(left_out.samples as u64);
-                counters.validation_errors.add(1);
-                let refusal = Refusal::left_out(left_out, samples + left_out.samples);
-                Payload::Partly(Refusal { shape, ..refusal })
-            }
-        }
+        let not_valid = written.left_out.as_ref().map_or(0, |left_out| left_out.samples);
+        let refused = not_valid + over_limit.as_ref().map_or(0, |over| over.samples);
+        counters.samples_left_out.add(refused as u64);
+        counters.validation_errors.add(u64::from(not_valid > 0));
+        counters.series_refusals.add(u64::from(over_limit.is_some()));
+        let refusal = match (&written.left_out, over_limit) {
+            (None, None) => return Payload::Kept { level, shape },
+            // A limit is told first: that is the operator's to mend, and may be so of many senders.
+            (_, Some(OverLimit { error, .. })) => Refusal::over_limit(error, refused, samples + refused),
+            (Some(left_out), None) => Refusal::left_out(left_out, samples + refused),
+        };
+        Payload::Partly(Refusal { shape, ..refusal })
     }
 }
 

@@ -175,7 +175,7 @@ impl Exchange {
         if self.gate.is_shut() {
             return None;
         }
-        let (id, large, taken) = self.large.pop_front()?;
+        let (id, mut large, taken) = self.large.pop_front()?;
         self.large_retry_at = None;
         let end = large.batch.piece_end(taken, LARGE_ROWS_PER_TURN, LARGE_LABEL_BYTES_PER_TURN);
         if self.shut_for_file(large.journal_bytes_max(taken..end)) {
@@ -215,7 +215,15 @@ impl Exchange {
                 self.large_retry_at = Some(self.now.nanos + LARGE_RETRY_NANOS);
                 return None;
             }
-            Err(NotTaken::Refused(error)) => self.finish_large(id, Err(error)),
+            Err(NotTaken::Refused(error)) => {
+                let LargeBatch { batch, accepted, .. } = &mut *large;
+                let is_other = self.intake.leave_out(batch, taken..end, Names::Metrics, accepted, &error);
+                if is_other && taken < large.batch.len() {
+                    self.large.push_front((id, large, taken));
+                    return None;
+                }
+                self.finish_large(id, if is_other { Ok(large.accepted) } else { Err(error) });
+            }
             Err(NotTaken::AwaitsFile { .. }) => self.finish_large(id, Err(IntakeError::Overloaded)),
             Err(NotTaken::LongerThanFile { bytes }) => {
                 let file_bytes = self.shared.config.storage_journal_file_bytes;

@@ -99,6 +99,59 @@ fn what_cannot_be_taken_is_told_and_the_rest_is_kept() {
     server.wait_for_report("native histograms");
 }
 
+/// A limit that one sender's new series have reached does not close the door on what else its body brings.
+#[test]
+fn what_a_limit_refuses_is_left_out_and_the_rest_is_kept() {
+    let dir = tempdir().unwrap();
+    let limits = ["shards=1", "storage.series_per_name_max=5", "storage.series_max=400"];
+    let sizes = ["http.body_bytes_max=4MiB", "storage.journal_file_bytes=16MiB"];
+    let arguments: Vec<&str> = limits.iter().chain(&sizes).flat_map(|set| ["--set", set]).collect();
+    let server = Server::start(dir.path(), &arguments);
+    let (now, mut client) = (now_ms(), server.client());
+    let one = |name: &str, n: usize, value: f64| {
+        series(&[("__name__", name), ("n", &n.to_string())], &[(value, now), (value, now + 1)])
+    };
+    let good = |value| one("good", 0, value);
+    assert_eq!(write(&mut client, &[good(1.0)]).told(), (204, ""));
+    let mut next = 0;
+    let refusal = poll(|| {
+        next += 1;
+        let answer = write(&mut client, &[one("poison", next, 1.0), good(next as f64)]);
+        (answer.status != 204).then_some(answer)
+    });
+    let told = refusal.json();
+    assert_eq!((refusal.status, &told["errorType"]), (400, &"bad_data".into()));
+    assert_eq!(told["error"], "series limit reached");
+    let detail = told["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("left out 2 of 4 samples, the others are kept; storage.series_per_name_max = 5")
+    );
+    assert_eq!(server.get("/query?name=good").json()[0]["value"], next as f64, "what it came with is there");
+    assert_eq!(count(&server, "poison"), 2 * (next - 1));
+
+    // Both limits, and what is no good besides; a body that its loop decodes, and one that is decoded for it.
+    let twice = series(&[("__name__", "twice"), ("a", "1"), ("a", "2")], &[(1.0, now)]);
+    let left_out = server.counted("ingest_samples_left_out_total", "");
+    let wide = "x".repeat(3_000);
+    for (round, pad) in ["x", &wide].into_iter().enumerate() {
+        let mut body: Vec<Vec<u8>> = (0..600)
+            .map(|n| {
+                series(&[("__name__", &format!("m{round}-{n}")), ("pad", pad)], &[(1.0, now), (2.0, now + 1)])
+            })
+            .collect();
+        body.extend([one("poison", 9_000, 1.0), twice.clone(), good(500.0 + round as f64)]);
+        let refusal = write(&mut client, &body);
+        assert_eq!(refusal.status, 400, "{}", refusal.body);
+        assert_eq!(refusal.json()["error"], "series limit reached");
+        assert_eq!(server.get("/query?name=good").json()[0]["value"], 500.0 + round as f64);
+    }
+    let kept = (0..600).filter(|n| count(&server, &format!("m0-{n}")) == 2).count();
+    assert_eq!(kept + next, 400, "as many new ones as there was room for");
+    let left_out = server.counted("ingest_samples_left_out_total", "") - left_out;
+    assert_eq!(left_out as usize, 2 * (1_200 - kept) + 2 * (2 + 1));
+    assert_eq!(server.counted("ingest_series_refusals_total", ""), 3);
+}
+
 /// Bodies that are none, bombs, and versions that are not taken.
 #[test]
 fn what_is_no_request_is_refused_as_a_whole() {
