@@ -158,7 +158,9 @@ enum End {
     Kill,
     /// As soon as the data directory looks so.
     KillWhen(fn(&Path) -> bool),
-    Terminate { signals: u32 },
+    Terminate {
+        signals: u32,
+    },
 }
 
 struct Plan<'a> {

@@ -117,14 +117,13 @@ impl<F: DiskFile> Loader<F> {
     }
 
     /// How many series the last block says there are, for who makes room for them: no more than the file can hold, and
-    /// 0 where nothing can be read there.
-    pub(crate) async fn series_promised(&self) -> Result<usize, CheckpointError> {
+    /// 0 where nothing can be read there, which whoever reads that far is told of.
+    pub(crate) async fn series_promised(&self) -> usize {
         let at = self.entry.bytes.saturating_sub(END_BYTES as u64);
         if self.end < self.entry.bytes || at < HEAD_BYTES as u64 {
-            return Ok(0);
+            return 0;
         }
-        let read = self.file.read_at(at, END_BYTES).await;
-        let bytes = read.map_err(|error| CheckpointError::Io { path: self.path.clone(), error })?;
+        let Ok(bytes) = self.file.read_at(at, END_BYTES).await else { return 0 };
         let totals = (|| {
             let head = BlockHead::decode(&bytes, self.entry.id, at)?;
             let payload = bytes.get(BLOCK_HEAD_BYTES..)?;
@@ -132,7 +131,7 @@ impl<F: DiskFile> Loader<F> {
             Totals::decode(payload).filter(|_| is_end)
         })();
         let series = totals.map_or(0, |totals| totals.series);
-        Ok(series.min(self.end / SERIES_BYTES_MIN) as usize)
+        series.min(self.end / SERIES_BYTES_MIN) as usize
     }
 
     /// Reads as far as the next block, which [`Self::take`] is to be given; what lies before it is damaged.

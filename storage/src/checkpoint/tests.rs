@@ -314,10 +314,16 @@ fn what_the_disk_does_not_give_is_told_and_the_rest_is_loaded() {
     load(&disk, &entry);
     let reads = disk.calls(Call::Read) - before;
     assert!(reads > 2, "{reads}");
+    // Behind the head's, the one that asks how many series will come.
+    const LOOK_AHEAD: u64 = 1;
     let mut left_before = 0;
     for nth in 0..reads {
         disk.fail(Call::Read, disk.calls(Call::Read) + nth, Times::Once, std::io::ErrorKind::Other);
         let (again, damaged) = load(&disk, &entry);
+        if nth == LOOK_AHEAD {
+            assert!(damaged.is_empty() && contents(&again) == held, "it only makes room");
+            continue;
+        }
         assert!(matches!(damaged.last(), Some(CheckpointError::Io { .. })), "{damaged:?}");
         assert!(again.known_numbers().is_empty());
         let left = contents(&again);

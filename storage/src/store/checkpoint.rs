@@ -49,7 +49,7 @@ impl<D: Disk> Store<D> {
             }
             Err(error) => return Err(error),
         };
-        let promised = loader.series_promised().await?;
+        let promised = loader.series_promised().await;
         let mut restored = self.memtable.borrow_mut().begin_restoring(promised);
         loop {
             let block = match loader.read().await {
