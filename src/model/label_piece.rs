@@ -41,6 +41,12 @@ impl<'a> LabelPiece<'a> {
         &self.0[1..1 + usize::from(self.0[0])]
     }
 
+    /// The label's value, where it is not the first piece.
+    pub fn value_bytes(self) -> &'a [u8] {
+        // Behind the name stand two bytes of the value's length.
+        &self.0[1 + self.name_bytes().len() + 2..]
+    }
+
     /// The metric name, where it is the first piece.
     pub fn as_name(self) -> &'a str {
         text(self.name_bytes())
@@ -48,9 +54,7 @@ impl<'a> LabelPiece<'a> {
 
     /// The label and its value, where it is not the first piece.
     pub fn as_label(self) -> (&'a str, &'a str) {
-        let name = self.name_bytes();
-        // Behind the name stand two bytes of the value's length.
-        (text(name), text(&self.0[1 + name.len() + 2..]))
+        (text(self.name_bytes()), text(self.value_bytes()))
     }
 }
 

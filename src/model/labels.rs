@@ -127,6 +127,12 @@ pub struct LabelSet(Box<[u8]>);
 pub struct LabelSetRef<'a>(&'a [u8]);
 
 impl LabelSet {
+    /// Bytes of which the same is known as [`LabelSetRef::from_canonical`] asks for.
+    pub fn from_canonical(bytes: Vec<u8>) -> LabelSet {
+        debug_assert!(LabelSetRef::from_bytes(&bytes).is_ok());
+        LabelSet(bytes.into())
+    }
+
     /// The set, borrowed.
     pub fn as_ref(&self) -> LabelSetRef<'_> {
         LabelSetRef(&self.0)

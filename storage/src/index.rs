@@ -73,18 +73,18 @@ impl Index {
         LABEL_BYTES + label.len() + into(values, hasher)
     }
 
-    /// Takes ids out; says how many bytes that freed.
+    /// Takes ids out, each with its labels, the metric name among them; says how many bytes that freed.
     ///
     /// Each value's ids are gone through once however many of them go: a name with a hundred thousand series can lose
     /// them all at once.
-    pub(crate) fn remove<'a>(
+    pub(crate) fn remove<'a, P: Iterator<Item = (&'a str, &'a str)>>(
         &mut self,
-        dropped: impl Iterator<Item = (u32, LabelSetRef<'a>)> + Clone,
+        dropped: impl Iterator<Item = (u32, P)> + Clone,
     ) -> usize {
         let gone: RoaringBitmap = dropped.clone().map(|(id, _)| id).collect();
         self.all -= &gone;
         let mut bytes = 0;
-        for (id, label, value) in dropped.flat_map(|(id, set)| pairs(set).map(move |(l, v)| (id, l, v))) {
+        for (id, label, value) in dropped.flat_map(|(id, pairs)| pairs.map(move |(l, v)| (id, l, v))) {
             if let Some(values) = self.labels.get_mut(label) {
                 bytes += values.remove(&self.hasher, value, id, &gone);
             }

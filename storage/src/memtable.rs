@@ -5,12 +5,12 @@
 //! one comparison and an append; of two samples with one time the newer counts; every byte is accounted.
 //! Not here: label to series (`index`), which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
 //! Read next: `memtable/series.rs` for the samples of one series, `memtable/late.rs` for those that came late,
-//! `memtable/append.rs` for the way in,
-//! `memtable/read.rs` for what a query sees, `memtable/seal.rs` for what a flush takes away, `memtable/image.rs` for what a
-//! checkpoint puts down.
+//! `memtable/labels.rs` for its labels, `memtable/append.rs` for the way in, `memtable/read.rs` for what a query sees,
+//! `memtable/seal.rs` for what a flush takes away, `memtable/image.rs` for what a checkpoint puts down.
 
 mod append;
 mod image;
+mod labels;
 mod late;
 mod names;
 mod read;
@@ -23,6 +23,7 @@ mod tests;
 
 pub use append::{Appended, UnknownSeries};
 pub(crate) use image::{Cut, ImageCursor};
+pub use labels::RowLabels;
 pub use late::CameAgain;
 pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
@@ -30,8 +31,9 @@ pub use series::{SeriesSlice, SliceExtent};
 
 use crate::index::Index;
 use hashbrown::HashTable;
+use labels::Shapes;
 use late::TailPool;
-use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SeriesHash};
+use model::{Arrival, LabelSetRef, MetricKind, SeriesHash};
 use names::NameLimit;
 use series::{AllLate, SeriesSamples};
 use std::cell::OnceCell;
@@ -52,6 +54,7 @@ pub struct Memtable {
     /// By id. A hole is an id that waits in `free` or was never given again.
     series: Vec<Option<Series>>,
     by_labels: HashTable<SeriesId>,
+    shapes: Shapes,
     index: Index,
     /// Unless names may have any number of series.
     name_limit: Option<NameLimit>,
@@ -82,7 +85,7 @@ pub struct Memtable {
 /// One row of the series table.
 struct Series {
     samples: SeriesSamples,
-    labels: Rc<LabelSet>,
+    labels: RowLabels,
     hash: SeriesHash,
     arrival: Arrival,
     /// Clearings before it was met. Ids are given again, but only after a clearing.
@@ -95,11 +98,8 @@ struct Series {
 
 /// Freezes without a sample after which a series that nobody keeps is dropped.
 const IDLE_CYCLES_MAX: u8 = 2;
-/// What a series costs beside its row and its labels' text: its place in a hash table that is two thirds full,
-/// the label set and its two counts.
-const SERIES_BYTES: usize = 8 + size_of::<LabelSet>() + 2 * size_of::<usize>();
-/// What an allocation costs beside its bytes, on average.
-const ALLOCATION_BYTES: usize = 16;
+/// What a series costs beside its row and its labels: its place in a hash table that is two thirds full.
+const SERIES_BYTES: usize = 8;
 
 impl Memtable {
     /// An empty memtable. `watch_of` tags each series when it is first met.
@@ -107,6 +107,7 @@ impl Memtable {
         Memtable {
             series: Vec::new(),
             by_labels: HashTable::new(),
+            shapes: Shapes::default(),
             index: Index::default(),
             name_limit: None,
             watch_of,
@@ -160,9 +161,7 @@ impl Memtable {
     }
 
     fn find_labels(&self, labels: LabelSetRef<'_>, hash: SeriesHash) -> Option<SeriesId> {
-        let same = |id: &SeriesId| {
-            self.row(*id).is_some_and(|row| row.hash == hash && (*row.labels).as_ref() == labels)
-        };
+        let same = |id: &SeriesId| self.row(*id).is_some_and(|row| row.hash == hash && row.labels.is(labels));
         self.by_labels.find(hash_key(hash), same).copied()
     }
 
@@ -175,9 +174,11 @@ impl Memtable {
         arrival: Arrival,
     ) -> Option<SeriesId> {
         let id = self.take_id()?;
+        let (row_labels, bytes) = self.shapes.keep(labels);
+        let bytes = SERIES_BYTES + bytes;
         self.series[id.0 as usize] = Some(Series {
             samples: SeriesSamples::default(),
-            labels: Rc::new(labels.to_owned()),
+            labels: row_labels,
             hash,
             arrival,
             met_in: self.clearings,
@@ -187,7 +188,6 @@ impl Memtable {
         });
         self.arrivals += 1;
         self.series_count += 1;
-        let bytes = series_bytes(labels);
         self.series_bytes += bytes;
         self.fresh_bytes += bytes + ROW_BYTES;
         Some(id)
@@ -203,7 +203,7 @@ impl Memtable {
     }
 
     /// The label set of a series.
-    pub fn labels(&self, id: SeriesId) -> Option<&Rc<LabelSet>> {
+    pub fn labels(&self, id: SeriesId) -> Option<&RowLabels> {
         self.row(id).map(|row| &row.labels)
     }
 
@@ -263,10 +263,6 @@ impl Memtable {
 }
 
 const ROW_BYTES: usize = size_of::<Option<Series>>();
-
-fn series_bytes(labels: LabelSetRef<'_>) -> usize {
-    SERIES_BYTES + labels.bytes().len() + 2 * ALLOCATION_BYTES
-}
 
 /// What a series is found by, in the table of label sets.
 fn key_of(series: &[Option<Series>], id: SeriesId) -> u64 {

@@ -8,7 +8,6 @@ use crate::fuzz::{bits, history};
 use crate::memtable::SeriesId;
 use crate::store::{Piece, Store, StoreOptions};
 use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share, Stamp, Timestamp};
-use std::rc::Rc;
 
 const ID: u64 = 3;
 const PACE: Pace = Pace { rows_per_step: 8, block_bytes: 400 };
@@ -164,7 +163,7 @@ fn read_series(payload: &[u8], block: &mut SeriesBlock) -> Option<Vec<String>> {
         read.push(match records.next().ok()? {
             None => return Some(read),
             Some(Record::Series(SeriesRecord { id, labels, kind, arrival, .. })) => {
-                block.begin_series(id, &Rc::new(labels.to_owned()), kind, arrival);
+                block.begin_series(id, labels, kind, arrival);
                 format!("{id} {labels:?} {kind:?} {arrival:?}")
             }
             Some(Record::Late(samples)) => {

@@ -16,8 +16,7 @@ use super::layout::{BlockHead, BlockKind};
 use crate::chunk::{Chunk, OpenChunk};
 use crate::column::put_varint;
 use crate::segment::fields::Fields;
-use model::{Arrival, LABELS_MAX, LabelPiece, LabelSet, LabelSetRef, MetricKind, Sample, Timestamp};
-use std::rc::Rc;
+use model::{Arrival, LABELS_MAX, LabelPiece, LabelSetRef, MetricKind, Sample, Timestamp};
 
 const SERIES: u8 = 1;
 const LATE: u8 = 2;
@@ -34,7 +33,8 @@ pub(crate) struct SeriesBlock {
     series: u32,
     id: u32,
     arrival: u128,
-    labels: Option<Rc<LabelSet>>,
+    /// Those of the series named last; empty before the first.
+    labels: Vec<u8>,
     /// Of the samples; `None` as long as there is none.
     times: Option<(Timestamp, Timestamp)>,
 }
@@ -42,7 +42,15 @@ pub(crate) struct SeriesBlock {
 impl SeriesBlock {
     /// An empty one that is full at so many bytes.
     pub(crate) fn with_target(target: usize) -> SeriesBlock {
-        SeriesBlock { target, bytes: Vec::new(), series: 0, id: 0, arrival: 0, labels: None, times: None }
+        SeriesBlock {
+            target,
+            bytes: Vec::new(),
+            series: 0,
+            id: 0,
+            arrival: 0,
+            labels: Vec::new(),
+            times: None,
+        }
     }
 
     /// Whether it takes no more records.
@@ -59,7 +67,7 @@ impl SeriesBlock {
     pub(crate) fn begin_series(
         &mut self,
         id: u32,
-        labels: &Rc<LabelSet>,
+        labels: LabelSetRef<'_>,
         kind: MetricKind,
         arrival: Arrival,
     ) {
@@ -73,10 +81,17 @@ impl SeriesBlock {
         self.series += 1;
     }
 
-    fn put_labels(&mut self, labels: &Rc<LabelSet>) {
-        let before = self.labels.replace(labels.clone());
-        let pieces = (**labels).as_ref().pieces().map(LabelPiece::bytes);
-        let before = before.iter().flat_map(|before| (**before).as_ref().pieces());
+    fn put_labels(&mut self, labels: LabelSetRef<'_>) {
+        let mut before = std::mem::take(&mut self.labels);
+        self.put_pieces(labels, (!before.is_empty()).then(|| LabelSetRef::from_canonical(&before)));
+        before.clear();
+        before.extend_from_slice(labels.bytes());
+        self.labels = before;
+    }
+
+    fn put_pieces(&mut self, labels: LabelSetRef<'_>, before: Option<LabelSetRef<'_>>) {
+        let pieces = labels.pieces().map(LabelPiece::bytes);
+        let before = before.iter().flat_map(|before| before.pieces());
         let mut others = before.map(LabelPiece::bytes);
         let count_at = self.bytes.len();
         // What precedes the pieces, at most: it is shortened to what there is.
@@ -147,9 +162,10 @@ impl SeriesBlock {
             min_ms,
             max_ms,
         };
-        let bytes = std::mem::take(&mut self.bytes);
-        *self = SeriesBlock { bytes, ..SeriesBlock::with_target(self.target) };
+        let (bytes, labels) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.labels));
+        *self = SeriesBlock { bytes, labels, ..SeriesBlock::with_target(self.target) };
         self.bytes.clear();
+        self.labels.clear();
         head
     }
 }
@@ -356,6 +372,7 @@ fn take_varint_128(fields: &mut Fields<'_>) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::LabelSet;
     use proptest::prelude::*;
 
     fn read(payload: &[u8]) -> Result<Vec<String>, &'static str> {
@@ -377,19 +394,19 @@ mod tests {
             ),
         ) {
             let mut block = SeriesBlock::with_target(1 << 16);
-            let (mut id, mut before, mut expected) = (0, None::<Rc<LabelSet>>, Vec::new());
+            let (mut id, mut before, mut expected) = (0, None::<LabelSet>, Vec::new());
             for (step, kind, arrival, name, labels) in &rows {
                 id += step;
                 let pairs: Vec<_> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-                let labels = Rc::new(LabelSet::new(name, &pairs).unwrap());
+                let labels = LabelSet::new(name, &pairs).unwrap();
                 let (kind, arrival) = (MetricKind::from_byte(*kind).unwrap(), Arrival::from_bits(*arrival));
-                block.begin_series(id, &labels, kind, arrival);
+                block.begin_series(id, labels.as_ref(), kind, arrival);
                 let late: Vec<Sample> = (0..step % 3)
                     .map(|i| Sample { timestamp: Timestamp::from_ticks(i64::from(i) * 7 - 3), value: f64::from(i) })
                     .collect();
                 let before = before.replace(labels.clone());
-                let labels = (*labels).as_ref();
-                let others = before.iter().flat_map(|before| (**before).as_ref().pieces());
+                let labels = labels.as_ref();
+                let others = before.iter().flat_map(|before| before.as_ref().pieces());
                 let pairs = labels.pieces().zip(others).enumerate();
                 let same = pairs.fold(0, |same, (at, (a, b))| same | u128::from(a == b) << at);
                 let ends: Vec<usize> = labels.pieces().scan(0, |end, piece| {

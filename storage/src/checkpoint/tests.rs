@@ -4,7 +4,6 @@ use crate::store::{Piece, Store, StoreOptions};
 use model::{Arrival, LabelSet, MetricKind, Sample, SeriesNumber, Share, Stamp, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 const OPTIONS: StoreOptions = StoreOptions { memory_bytes_max: 64 << 20 };
 const SMALL: Pace = Pace { rows_per_step: 1, block_bytes: 300 };
@@ -414,7 +413,7 @@ fn with_blocks(
 fn block_of(series: &[(u32, u32)]) -> Vec<u8> {
     let mut block = SeriesBlock::with_target(1 << 16);
     for (id, n) in series {
-        block.begin_series(*id, &Rc::new(labels(*n)), MetricKind::Gauge, Arrival::from_bits(7));
+        block.begin_series(*id, labels(*n).as_ref(), MetricKind::Gauge, Arrival::from_bits(7));
         block.late(&[Sample { timestamp: Timestamp::from_ticks(5), value: 1.0 }]);
     }
     let mut payload = Vec::new();

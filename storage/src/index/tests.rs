@@ -77,7 +77,7 @@ fn every(values: &Values) -> impl Iterator<Item = (&str, &Ids)> {
 
 fn remove(index: &mut Index, model: &mut BTreeMap<u32, LabelSet>, gone: &[u32]) -> usize {
     let gone: Vec<(u32, LabelSet)> = gone.iter().filter_map(|id| Some((*id, model.remove(id)?))).collect();
-    index.remove(gone.iter().map(|(id, set)| (*id, set.as_ref())))
+    index.remove(gone.iter().map(|(id, set)| (*id, pairs(set.as_ref()))))
 }
 
 proptest! {

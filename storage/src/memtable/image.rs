@@ -6,7 +6,7 @@ use crate::checkpoint::{SeriesBlock, SeriesRecord, Sink};
 use crate::chunk::{Chunk, OpenChunk};
 use crate::index::Runs;
 use hashbrown::hash_table::Entry;
-use model::{Sample, Timestamp};
+use model::{LabelSetRef, Sample, Timestamp};
 
 /// Late samples in one record.
 const LATE_PER_RECORD: usize = if cfg!(test) { 16 } else { 256 };
@@ -24,6 +24,8 @@ pub(crate) struct ImageCursor {
     id: u32,
     part: Part,
     series: u64,
+    /// Those of the series at hand.
+    labels: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,10 @@ impl Memtable {
                 cursor.next_row();
                 continue;
             };
-            block.begin_series(cursor.id, &row.labels, row.kind, row.arrival);
+            cursor.labels.clear();
+            row.labels.write_to(&mut cursor.labels);
+            let labels = LabelSetRef::from_canonical(&cursor.labels);
+            block.begin_series(cursor.id, labels, row.kind, row.arrival);
             if !row.samples.write_image(&mut cursor.part, &self.late.pool, block) {
                 return true;
             }
@@ -250,7 +255,7 @@ impl Sink for Restoring<'_> {
     fn series(&mut self, series: &SeriesRecord<'_>) -> bool {
         let SeriesRecord { id, labels, kind, arrival, .. } = *series;
         if let Some(current) = self.restored.current.filter(|_| self.restored.ids.last() == Some(&id)) {
-            return self.table.labels(current).is_some_and(|of| (**of).as_ref() == labels);
+            return self.table.labels(current).is_some_and(|of| of.is(labels));
         }
         self.end_series();
         let Some(row) = self.table.add_row(labels, labels.hash(), kind, arrival) else { return false };

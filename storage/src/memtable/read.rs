@@ -5,9 +5,11 @@
 //! frozen, in the frozen part, which the view then holds. An id may stand for another series by then, one that was
 //! met after a clearing that the view did not see.
 
-use super::{CameAgain, Frozen, Memtable, SeriesId, SeriesSamples, SeriesSlice, SliceExtent, TailPool};
+use super::{
+    CameAgain, Frozen, Memtable, RowLabels, SeriesId, SeriesSamples, SeriesSlice, SliceExtent, TailPool,
+};
 use crate::index::{Cardinality, Counting, Search};
-use model::{Arrival, LabelSet, Matcher, MetricKind, SeriesHash, Timestamp};
+use model::{Arrival, Matcher, MetricKind, SeriesHash, Timestamp};
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -24,7 +26,7 @@ pub struct View {
 #[derive(Clone, Copy)]
 pub struct SeriesRef<'a> {
     /// The label set.
-    pub labels: &'a Rc<LabelSet>,
+    pub labels: &'a RowLabels,
     /// Its hash.
     pub hash: SeriesHash,
     /// What the client called it, last.
@@ -112,8 +114,7 @@ impl View {
 impl SeriesRef<'_> {
     /// Whether it meets all matchers.
     pub fn meets(&self, matchers: &[Matcher]) -> bool {
-        let labels = (**self.labels).as_ref();
-        matchers.iter().all(|matcher| matcher.matches(labels))
+        matchers.iter().all(|matcher| self.labels.meet(matcher))
     }
 
     /// What [`Self::slice`] would hold. It costs an addition for each chunk.

@@ -1,8 +1,10 @@
 //! What a flush takes: the samples of all series, while the table of series stays; and what leaves the table.
 
 use super::series::{AllLate, SeriesSamples};
-use super::{CameAgain, IDLE_CYCLES_MAX, Memtable, SeriesId, SeriesRef, SeriesSlice, series_bytes};
-use model::{Arrival, LabelSet, MetricKind, SeriesHash, Timestamp};
+use super::{
+    CameAgain, IDLE_CYCLES_MAX, Memtable, RowLabels, SERIES_BYTES, SeriesId, SeriesRef, SeriesSlice,
+};
+use model::{Arrival, MetricKind, SeriesHash, Timestamp};
 use std::cmp::Reverse;
 use std::rc::Rc;
 
@@ -23,7 +25,7 @@ pub struct Frozen {
 pub struct FrozenSeries {
     id: SeriesId,
     hash: SeriesHash,
-    labels: Rc<LabelSet>,
+    labels: RowLabels,
     kind: MetricKind,
     arrival: Arrival,
     met_in: u32,
@@ -93,7 +95,7 @@ impl Memtable {
     /// Drops series without a sample now and in so many freezes before.
     fn forget(&mut self, idle_cycles: u8, keep: impl Fn(SeriesId) -> bool) -> Vec<SeriesHash> {
         let mut hashes = Vec::new();
-        let mut dropped: Vec<(SeriesId, Rc<LabelSet>)> = Vec::new();
+        let mut dropped: Vec<(SeriesId, RowLabels)> = Vec::new();
         for (index, place) in self.series.iter_mut().enumerate() {
             let id = SeriesId(index as u32);
             let idle = |row: &mut super::Series| {
@@ -110,12 +112,13 @@ impl Memtable {
             return hashes;
         }
         self.clearings += 1;
-        let texts: usize = dropped.iter().map(|(_, labels)| series_bytes((**labels).as_ref())).sum();
-        let freed = texts + self.index.remove(dropped.iter().map(|(id, labels)| (id.0, (**labels).as_ref())));
+        let labels: usize = dropped.iter().map(|(_, labels)| SERIES_BYTES + labels.bytes()).sum();
+        let freed = labels + self.index.remove(dropped.iter().map(|(id, labels)| (id.0, labels.pairs())));
         self.series_bytes = self.series_bytes.saturating_sub(freed);
         self.series_count -= dropped.len();
         self.recount_names();
         self.free.extend(dropped.into_iter().map(|(id, _)| Reverse(id)));
+        self.series_bytes = self.series_bytes.saturating_sub(self.shapes.give_back());
         self.give_back_tables();
         hashes
     }
@@ -195,7 +198,7 @@ impl FrozenSeries {
     }
 
     /// The label set.
-    pub fn labels(&self) -> &Rc<LabelSet> {
+    pub fn labels(&self) -> &RowLabels {
         &self.labels
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::disk::{SimDisk, ready};
 use crate::segment::write_segment;
-use model::{Condition, Matcher, Sample, Timestamp};
+use model::{Condition, LabelSet, Matcher, Sample, Timestamp};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
@@ -175,7 +175,7 @@ proptest! {
             }).collect();
         let ids = select(&table, "m1", &matchers);
         let selected: HashSet<LabelSet> =
-            ids.iter().map(|id| LabelSet::clone(table.labels(*id).unwrap())).collect();
+            ids.iter().map(|id| table.labels(*id).unwrap().to_label_set()).collect();
         prop_assert_eq!(selected.len(), ids.len(), "each once");
         let expected: HashSet<LabelSet> = arrived.into_iter()
             .filter(|set| set.as_ref().name() == "m1" && matchers.iter().all(|m| m.matches(set.as_ref())))

@@ -58,7 +58,8 @@ async fn write_series<D: Disk>(
     let (mut piece, mut beside_late, mut beside_chunks) =
         (Vec::new(), CameAgain::default(), CameAgain::default());
     for series in by_slot(frozen) {
-        let labels = (**series.labels()).as_ref();
+        let labels = series.labels().to_label_set();
+        let labels = labels.as_ref();
         writer.begin_series(labels, series.kind(), series.arrival()).await?;
         let mut merged = Merged::new(frozen.slice(series, &mut beside_late));
         let failed = |error| SegmentError::Memory { series: format!("{labels:?}"), error };
@@ -81,7 +82,7 @@ fn by_slot(frozen: &Frozen) -> Vec<&FrozenSeries> {
         slots[usize::from(series.hash().slot().number())].push(series);
     }
     for slot in &mut slots {
-        slot.sort_unstable_by(|a, b| a.labels().cmp(b.labels()));
+        slot.sort_by_cached_key(|series| series.labels().to_label_set());
     }
     slots.concat()
 }

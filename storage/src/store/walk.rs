@@ -42,9 +42,9 @@ pub struct WalkRange {
 }
 
 impl WalkRange {
-    fn means(&self, labels: LabelSetRef<'_>) -> bool {
-        let meets = |matchers: &Vec<Matcher>| matchers.iter().all(|matcher| matcher.matches(labels));
-        self.selectors.is_empty() || self.selectors.iter().any(meets)
+    /// Whether labels are meant that meet a matcher exactly where it is said so.
+    fn means(&self, meet: impl Fn(&Matcher) -> bool) -> bool {
+        self.selectors.is_empty() || self.selectors.iter().any(|matchers| matchers.iter().all(&meet))
     }
 
     /// Whether a segment may hold a series that is meant.
@@ -163,7 +163,7 @@ impl<D: Disk> Store<D> {
         let memtable = self.memtable.borrow();
         let until = memtable.id_end().min(plan.looked_at.saturating_add(SERIES_PER_STEP));
         for (id, series) in memtable.series_in(plan.looked_at..until) {
-            if range.means((**series.labels).as_ref()) {
+            if range.means(|matcher| series.labels.meet(matcher)) {
                 plan.push(series.hash.slot(), id);
             }
         }
@@ -223,20 +223,21 @@ impl<D: Disk> Store<D> {
             let of_frozen = self.frozen.as_ref().and_then(|frozen| frozen.find(*id));
             let of_table = memtable.find(*id);
             let Some(described) = of_table.or(of_frozen) else { continue };
-            let labels = (**described.labels).as_ref();
             // An id may mean another series by now.
-            if described.hash.slot().number() != slot || !walk.range.means(labels) {
+            if described.hash.slot().number() != slot
+                || !walk.range.means(|matcher| described.labels.meet(matcher))
+            {
                 continue;
             }
-            let is_same = |labels: &LabelSet| *labels == **described.labels;
-            let of_frozen = of_frozen.filter(|frozen| is_same(frozen.labels));
+            let of_frozen = of_frozen.filter(|frozen| frozen.labels == described.labels);
             let parts = [of_frozen, of_table].into_iter().flatten();
             let slices: Vec<SeriesSlice> =
                 parts.map(|part| part.slice(start, end)).filter(|slice| !slice.is_empty()).collect();
-            if slices.is_empty() && !walk.of_slot.contains_key(&**described.labels) {
+            let labels = described.labels.to_label_set();
+            if slices.is_empty() && !walk.of_slot.contains_key(&labels) {
                 continue;
             }
-            let known = walk.of_slot.entry((**described.labels).clone());
+            let known = walk.of_slot.entry(labels);
             let known = known.or_insert_with(|| OfSeries::new(described.kind, described.arrival));
             (known.kind, known.in_memory) = (described.kind, slices);
         }
@@ -278,7 +279,7 @@ impl<D: Disk> Walk<D> {
         let mut series = segment.series_in_block(*next_block, owned, warnings).await;
         series.retain_mut(|series| {
             series.chunks.retain(|chunk| chunk.first() <= range.end && chunk.last() >= range.start);
-            !series.chunks.is_empty() && range.means(series.labels.as_ref())
+            !series.chunks.is_empty() && range.means(|matcher| matcher.matches(series.labels.as_ref()))
         });
         found.extend(series);
         *next_block += 1;

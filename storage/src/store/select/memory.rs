@@ -85,6 +85,9 @@ pub(super) const SERIES_PER_LOOK: usize = 256;
 /// in the cache.
 const WORK_PER_SERIES: usize = WORK_PER_LOOK / SERIES_PER_LOOK;
 
+/// What a label set takes beside its text: two counts, two allocations.
+const LABELS_BYTES: usize = size_of::<LabelSet>() + 2 * size_of::<usize>() + 2 * 16;
+
 impl InMemory {
     /// This moment. What it copies is a set of the ids that may be meant.
     pub(super) fn new(
@@ -394,7 +397,8 @@ impl Found<'_> {
     /// What a selection that takes it ahead holds; nothing if it has no sample in the range.
     fn ahead_bytes(&self, wanted: &Wanted) -> usize {
         let SliceExtent { own, shared } = self.extent(wanted);
-        if own == 0 { 0 } else { size_of::<MemorySeries>() + own + shared }
+        let labels = self.described.labels.canonical_len() + LABELS_BYTES;
+        if own == 0 { 0 } else { size_of::<MemorySeries>() + labels + own + shared }
     }
 
     fn take(self, wanted: &Wanted, shared_bytes: usize) -> MemorySeries {
@@ -403,14 +407,18 @@ impl Found<'_> {
         };
         let SeriesRef { labels, kind, arrival, .. } = self.described;
         let (frozen, memtable) = (slice(self.frozen), slice(self.newer));
-        MemorySeries { labels: labels.clone(), kind, arrival, frozen, memtable, shared_bytes }
+        MemorySeries { labels: Rc::new(labels.to_label_set()), kind, arrival, frozen, memtable, shared_bytes }
     }
 }
 
 impl MemorySeries {
     /// Bytes of memory on the selection's account.
     pub(super) fn bytes(&self) -> usize {
-        self.frozen.bytes() + self.memtable.bytes() + self.shared_bytes
+        (*self.labels).as_ref().bytes().len()
+            + LABELS_BYTES
+            + self.frozen.bytes()
+            + self.memtable.bytes()
+            + self.shared_bytes
     }
 }
 
