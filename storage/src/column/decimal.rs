@@ -125,12 +125,11 @@ pub(super) fn decode(bytes: &[u8], scratch: &mut Scratch, out: &mut [f64]) -> Re
     let mut fields = Fields(bytes);
     let head = fields.byte()?;
     let power = *POWERS.get(usize::from(head & EXPONENT_MASK)).ok_or(ColumnError::Form)?;
-    integers::decode(&mut fields, out.len(), &mut scratch.numbers)?;
-    let mantissas = scratch.numbers.iter();
+    let numbers = &mut scratch.numbers;
     match (head & IS_WIDE != 0, power == 1.0) {
-        (true, _) => out.iter_mut().zip(mantissas).for_each(|(value, &m)| *value = m as f64 / power),
-        (false, true) => out.iter_mut().zip(mantissas).for_each(|(value, &m)| *value = to_double(m)),
-        (false, false) => out.iter_mut().zip(mantissas).for_each(|(value, &m)| *value = to_double(m) / power),
+        (true, _) => integers::decode_as(&mut fields, numbers, out, |m| m as f64 / power)?,
+        (false, true) => integers::decode_as(&mut fields, numbers, out, to_double)?,
+        (false, false) => integers::decode_as(&mut fields, numbers, out, |m| to_double(m) / power)?,
     }
     if head & HAS_ULPS != 0 {
         integers::decode(&mut fields, out.len(), &mut scratch.others)?;

@@ -31,6 +31,8 @@ const FORM_MAX: u8 = (1 << 4) - 1;
 const PLACE_BITS: usize = 16;
 /// Bytes that say how many patches there are and how wide.
 const PATCH_HEAD_BYTES: usize = 3;
+/// Numbers that are added up before they become values.
+const ADDED_UP: usize = 64;
 /// Residuals of which the middle is taken.
 const SAMPLED: usize = 32;
 
@@ -199,6 +201,34 @@ pub(super) fn decode(fields: &mut Fields<'_>, count: usize, out: &mut Numbers) -
     decode_behind(header, fields, count, out)
 }
 
+/// The same, each as `to` makes it; `numbers` is room.
+///
+/// Distances add up one after the other, and a division takes long but need not wait: one block is added up while the
+/// one before is divided.
+pub(super) fn decode_as(
+    fields: &mut Fields<'_>,
+    numbers: &mut Numbers,
+    out: &mut [f64],
+    to: impl Fn(i64) -> f64,
+) -> Result<(), ColumnError> {
+    let header = Header::take(fields, out.len())?;
+    if header.way != Way::Delta || header.steady().is_some() {
+        decode_behind(header, fields, out.len(), numbers)?;
+        out.iter_mut().zip(numbers).for_each(|(value, number)| *value = to(*number));
+        return Ok(());
+    }
+    unpack_residuals(&header, fields, numbers)?;
+    let Header { mut first, divisor, base, .. } = header;
+    for (values, residuals) in out.chunks_mut(ADDED_UP).zip(numbers.chunks_mut(ADDED_UP)) {
+        first = match divisor {
+            1 => from_deltas(residuals, first, |residual| residual.wrapping_add(base)),
+            _ => from_deltas(residuals, first, |residual| residual.wrapping_add(base).wrapping_mul(divisor)),
+        };
+        values.iter_mut().zip(residuals).for_each(|(value, number)| *value = to(*number));
+    }
+    Ok(())
+}
+
 /// The same, behind a header that has been taken.
 pub(super) fn decode_behind(
     header: Header,
@@ -211,25 +241,17 @@ pub(super) fn decode_behind(
         fill_steady(&mut out[..count], first, distance);
         return Ok(());
     }
-    let Header { first, divisor, base, way, residuals, width, patches, widest } = header;
-    unpack(fields.slice(packed_len(residuals, width))?, residuals, width, out);
-    if patches > 0 {
-        let places = fields.slice(patches * 2)?.as_chunks::<2>().0;
-        let mut upper = [0; super::COLUMN_SAMPLES_MAX];
-        let bits = widest - width;
-        unpack(fields.slice(packed_len(patches, bits))?, patches, bits, &mut upper);
-        for (place, upper) in places.iter().zip(upper) {
-            let place = usize::from(u16::from_le_bytes(*place));
-            let patched = out[..residuals].get_mut(place).ok_or(ColumnError::Form)?;
-            *patched |= upper << width;
-        }
-    }
+    unpack_residuals(&header, fields, out)?;
+    let Header { first, divisor, base, way, .. } = header;
     // One loop for each way, and for what is common, so that each is as short as can be.
     match (way, divisor) {
-        (Way::Delta, 1) => from_deltas(&mut out[..count], first, |residual| residual.wrapping_add(base)),
-        (Way::Delta, _) => from_deltas(&mut out[..count], first, |residual| {
-            residual.wrapping_add(base).wrapping_mul(divisor)
-        }),
+        (Way::Delta, 1) => {
+            from_deltas(&mut out[..count], first, |residual| residual.wrapping_add(base));
+        }
+        (Way::Delta, _) => {
+            let delta = |residual: i64| residual.wrapping_add(base).wrapping_mul(divisor);
+            from_deltas(&mut out[..count], first, delta);
+        }
         (Way::Frame, 1) => {
             let first = first.wrapping_add(base);
             out[..count].iter_mut().for_each(|number| *number = number.wrapping_add(first));
@@ -264,6 +286,24 @@ pub(super) fn decode_behind(
     Ok(())
 }
 
+/// What is packed, without its base.
+fn unpack_residuals(header: &Header, fields: &mut Fields<'_>, out: &mut Numbers) -> Result<(), ColumnError> {
+    let Header { residuals, width, patches, widest, .. } = *header;
+    unpack(fields.slice(packed_len(residuals, width))?, residuals, width, out);
+    if patches > 0 {
+        let places = fields.slice(patches * 2)?.as_chunks::<2>().0;
+        let mut upper = [0; super::COLUMN_SAMPLES_MAX];
+        let bits = widest - width;
+        unpack(fields.slice(packed_len(patches, bits))?, patches, bits, &mut upper);
+        for (place, upper) in places.iter().zip(upper) {
+            let place = usize::from(u16::from_le_bytes(*place));
+            let patched = out[..residuals].get_mut(place).ok_or(ColumnError::Form)?;
+            *patched |= upper << width;
+        }
+    }
+    Ok(())
+}
+
 /// Numbers at one distance; eight side by side, so that they need not wait for each other.
 pub(super) fn fill_steady(places: &mut [i64], first: i64, distance: i64) {
     let mut eight: [i64; 8] = std::array::from_fn(|at| first.wrapping_add(distance.wrapping_mul(at as i64)));
@@ -276,14 +316,16 @@ pub(super) fn fill_steady(places: &mut [i64], first: i64, distance: i64) {
     rest.iter_mut().zip(eight).for_each(|(place, number)| *place = number);
 }
 
+/// Returns the number behind the last.
 #[inline(always)]
-fn from_deltas(places: &mut [i64], first: i64, delta: impl Fn(i64) -> i64) {
+fn from_deltas(places: &mut [i64], first: i64, delta: impl Fn(i64) -> i64) -> i64 {
     let mut number = first;
     for place in places {
         let next = number.wrapping_add(delta(*place));
         *place = number;
         number = next;
     }
+    number
 }
 
 fn on_line(slope: i64, at: usize) -> i64 {
