@@ -119,6 +119,18 @@ const ODD_VALUES: [u64; 12] = [
     u64::MAX >> 1,
 ];
 
+/// Ticks and bits of the samples that a chunk of these bytes has.
+type Decoded = Result<Vec<(i64, u64)>, ChunkError>;
+
+fn at_once(bytes: &[u8], count: u32) -> Decoded {
+    decoded(bytes, count).map(|samples| bits_of(&samples))
+}
+
+/// The naive twin of the above.
+fn one_by_one(bytes: &[u8], count: u32) -> Decoded {
+    Samples::new(bytes, count).collect::<Result<Vec<Sample>, _>>().map(|samples| bits_of(&samples))
+}
+
 fn value_bits() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
@@ -166,7 +178,7 @@ proptest! {
         round_trip(&samples);
     }
 
-    /// Damaged chunks give an error or other samples with rising times, never a panic.
+    /// Damaged chunks give an error or other samples with rising times, never a panic; at once the same as one by one.
     #[test]
     fn damaged_chunks_never_panic(
         samples in series(), at in any::<proptest::sample::Index>(), flip in 1u8.., cut in 0usize..40,
@@ -175,15 +187,18 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
         bytes.truncate(bytes.len().saturating_sub(cut.saturating_sub(20)));
-        if let Ok(samples) = decoded(&bytes, samples.len() as u32) {
+        let count = samples.len() as u32;
+        prop_assert_eq!(at_once(&bytes, count), one_by_one(&bytes, count));
+        if let Ok(samples) = decoded(&bytes, count) {
             prop_assert!(samples.windows(2).all(|pair| pair[0].timestamp < pair[1].timestamp));
         }
     }
 
     #[test]
     fn any_bytes_never_panic(form in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..200), count in any::<u32>()) {
-        let _ = decoded(&bytes, count);
-        let _ = decoded(&[&[form], &bytes[..]].concat(), count % 64);
+        prop_assert_eq!(at_once(&bytes, count), one_by_one(&bytes, count));
+        let formed = [&[form], &bytes[..]].concat();
+        prop_assert_eq!(at_once(&formed, count % 64), one_by_one(&formed, count % 64));
     }
 }
 
