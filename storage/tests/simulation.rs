@@ -169,7 +169,12 @@ fn a_run_answers_flushes_rotates_and_leaves_nothing_behind() {
         assert!(answered(Level::Written) > 50 && answered(Level::Synced) > 100);
         assert!(machine.flushes > 4 && machine.expired > 0, "{} {}", machine.flushes, machine.expired);
         assert!(machine.merges > 1, "{}", machine.merges);
-        assert!(machine.checkpoints > 1, "{}", machine.checkpoints);
+        assert!(
+            machine.checkpoints > 1 && machine.deletes > 1,
+            "{} {}",
+            machine.checkpoints,
+            machine.deletes
+        );
         let (journals, orphans) = machine.files_left();
         assert_eq!(orphans, 0);
         assert!(journals <= 4 * shards, "{journals} journal files stay");

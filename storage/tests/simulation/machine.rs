@@ -4,17 +4,20 @@
 //! there happens without a wait. What it answers and refuses stands in the [`Record`].
 //!
 //! Here: what there is, how it starts, what it shows. What it does, act by act: `machine/accept.rs` (the loops),
-//! `machine/flush.rs`, `machine/checkpoint.rs`, `machine/merge.rs` (the executors).
+//! `machine/flush.rs`, `machine/delete.rs`, `machine/checkpoint.rs`, `machine/merge.rs` (the executors).
 
 #[path = "machine/accept.rs"]
 mod accept;
 #[path = "machine/checkpoint.rs"]
 mod checkpoint;
+#[path = "machine/delete.rs"]
+mod delete;
 #[path = "machine/flush.rs"]
 mod flush;
 #[path = "machine/merge.rs"]
 mod merge;
 
+use self::delete::{Deletes, Wanted};
 use super::record::{Contents, Crash, Record};
 use super::start::{NotStarted, start};
 use model::{LabelSet, SeriesHash, Share, Stamp, StampClock, Timestamp};
@@ -99,9 +102,9 @@ struct Loop {
 enum Flush {
     Resting,
     Asking(Vec<Option<JournalPosition>>),
-    Writing { job: Option<FlushJob> },
-    AskingSynced { flushed: Option<Flushed<SimDisk>>, told: Vec<Option<JournalPosition>> },
-    Switching { flushed: Option<Flushed<SimDisk>> },
+    Writing { job: Option<FlushJob>, deletes: Deletes },
+    AskingSynced { flushed: Option<Flushed<SimDisk>>, deletes: Deletes, told: Vec<Option<JournalPosition>> },
+    Switching { flushed: Option<Flushed<SimDisk>>, deletes: Deletes },
 }
 
 /// A checkpoint under way, as `service/checkpoint.rs` takes it.
@@ -127,6 +130,9 @@ struct Executor {
     frozen_positions: Vec<JournalPosition>,
     /// A journal has abandoned a file: flush at once.
     at_once: bool,
+    wanted_deletes: Vec<Wanted>,
+    /// Stamps of all shares that were applied in this run.
+    applied_stamps: BTreeSet<Stamp>,
     /// Stamps of the shares in the memtable, and in the frozen part.
     in_memtable: BTreeSet<Stamp>,
     in_frozen: BTreeSet<Stamp>,
@@ -140,11 +146,13 @@ pub(crate) struct Machine {
     pub(crate) now_ms: i64,
     pub(crate) record: Record,
     pub(crate) positions: Positions,
-    /// Flushes, merges and checkpoints that were switched in, and segments that left the retention.
+    /// Flushes, merges, checkpoints and executors' parts of deletes that were switched in, and segments that left the
+    /// retention.
     pub(crate) flushes: usize,
     pub(crate) merges: usize,
     pub(crate) expired: usize,
     pub(crate) checkpoints: usize,
+    pub(crate) deletes: usize,
     nanos: u64,
     run: u64,
     manifest: Manifest,
@@ -178,6 +186,7 @@ impl Machine {
             merges: 0,
             expired: 0,
             checkpoints: 0,
+            deletes: 0,
             nanos: 0,
             run,
             next_segment: Rc::new(Cell::new(started.manifest.next_segment)),
@@ -216,6 +225,8 @@ impl Machine {
                 applied: journals.zip(named).map(|(end, named)| end.max(named)).collect(),
                 frozen_positions: Vec::new(),
                 at_once: false,
+                wanted_deletes: Vec::new(),
+                applied_stamps: BTreeSet::new(),
                 in_memtable: BTreeSet::new(),
                 in_frozen: BTreeSet::new(),
                 merge: None,

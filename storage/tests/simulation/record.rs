@@ -2,7 +2,7 @@
 //!
 //! Always: every value but a deliberate repetition is unique, so a stored sample names the batch it came with.
 
-use model::{LabelSet, Stamp};
+use model::{LabelSet, Stamp, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a batch must be before its client is told.
@@ -77,6 +77,45 @@ pub(crate) type Contents = BTreeMap<(LabelSet, i64), u64>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     pub(crate) batches: Vec<Batch>,
+    /// Parts of deletes that a manifest names, or may name.
+    pub(crate) deletions: Vec<Deletion>,
+}
+
+/// One executor's part of a delete.
+#[derive(Clone, Debug)]
+pub(crate) struct Deletion {
+    /// Batches that were there when it was made; those that came later it does not touch.
+    hides: BTreeSet<usize>,
+    millis: (i64, i64),
+    /// Which series of the script; new ones come later.
+    series: BTreeSet<u32>,
+    /// A manifest names it; otherwise one may.
+    is_done: bool,
+}
+
+impl Deletion {
+    pub(crate) fn new(hides: BTreeSet<usize>, millis: (i64, i64), series: BTreeSet<u32>) -> Deletion {
+        Deletion { hides, millis, series, is_done: false }
+    }
+
+    /// Whether the batch was there.
+    pub(crate) fn hides(&self, batch: usize) -> bool {
+        self.hides.contains(&batch)
+    }
+
+    pub(crate) fn done(self) -> Deletion {
+        Deletion { is_done: true, ..self }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    fn means(&self, row: &Row) -> bool {
+        let (start, end) = self.millis;
+        self.series.contains(&row.series)
+            && (start..=end).contains(&Timestamp::from_ticks(row.ticks).millis())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +162,27 @@ struct Write {
 }
 
 impl Record {
+    /// Batches of a run that were answered with success.
+    pub(crate) fn answered_of(&self, run: u64) -> Vec<usize> {
+        let is_answered = |batch: &Batch| batch.run == run && matches!(batch.fate, Fate::Answered(_));
+        (0..self.batches.len()).filter(|at| is_answered(&self.batches[*at])).collect()
+    }
+
+    /// Whether a row of the batch is of what the delete means.
+    pub(crate) fn has_row_of(&self, batch: usize, deletion: &Deletion) -> bool {
+        self.batches[batch].rows.iter().any(|row| deletion.means(row))
+    }
+
+    /// The writes to each place, but for those that are deleted.
     fn writes(&self, labels_of: impl Fn(u32) -> LabelSet) -> BTreeMap<(LabelSet, i64), Vec<Write>> {
         let mut writes: BTreeMap<(LabelSet, i64), Vec<Write>> = BTreeMap::new();
         for (at, batch) in self.batches.iter().enumerate() {
             for (row_at, row) in batch.rows.iter().enumerate() {
+                let hides =
+                    |deletion: &Deletion| deletion.is_done && deletion.hides(at) && deletion.means(row);
+                if self.deletions.iter().any(hides) {
+                    continue;
+                }
                 let write = Write { stamp: batch.stamp, batch: at, row: row_at, bits: row.bits };
                 writes.entry((labels_of(row.series), row.ticks)).or_default().push(write);
             }
@@ -177,8 +233,36 @@ impl Record {
         places.map(|(place, writes)| (place, shown(writes))).collect()
     }
 
-    /// Holds what a reopened directory shows against what was answered, and notes what that settles.
+    /// Holds what a reopened directory shows against what was answered, and notes what that settles. Of each delete that
+    /// was on its way all of an executor's part was carried out, or none: where both would show the same, either will do.
     pub(crate) fn check(
+        &mut self,
+        crash: Crash,
+        contents: &Contents,
+        oldest: i64,
+        labels_of: impl Fn(u32) -> LabelSet,
+    ) -> Result<(), String> {
+        let (done, open): (Vec<Deletion>, Vec<Deletion>) =
+            self.deletions.drain(..).partition(Deletion::is_done);
+        assert!(open.len() < 12, "each possibility is tried");
+        let mut outcome = Ok(());
+        for which in 0..1u32 << open.len() {
+            let taken = open.iter().enumerate().filter(|(at, _)| which >> at & 1 == 1);
+            let taken = taken.map(|(_, deletion)| deletion.clone().done());
+            let mut possible = Record {
+                batches: self.batches.clone(),
+                deletions: done.iter().cloned().chain(taken).collect(),
+            };
+            outcome = possible.check_settled(crash, contents, oldest, &labels_of);
+            if outcome.is_ok() {
+                *self = possible;
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn check_settled(
         &mut self,
         crash: Crash,
         contents: &Contents,
@@ -188,7 +272,7 @@ impl Record {
         let writes = self.writes(&labels_of);
         for (place, bits) in contents {
             if !writes.contains_key(place) {
-                return Err(format!("{place:?} = {} was never sent", f64::from_bits(*bits)));
+                return Err(format!("{place:?} = {} was never sent, or is deleted", f64::from_bits(*bits)));
             }
         }
         let duty: Vec<Duty> = self.batches.iter().map(|batch| batch.duty(crash)).collect();

@@ -38,14 +38,16 @@ pub(crate) fn run(machine: &mut Machine, random: &mut Random, steps: usize) {
             40..64 => machine.commit(at, random),
             64..76 => machine.sync_comes_back(at),
             76..84 => machine.prepare_file(at),
-            84..104 => machine.drain(at, 1 + random.below(4) as usize),
             // Mostly there is time for a checkpoint before the next flush.
-            104..109 if machine.is_flushing(at) || random.one_in(4) => machine.flush_step(at),
+            98..109 if machine.is_flushing(at) || random.one_in(8) => machine.flush_step(at),
+            84..104 => machine.drain(at, 1 + random.below(4) as usize),
             104..116 => machine.checkpoint_step(at),
             116..120 => machine.merge_step(at),
             120 => machine.renew(at),
             121 => machine.forget_idle(at),
-            122..126 => machine.now_ms += 1 + random.below(400) as i64,
+            // Rarely: each is a flush, which ends a checkpoint.
+            122 if random.one_in(5) => machine.delete(random),
+            123..126 => machine.now_ms += 1 + random.below(400) as i64,
             _ => machine.query(),
         }
     }

@@ -5,6 +5,7 @@ use model::Share;
 use std::fmt::Debug;
 use std::io;
 use storage::checkpoint::{CHECKPOINTS_FOLDER, checkpoint_path};
+use storage::deletes::Delete;
 use storage::disk::{Disk as _, SimDisk, ready};
 use storage::journal::{self, JournalPosition, OnDamage, Recovered, Replay, recover};
 use storage::manifest::Manifest;
@@ -69,6 +70,8 @@ pub(crate) fn start(disk: &SimDisk, shards: usize, faulty: bool) -> Result<Start
         let mut store = Store::new(disk.clone(), index, shards, OPTIONS, Box::new(|_| 0));
         let refused = ready(store.open_segments(&manifest.segments));
         disk_or_finding(disk, faulty, if refused.is_empty() { Ok(()) } else { Err(refused) })?;
+        let deletes = manifest.deletes.iter().cloned().map(Delete::new).collect::<Result<_, _>>();
+        store.add_deletes(deletes.expect("what was stored can be read"));
         load(disk, &manifest, index, &mut store, faulty)?;
         replay(disk, &journals, &manifest.positions[index], &mut store, (index, shards), faulty, |_| Ok(()))?;
         store.end_dictionaries();

@@ -84,7 +84,7 @@ impl Machine {
             }
             return;
         }
-        self.manifest = manifest;
+        self.stored(manifest);
         self.checkpoints += 1;
         self.cut_journals(replaced);
     }

@@ -1,10 +1,12 @@
 //! An executor's samples: drained from the rings into the memtable, from there to a segment.
 
+use super::super::record::Deletion;
 use super::super::script::{Random, rest};
-use super::{Checkpoint, Executor, Flush, Machine, Message, Positions, labels_of};
+use super::{Checkpoint, Deletes, Executor, Flush, Machine, Message, Positions, labels_of};
 use storage::checkpoint::{CheckpointEntry, checkpoint_path};
 use storage::disk::{Disk as _, SimDisk, ready};
 use storage::journal::{self, JournalPosition};
+use storage::manifest::{Manifest, may_be_stored};
 use storage::store::{FlushJob, Flushed};
 
 impl Machine {
@@ -28,8 +30,9 @@ impl Machine {
 
     /// An executor takes up to so many messages, the earliest first over all loops.
     pub(crate) fn drain(&mut self, at: usize, messages_max: usize) {
-        let Executor { store, rings, flush, checkpoint, applied, at_once, in_memtable, .. } =
-            &mut self.executors[at];
+        let Executor {
+            store, rings, flush, checkpoint, applied, at_once, in_memtable, applied_stamps, ..
+        } = &mut self.executors[at];
         for _ in 0..messages_max {
             let fronts =
                 rings.iter().enumerate().filter_map(|(from, ring)| Some((ring.front()?.key(), from)));
@@ -41,6 +44,7 @@ impl Machine {
                     let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
                     applied[from] = applied[from].max(end);
                     in_memtable.insert(share.stamp);
+                    applied_stamps.insert(share.stamp);
                 }
                 Some(Message::Dictionary { dictionary, .. }) => store.begin_dictionary(from, dictionary),
                 Some(Message::Flush { .. }) => *at_once = true,
@@ -65,16 +69,21 @@ impl Machine {
         vec![None; self.shards]
     }
 
-    /// Whether an executor's flush is under way.
+    /// Whether an executor's flush is under way, or wanted at once.
     pub(crate) fn is_flushing(&self, at: usize) -> bool {
-        !matches!(self.executors[at].flush, Flush::Resting)
+        self.executors[at].at_once || !matches!(self.executors[at].flush, Flush::Resting)
     }
 
     /// An executor's flush goes one step further, if nothing is missing for it.
     pub(crate) fn flush_step(&mut self, at: usize) {
         let flush = std::mem::replace(&mut self.executors[at].flush, Flush::Resting);
         let next = match flush {
-            Flush::Resting if self.executors[at].store.memtable_samples() == 0 => Flush::Resting,
+            Flush::Resting
+                if self.executors[at].store.memtable_samples() == 0
+                    && self.executors[at].wanted_deletes.is_empty() =>
+            {
+                Flush::Resting
+            }
             // Answers of the loops do not say to which question.
             Flush::Resting if matches!(self.executors[at].checkpoint, Checkpoint::Syncing { .. }) => {
                 Flush::Resting
@@ -84,16 +93,16 @@ impl Machine {
                 Some(positions) => self.freeze(at, positions),
                 None => Flush::Asking(told),
             },
-            Flush::Writing { job } => self.write_segment(at, job),
-            Flush::AskingSynced { flushed, told } => {
+            Flush::Writing { job, deletes } => self.write_segment(at, job, deletes),
+            Flush::AskingSynced { flushed, deletes, told } => {
                 if told.iter().all(Option::is_some) {
-                    Flush::Switching { flushed }
+                    Flush::Switching { flushed, deletes }
                 } else {
-                    Flush::AskingSynced { flushed, told }
+                    Flush::AskingSynced { flushed, deletes, told }
                 }
             }
-            Flush::Switching { flushed } => {
-                self.switch(at, flushed);
+            Flush::Switching { flushed, deletes } => {
+                self.switch(at, flushed, deletes);
                 Flush::Resting
             }
         };
@@ -104,6 +113,7 @@ impl Machine {
         let id = self.next_segment.replace(self.next_segment.get() + 1);
         let executor = &mut self.executors[at];
         let job = executor.store.begin_flush(id);
+        let mut deletes = Deletes::new();
         if !job.as_ref().is_some_and(FlushJob::is_retry) {
             executor.at_once = false;
             executor.in_frozen = std::mem::take(&mut executor.in_memtable);
@@ -111,12 +121,14 @@ impl Machine {
                 Positions::Told => told,
                 Positions::Frozen => executor.applied.clone(),
             };
+            // What a failed flush left was frozen before they were asked for.
+            deletes = self.take_deletes(at);
         }
         self.record.froze();
-        Flush::Writing { job }
+        Flush::Writing { job, deletes }
     }
 
-    fn write_segment(&mut self, at: usize, job: Option<FlushJob>) -> Flush {
+    fn write_segment(&mut self, at: usize, job: Option<FlushJob>, deletes: Deletes) -> Flush {
         let flushed = match job.map(|job| ready(job.run(&self.disk))) {
             Some(Ok(flushed)) => Some(flushed),
             Some(Err(error)) => {
@@ -127,31 +139,44 @@ impl Machine {
             None => None,
         };
         match self.positions {
-            Positions::Told => Flush::Switching { flushed },
-            Positions::Frozen => Flush::AskingSynced { flushed, told: self.ask_all(at) },
+            Positions::Told => Flush::Switching { flushed, deletes },
+            Positions::Frozen => Flush::AskingSynced { flushed, deletes, told: self.ask_all(at) },
         }
     }
 
-    fn switch(&mut self, at: usize, flushed: Option<Flushed<SimDisk>>) {
+    fn switch(&mut self, at: usize, flushed: Option<Flushed<SimDisk>>, deletes: Deletes) {
         let mut manifest = self.manifest.clone();
+        let ids = deletes.iter().map(|(tombstone, _)| tombstone.id + 1);
+        manifest.next_segment = ids.fold(manifest.next_segment, u64::max);
+        manifest.deletes.extend(deletes.iter().map(|(tombstone, _)| tombstone.clone()));
         if let Some(flushed) = &flushed {
             manifest.next_segment = manifest.next_segment.max(flushed.entry().id + 1);
             manifest.segments.push(*flushed.entry());
         }
         let needless = manifest.switch_flush(at, &self.executors[at].frozen_positions);
         let expired = self.expire(&mut manifest);
-        if ready(manifest.store(&self.disk)).is_err() {
+        if let Err(error) = ready(manifest.store(&self.disk)) {
             self.executors[at].store.abort_flush();
+            if may_be_stored(&error) || self.disk.is_cut() {
+                self.record.deletions.extend(deletes.into_iter().map(|(_, deletion)| deletion));
+            }
             return;
         }
-        self.manifest = manifest;
+        self.stored(manifest);
         self.flushes += 1;
         self.record.kept(at, self.shards, &self.executors[at].in_frozen, labels_of);
         if let Some(flushed) = flushed {
             self.executors[at].store.finish_flush(flushed);
         }
+        self.deleted(at, deletes);
         self.drop_expired(&expired);
         self.cut_journals(needless);
+    }
+
+    /// The manifest was switched; what another one may have named it does not.
+    pub(super) fn stored(&mut self, manifest: Manifest) {
+        self.manifest = manifest;
+        self.record.deletions.retain(Deletion::is_done);
     }
 
     /// What the manifest has let go of: a checkpoint, and journals below every position.

@@ -18,6 +18,7 @@ impl Machine {
     pub(super) fn expire(&self, manifest: &mut Manifest) -> Vec<u64> {
         let expired = expired(&manifest.segments, self.now_ms - RETENTION_MS, None);
         manifest.segments.retain(|entry| !expired.contains(&entry.id));
+        manifest.forget_deletes();
         expired
     }
 
@@ -84,7 +85,7 @@ impl Machine {
             }
             return;
         }
-        self.manifest = manifest;
+        self.stored(manifest);
         self.merges += 1;
         for executor in &mut self.executors {
             executor.store.replace_segments(&merged.removed, &merged.added);
