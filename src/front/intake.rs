@@ -270,13 +270,26 @@ impl Intake {
         match door {
             Door::Metrics => self.accept_metrics(body, client, peer, now, bounds),
             Door::Lines { version: InfluxVersion::One, .. } if is_json(body) => {
-                self.accept_measurement(body, client, peer, now, bounds)
+                let client = client.map_or(Client::Peer(peer.0, peer.1), Client::Named);
+                let taken = self.accept_decoded(client, now, |intake, batch| {
+                    intake.metrics.decode_measurement(body, batch).map_err(IntakeError::Body)?;
+                    check_times(batch, false, bounds)
+                });
+                taken.map(|_| Accepted::Single)
             }
-            Door::Import(form) => self.accept_import((form, body), client, peer, now, bounds),
-            Door::Exposition => {
-                let form = ImportForm::Exposition;
-                let accepted = self.accept_import((form, body), client, peer, now, bounds);
-                accepted.map(|_| Accepted::Lines { texts: 0 })
+            Door::Import(_) | Door::Exposition => {
+                let form = match door {
+                    Door::Import(form) => form,
+                    _ => ImportForm::Exposition,
+                };
+                let client = client.map_or(Client::Peer(peer.0, peer.1), Client::Named);
+                let taken = self.accept_decoded(client, now, |intake, batch| {
+                    intake.imports.decode(body, (form, bounds), batch).map_err(IntakeError::Import)
+                });
+                taken.map(|count| match door {
+                    Door::Import(_) => Accepted::Batch { count },
+                    _ => Accepted::Lines { texts: 0 },
+                })
             }
             Door::RemoteWrite | Door::Lines { .. } => {
                 let mut batch = std::mem::take(&mut self.batch);
@@ -318,47 +331,22 @@ impl Intake {
         accepted
     }
 
-    fn accept_import(
+    /// Takes a body that `decode` puts into the batch, all of it; how many samples those are.
+    fn accept_decoded(
         &mut self,
-        (form, body): (ImportForm, &[u8]),
-        client: Option<&[u8]>,
-        (peer, memo): (IpAddr, &mut ClientMemo),
+        client: Client<'_>,
         now: Now,
-        bounds: &TimeBounds,
-    ) -> Result<Accepted, NotTaken> {
+        decode: impl FnOnce(&mut Intake, &mut Batch) -> Result<(), IntakeError>,
+    ) -> Result<usize, NotTaken> {
         let mut batch = std::mem::take(&mut self.batch);
-        let client = client.map_or(Client::Peer(peer, memo), Client::Named);
-        let decoded = self.imports.decode(body, (form, bounds), &mut batch).map_err(IntakeError::Import);
-        let count = batch.len();
-        let accepted = decoded
-            .map_err(NotTaken::Refused)
-            .and_then(|()| match count {
-                0 => Ok(Taken::Whole),
-                count => self.take_rows(&batch, 0..count, Names::Metrics, client, now),
-            })
-            .map(|_| Accepted::Batch { count });
-        self.batch = batch;
-        accepted
-    }
-
-    fn accept_measurement(
-        &mut self,
-        body: &[u8],
-        client: Option<&[u8]>,
-        (peer, memo): (IpAddr, &mut ClientMemo),
-        now: Now,
-        bounds: &TimeBounds,
-    ) -> Result<Accepted, NotTaken> {
-        let mut batch = std::mem::take(&mut self.batch);
-        let client = client.map_or(Client::Peer(peer, memo), Client::Named);
-        let accepted = self
-            .metrics
-            .decode_measurement(body, &mut batch)
-            .map_err(IntakeError::Body)
-            .and_then(|()| check_times(&batch, false, bounds))
-            .map_err(NotTaken::Refused)
-            .and_then(|()| self.take_rows(&batch, 0..batch.len(), Names::Metrics, client, now))
-            .map(|_| Accepted::Single);
+        let accepted = match decode(self, &mut batch) {
+            Ok(()) if batch.is_empty() => Ok(0),
+            Ok(()) => {
+                let taken = self.take_rows(&batch, 0..batch.len(), Names::Metrics, client, now);
+                taken.map(|_| batch.len())
+            }
+            Err(error) => Err(NotTaken::Refused(error)),
+        };
         self.batch = batch;
         accepted
     }
