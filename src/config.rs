@@ -83,6 +83,7 @@ pub struct Config {
     /// No limit when absent.
     pub storage_retention_bytes: Option<u64>,
     pub storage_flush_interval: Duration,
+    pub storage_series_stop_after: Duration,
     pub storage_checkpoint_interval: Duration,
     pub storage_journal_file_bytes: u64,
     pub storage_on_damage: OnDamage,
@@ -204,6 +205,7 @@ impl Config {
             storage_retention: Duration::ZERO,
             storage_retention_bytes: None,
             storage_flush_interval: Duration::ZERO,
+            storage_series_stop_after: Duration::ZERO,
             storage_checkpoint_interval: Duration::ZERO,
             storage_journal_file_bytes: 0,
             storage_on_damage: OnDamage::Stop,

@@ -367,6 +367,9 @@ impl Front {
                 ToLoop::RenewDictionary { dictionary } => {
                     self.exchange.intake.wal.writer.ask_new_dictionary(dictionary);
                 }
+                ToLoop::TakeNamesBack { executor, names } => {
+                    self.exchange.intake.take_names_back(executor, names);
+                }
                 ToLoop::Admission { executor, admission } => {
                     self.exchange.intake.admissions.set(executor, admission);
                 }

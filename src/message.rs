@@ -33,6 +33,8 @@ pub enum ToStore {
     Position { position: JournalPosition, stamp: Stamp },
     /// The loop numbers its series by this dictionary now: earlier numbers mean nothing any more.
     Dictionary { dictionary: u64, stamp: Stamp },
+    /// These names are taken back ([`ToLoop::TakeNamesBack`]), and every sample that came under them has been published.
+    NamesTakenBack { names: Box<Share>, stamp: Stamp },
     /// The journal has abandoned a file: what was answered of it is in memory alone, and is to be flushed at once.
     Flush { stamp: Stamp },
     /// The loop will need this journal file soon.
@@ -53,6 +55,7 @@ impl ToStore {
             | ToStore::Decode { stamp, .. }
             | ToStore::Position { stamp, .. }
             | ToStore::Dictionary { stamp, .. }
+            | ToStore::NamesTakenBack { stamp, .. }
             | ToStore::Flush { stamp }
             | ToStore::PrepareJournal { stamp, .. }
             | ToStore::WakeLoop { stamp }
@@ -75,6 +78,9 @@ pub enum ToLoop {
     AskPosition { executor: usize },
     /// The executor would forget series that only this dictionary names: begin a new one.
     RenewDictionary { dictionary: u64 },
+    /// The executor would forget the series that these definitions name: give them other numbers should they come again,
+    /// and send this back.
+    TakeNamesBack { executor: usize, names: Box<Share> },
     /// What that executor takes from now on.
     Admission { executor: usize, admission: Admission },
     /// The prepared journal file, or why there is none.

@@ -6,7 +6,7 @@
 //! Not here: sockets and journals (`front.rs`), how chunks are kept (`storage`).
 //! Read next: `service/select.rs` for a query's share, `service/export.rs` for exports, `service/decode.rs` for large
 //! bodies, `service/rules.rs` for alerts, `service/flush.rs` for the way to a segment, `service/checkpoint.rs` for what a
-//! restart finds, `service/compact.rs` for what becomes of segments,
+//! restart finds, `service/stopped.rs` for series that leave, `service/compact.rs` for what becomes of segments,
 //! `service/keeper.rs` for the manifest, `service/admission.rs` for the bound of memory.
 
 mod admission;
@@ -20,6 +20,7 @@ mod renewal;
 mod rule_file;
 mod rules;
 mod select;
+mod stopped;
 
 pub use admission::{Admission, Admitted};
 pub use checkpoint::Checkpoints;
@@ -46,6 +47,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use stopped::StoppedSeries;
 use storage::journal::{JournalPosition, NextFile};
 use storage::memtable::Appended;
 use storage::store::{Memory, Store};
@@ -94,6 +96,7 @@ pub struct Service {
     flush: Flush,
     checkpoints: Checkpoints,
     compaction: Compaction,
+    stopped: StoppedSeries,
     gate: Gate,
     keeper: Option<Keeper>,
     inbox: Inbox<ToStore>,
@@ -133,6 +136,7 @@ impl Service {
             flush: Flush::new(parts.applied),
             checkpoints: parts.checkpoints,
             compaction: Compaction::default(),
+            stopped: StoppedSeries::default(),
             gate: Gate::new(shards),
             shared: parts.shared,
             index: parts.index,
@@ -172,6 +176,7 @@ impl Service {
             if drained {
                 admission::settle(&shard);
                 checkpoint::look(&shard);
+                stopped::watch(&shard);
                 executor::yield_now().await;
             } else {
                 waiter.wait(|| shard.borrow().has_mail()).await?;
@@ -214,6 +219,10 @@ impl Service {
                     }
                 }
                 ToStore::Dictionary { dictionary, .. } => self.store.begin_dictionary(from, dictionary),
+                ToStore::NamesTakenBack { names, .. } => {
+                    self.store.take_names_back(from, &names);
+                    self.stopped.took_back();
+                }
                 ToStore::Flush { .. } => self.flush.at_once(),
                 ToStore::PrepareJournal { next, .. } => jobs.push(Job::PrepareJournal { from, next }),
                 ToStore::WakeLoop { .. } => {

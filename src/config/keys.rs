@@ -230,6 +230,13 @@ pub const KEYS: &[Key] = &[
         set: |c, t| duration(t, 1_000).map(|v| c.storage_flush_interval = v),
     },
     Key {
+        name: "storage.series_stop_after",
+        default: "2m",
+        unit: "duration",
+        reason: "series silent for so long, and three times their own interval, leave memory once they are many",
+        set: |c, t| duration(t, 1_000).map(|v| c.storage_series_stop_after = v),
+    },
+    Key {
         name: "storage.checkpoint_interval",
         default: "5m",
         unit: "duration",

@@ -96,7 +96,7 @@ pub fn is_json(body: &[u8]) -> bool {
 /// Series remembered of senders that say their labels in other forms than JSON: a share of what the loop's dictionary
 /// may take, at some 60 bytes each, with their numbers.
 fn remembered_max(dictionary_bytes_max: usize) -> usize {
-    let series = (dictionary_bytes_max / 8 / 64).clamp(1024, 1 << 20);
+    let series = (dictionary_bytes_max / 8 / 64).clamp(1024, 1 << 21);
     // A power of two, as their numbers are kept.
     1 << series.ilog2()
 }
@@ -188,6 +188,8 @@ pub struct Intake {
     /// As of the last publishing: more waits in some ring than may.
     rings_full: bool,
     told: Vec<Told>,
+    /// Names that were taken back and whose owners, by number, do not know it yet: a few each.
+    taken_back: Vec<(usize, Box<Share>)>,
     metrics: MetricsDecoder,
     /// By what that one calls label sets.
     metrics_numbers: Numbers,
@@ -233,6 +235,7 @@ impl Intake {
             published_bytes: vec![0; loops],
             rings_full: false,
             told: vec![Told::default(); loops],
+            taken_back: Vec::new(),
             metrics: MetricsDecoder::naming_repeats(shared.client_seed),
             metrics_numbers: Numbers::new(ingest::REPEATS_MAX),
             remote_write: RemoteWriteDecoder::naming_repeats(shared.client_seed, remembered),
@@ -624,6 +627,13 @@ impl Intake {
         self.told[owner].owes_flush
     }
 
+    /// An owner would forget series: they have these numbers no more. It hears of that behind the samples that came under
+    /// them.
+    pub fn take_names_back(&mut self, owner: usize, names: Box<Share>) {
+        self.wal.writer.take_back(&names);
+        self.taken_back.push((owner, names));
+    }
+
     /// Begins the new dictionary that owners have asked for, once its file is there, and tells every owner what it
     /// is to know, behind the shares that this is about. Where there is no place the next turn tries again.
     ///
@@ -631,6 +641,12 @@ impl Intake {
     fn tell_owners(&mut self) {
         self.wal.writer.renew();
         let (dictionary, stamp) = (self.wal.writer.dictionary(), self.last_stamp);
+        for (owner, names) in std::mem::take(&mut self.taken_back) {
+            let message = ToStore::NamesTakenBack { names, stamp };
+            if let Err(ToStore::NamesTakenBack { names, .. }) = self.outbox.send(owner, message) {
+                self.taken_back.push((owner, names));
+            }
+        }
         for (owner, told) in self.told.iter_mut().enumerate() {
             let flush = told.owes_flush.then_some(ToStore::Flush { stamp });
             let is_new = dictionary != 0 && told.dictionary != dictionary;

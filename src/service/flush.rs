@@ -12,6 +12,7 @@
 //! The positions are exactly those of the freeze: were one of them lower, replay would bring an older value
 //! of a time over the newer one that the segment holds.
 //! A failed flush leaves everything as it was and is tried again, with the positions of its own freeze.
+//! Of series that have stopped what they hold goes alone, by the same way and without positions (`stopped.rs`).
 //!
 //! When a journal abandons a file, what was answered at `written` behind its last good position is in memory alone,
 //! for it will not be replayed. So the loop asks for a flush at once. It may name a position in the abandoned part:
@@ -34,7 +35,8 @@ use std::time::Duration;
 use storage::deletes::Delete;
 use storage::journal::{self, JournalPosition, NextFile, PreparedFile};
 use storage::manifest::Tombstone;
-use storage::store::FlushJob;
+use storage::memtable::Silence;
+use storage::store::{FlushJob, Stopped};
 
 /// After a failed flush.
 const RETRY: Duration = Duration::from_secs(5);
@@ -282,6 +284,10 @@ async fn ask_until_there_is_a_place(shard: Shard) {
 /// Writes the segment and has it named; positions are known.
 pub async fn run(shard: Shard) {
     let result = write_and_switch(&shard).await;
+    end(&shard, result);
+}
+
+fn end(shard: &Shard, result: Result<(), String>) {
     {
         let mut service = shard.borrow_mut();
         service.flush.state = State::Resting;
@@ -308,8 +314,8 @@ pub async fn run(shard: Shard) {
         service.count_segments();
         service.flush.moved.notify();
     }
-    admission::settle(&shard);
-    compact::begin(&shard);
+    admission::settle(shard);
+    compact::begin(shard);
 }
 
 /// Deletes what was answered before this question, and returns once it is hidden and the manifest says so.
@@ -358,8 +364,31 @@ async fn retry(shard: Shard) {
     }
 }
 
+/// Writes what series that have stopped have in memory to a segment of its own: no position moves, and whatever else a flush
+/// does stays to be done. False where something is in the way, or it failed.
+pub async fn run_part(shard: &Shard, silence: Silence, stopped: &Stopped) -> bool {
+    let job = {
+        let mut service = shard.borrow_mut();
+        let is_free = service.flush.rests() && !service.flush.at_once && !service.checkpoints.is_under_way();
+        if !is_free || service.store.is_flushing() || service.shared.is_stopping() {
+            return false;
+        }
+        let id = service.shared.next_segment_id();
+        let Some(job) = service.store.begin_part_flush(id, silence, stopped) else {
+            // They have none, and may be forgotten.
+            return true;
+        };
+        service.flush.state = State::Writing;
+        job
+    };
+    let result = write_and_name(shard, Some(job), Vec::new()).await;
+    let is_written = result.is_ok();
+    end(shard, result);
+    is_written
+}
+
 async fn write_and_switch(shard: &Shard) -> Result<(), String> {
-    let (job, deletes, positions, index, disk, moved) = {
+    let (job, deletes) = {
         let mut service = shard.borrow_mut();
         let id = service.shared.next_segment_id();
         let job = service.store.begin_flush(id);
@@ -373,8 +402,17 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         let is_retry = job.as_ref().is_some_and(|job| job.is_retry());
         // What a failed flush left was frozen before they were wanted.
         let deletes = if is_retry { Vec::new() } else { service.take_deletes() };
-        let positions = service.flush.frozen_positions.clone();
-        (job, deletes, positions, service.index, service.disk.clone(), service.flush.moved.clone())
+        (job, deletes)
+    };
+    write_and_name(shard, job, deletes).await
+}
+
+async fn write_and_name(shard: &Shard, job: Option<FlushJob>, deletes: Vec<Tombstone>) -> Result<(), String> {
+    let is_part = job.as_ref().is_some_and(FlushJob::is_part);
+    let (positions, index, disk, moved) = {
+        let service = shard.borrow();
+        let positions = if is_part { Vec::new() } else { service.flush.frozen_positions.clone() };
+        (positions, service.index, service.disk.clone(), service.flush.moved.clone())
     };
     let deletes: Result<Vec<Delete>, _> = deletes.into_iter().map(Delete::new).collect();
     let deletes = deletes.map_err(|error| error.to_string())?;
@@ -385,8 +423,8 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
     let added = flushed.iter().map(|flushed| *flushed.entry()).collect();
     sync_journals(shard, &moved).await;
     let tombstones = deletes.iter().map(|delete| delete.tombstone.clone()).collect();
-    let switch =
-        Switch { purpose: Purpose::Flush, added, deletes: tombstones, positions, ..Switch::default() };
+    let purpose = if is_part { Purpose::PartFlush } else { Purpose::Flush };
+    let switch = Switch { purpose, added, deletes: tombstones, positions, ..Switch::default() };
     send_to_peer(shard, 0, ToPeer::Switch { from: index, switch: Box::new(switch) }).await;
     let switched = loop {
         let switched = shard.borrow_mut().flush.switched.take();

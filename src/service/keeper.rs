@@ -44,7 +44,7 @@ pub struct Switch {
     pub deletes: Vec<Tombstone>,
     /// The memory of the executor.
     pub checkpoint: Option<CheckpointEntry>,
-    /// One per journal, none for a merge: below them, everything the executor owns is in segments, or in its checkpoint.
+    /// One per journal, none for a merge and for a part: below them, everything the executor owns is in segments, or in its checkpoint.
     pub positions: Vec<JournalPosition>,
 }
 
@@ -53,6 +53,8 @@ pub struct Switch {
 pub enum Purpose {
     /// A flush.
     Flush,
+    /// A flush of series that have stopped: what the others have in memory is where it was, and so are the positions.
+    PartFlush,
     /// A merge.
     Merge,
     /// A checkpoint.
@@ -225,7 +227,7 @@ async fn carry_out_waiting(shard: &Shard) {
             (Purpose::Retention, Err(error)) => {
                 log::warning(format!("the manifest still names what has expired: {error}"));
             }
-            (Purpose::Flush | Purpose::Merge | Purpose::Checkpoint, _) => {
+            (Purpose::Flush | Purpose::PartFlush | Purpose::Merge | Purpose::Checkpoint, _) => {
                 send_to_peer(shard, from, ToPeer::Switched { purpose, result }).await;
             }
         }
@@ -259,7 +261,7 @@ fn change(shard: &Shard, manifest: &mut Manifest, from: usize, switch: Switch) -
     let checkpoint = match (purpose, checkpoint) {
         (_, Some(entry)) => manifest.switch_checkpoint(entry, &positions)?,
         (Purpose::Flush, None) => manifest.switch_flush(from, &positions),
-        (Purpose::Merge | Purpose::Checkpoint | Purpose::Retention, None) => None,
+        (Purpose::PartFlush | Purpose::Merge | Purpose::Checkpoint | Purpose::Retention, None) => None,
     };
     let mut service = shard.borrow_mut();
     let believed_ms = service.keeper.as_mut().map(|keeper| {

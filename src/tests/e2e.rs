@@ -59,6 +59,8 @@ mod remote_write;
 mod retention;
 #[path = "e2e/snapshots.rs"]
 mod snapshots;
+#[path = "e2e/stopped.rs"]
+mod stopped;
 #[path = "e2e/wakes.rs"]
 mod wakes;
 #[path = "e2e/watching.rs"]

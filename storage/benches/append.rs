@@ -18,13 +18,14 @@
 //! gauges, every 15 s; labels, which each file says again, and client ids included.
 //! `cargo bench -p storage --bench append`; `cargo test` makes a small run.
 
+#[path = "disk/nowhere.rs"]
+mod nowhere;
+
 use model::{LabelSet, LabelSetRef, MetricKind, Sample, SeriesNumber, Share, TextHash, TextKey, Timestamp};
-use std::cell::Cell;
-use std::future::{Future, ready as at_once};
-use std::io;
+use nowhere::Nowhere;
 use std::ops::Range;
 use std::time::Instant;
-use storage::disk::{Disk, DiskFile, ready};
+use storage::disk::ready;
 use storage::journal::{JournalLimits, Reserve, Resume, Writer, batch_bytes_max, prepare};
 use storage::store::{Store, StoreOptions};
 
@@ -301,74 +302,4 @@ fn all(series: usize, passes: i64, sources: &[Source]) -> f64 {
         file / 1048576.0
     );
     bytes
-}
-
-/// A disk that takes everything and keeps nothing: the journal's bytes are copied by the bench itself.
-#[derive(Clone)]
-struct Nowhere;
-
-struct NoFile(Cell<u64>);
-
-impl Disk for Nowhere {
-    type File = NoFile;
-
-    fn open(&self, _: &str) -> impl Future<Output = io::Result<NoFile>> {
-        at_once(Ok(NoFile(Cell::new(0))))
-    }
-
-    fn create(&self, _: &str) -> impl Future<Output = io::Result<NoFile>> {
-        at_once(Ok(NoFile(Cell::new(0))))
-    }
-
-    fn create_zeroed(&self, _: &str, _: u64) -> impl Future<Output = io::Result<()>> {
-        at_once(Ok(()))
-    }
-
-    fn rename(&self, _: &str, _: &str) -> impl Future<Output = io::Result<()>> {
-        at_once(Ok(()))
-    }
-
-    fn link(&self, _: &str, _: &str) -> impl Future<Output = io::Result<()>> {
-        at_once(Ok(()))
-    }
-
-    fn remove(&self, _: &str) -> impl Future<Output = io::Result<()>> {
-        at_once(Ok(()))
-    }
-
-    fn list(&self, _: &str) -> impl Future<Output = io::Result<Vec<String>>> {
-        at_once(Ok(Vec::new()))
-    }
-
-    fn create_dir(&self, _: &str) -> impl Future<Output = io::Result<()>> {
-        at_once(Ok(()))
-    }
-
-    fn sync_dir(&self, _: &str) -> impl Future<Output = io::Result<()>> {
-        at_once(Ok(()))
-    }
-}
-
-impl DiskFile for NoFile {
-    fn read_at(&self, _: u64, _: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
-        at_once(Ok(Vec::new()))
-    }
-
-    fn write_at(&self, position: u64, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
-        self.0.set(self.0.get().max(position + bytes.len() as u64));
-        at_once(Ok(()))
-    }
-
-    fn sync(&self) -> impl Future<Output = io::Result<()>> {
-        at_once(Ok(()))
-    }
-
-    fn len(&self) -> impl Future<Output = io::Result<u64>> {
-        at_once(Ok(self.0.get()))
-    }
-
-    fn truncate(&self, len: u64) -> impl Future<Output = io::Result<()>> {
-        self.0.set(len);
-        at_once(Ok(()))
-    }
 }

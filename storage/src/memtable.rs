@@ -6,7 +6,8 @@
 //! Not here: label to series (`index`), which shard owns a series, numbers that loops give (`store`), files (`segment`), clocks.
 //! Read next: `memtable/series.rs` for the samples of one series, `memtable/late.rs` for those that came late,
 //! `memtable/labels.rs` for its labels, `memtable/append.rs` for the way in, `memtable/read.rs` for what a query sees,
-//! `memtable/seal.rs` for what a flush takes away, `memtable/image.rs` for what a checkpoint puts down.
+//! `memtable/seal.rs` for what a flush takes away, `memtable/stopped.rs` for series that no longer get samples,
+//! `memtable/image.rs` for what a checkpoint puts down.
 
 mod append;
 mod image;
@@ -16,6 +17,7 @@ mod names;
 mod read;
 mod seal;
 mod series;
+mod stopped;
 mod walk;
 
 #[cfg(test)]
@@ -28,6 +30,8 @@ pub use late::CameAgain;
 pub use read::{SeriesRef, View};
 pub use seal::{Frozen, FrozenSeries};
 pub use series::{SeriesSlice, SliceExtent};
+use stopped::Heard;
+pub use stopped::Silence;
 
 use crate::index::Index;
 use hashbrown::HashTable;
@@ -35,8 +39,8 @@ use labels::Shapes;
 use late::TailPool;
 use model::{Arrival, LabelSetRef, MetricKind, SeriesHash};
 use names::NameLimit;
+use seal::NextFreeze;
 use series::{AllLate, SeriesSamples};
-use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
@@ -65,8 +69,10 @@ pub struct Memtable {
     arrivals: u64,
     /// How often series were dropped.
     clearings: u32,
-    /// How often the samples were taken away.
+    /// How often the samples were taken away, of all series or of some.
     freezes: u64,
+    /// What a sample of now leaves in its row.
+    tick: Heard,
     series_count: usize,
     /// Series with a sample.
     active_count: usize,
@@ -79,7 +85,7 @@ pub struct Memtable {
     sample_count: u64,
     late: AllLate,
     /// Where the next freeze leaves its samples for whoever holds a view by then.
-    next_freeze: Rc<OnceCell<Rc<Frozen>>>,
+    next_freeze: NextFreeze,
 }
 
 /// One row of the series table.
@@ -92,8 +98,7 @@ struct Series {
     met_in: u32,
     watch: u16,
     kind: MetricKind,
-    /// Freezes in a row that found no sample.
-    idle_cycles: u8,
+    heard: Heard,
 }
 
 /// Freezes without a sample after which a series that nobody keeps is dropped.
@@ -115,6 +120,7 @@ impl Memtable {
             arrivals: 0,
             clearings: 0,
             freezes: 0,
+            tick: Heard::default(),
             series_count: 0,
             active_count: 0,
             series_bytes: 0,
@@ -184,7 +190,7 @@ impl Memtable {
             met_in: self.clearings,
             watch: (self.watch_of)(labels),
             kind,
-            idle_cycles: 0,
+            heard: self.tick,
         });
         self.arrivals += 1;
         self.series_count += 1;

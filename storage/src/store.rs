@@ -7,7 +7,7 @@
 //! Not here: journals and their positions, the manifest, clocks: the caller says when to flush, which
 //! segments count and what is too old; how segments become one (`compact.rs`).
 //! Read next: `store/select.rs` for queries, `store/walk.rs` for exports, `store/merge.rs` for how sources become one,
-//! `store/flush.rs` for the way to disk, `store/checkpoint.rs` for what a restart finds, `store/memory.rs` and
+//! `store/flush.rs` for the way to disk, `store/stopped.rs` for series that go alone, `store/checkpoint.rs` for what a restart finds, `store/memory.rs` and
 //! `store/views.rs` for what keeps both within their bound.
 
 mod checkpoint;
@@ -15,6 +15,7 @@ mod flush;
 mod memory;
 mod merge;
 mod select;
+mod stopped;
 mod views;
 mod walk;
 
@@ -27,6 +28,7 @@ pub use flush::{FlushJob, Flushed};
 pub use memory::Memory;
 pub(crate) use merge::SeriesMerge;
 pub use select::{Piece, SelectedSeries, Selection};
+pub use stopped::{Stopped, StoppedNames};
 pub use walk::{Place, Walk, WalkPlan, WalkRange, Walked};
 
 use crate::compact::{Merge, OpenSegment, Owner, Windows, choose, choose_to_clean};

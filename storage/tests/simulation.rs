@@ -168,6 +168,7 @@ fn a_run_answers_flushes_rotates_and_leaves_nothing_behind() {
             |level| machine.record.batches.iter().filter(|batch| batch.fate == Fate::Answered(level)).count();
         assert!(answered(Level::Written) > 50 && answered(Level::Synced) > 100);
         assert!(machine.flushes > 4 && machine.expired > 0, "{} {}", machine.flushes, machine.expired);
+        assert!(machine.part_flushes > 1, "{}", machine.part_flushes);
         assert!(machine.merges > 1, "{}", machine.merges);
         assert!(
             machine.checkpoints > 1 && machine.deletes > 1,

@@ -1,7 +1,7 @@
 //! Goal: a series whose labels are not looked at again gets its own number, owner and kind all the same.
 //! Method: a true loop and two executors that the test plays. Clients repeat their bodies, with other values, at times
-//! in another order, of another kind, over another connection, or with a new dictionary between two bodies; what each
-//! share says, by its own definitions, is compared with what was sent.
+//! in another order, of another kind, over another connection, or with a new dictionary or numbers taken back between
+//! two bodies; what each share says, by its own definitions, is compared with what was sent.
 
 use super::*;
 use model::{LabelSet, MetricKind, SeriesNumber};
@@ -46,6 +46,7 @@ struct Told {
     dictionaries: usize,
     series: HashMap<SeriesNumber, (LabelSet, MetricKind, usize)>,
     samples: Vec<(LabelSet, f64)>,
+    taken_back: usize,
 }
 
 impl Told {
@@ -66,6 +67,26 @@ impl Told {
         }
     }
 
+    /// The loop has no such numbers any more: none comes again unless it is defined anew.
+    fn forget(&mut self, names: &model::Share) {
+        if names.dictionary == self.dictionary {
+            names.definitions().for_each(|(number, ..)| assert!(self.series.remove(&number).is_some()));
+            self.taken_back += 1;
+        }
+    }
+
+    /// Asks for the numbers of every third series of one executor.
+    fn ask_back(&self, rig: &mut Rig, executor: usize) {
+        let mut names = Box::<model::Share>::default();
+        names.dictionary = self.dictionary;
+        for (number, (labels, kind, owner)) in &self.series {
+            if *owner == executor && number.0 % 3 == 0 {
+                names.define(*number, *kind, labels.as_ref());
+            }
+        }
+        assert!(rig.loops.send(0, ToLoop::TakeNamesBack { executor, names }).is_ok());
+    }
+
     /// Takes shares until there are so many samples.
     fn wait(&mut self, rig: &mut Rig, samples: usize) {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -74,6 +95,7 @@ impl Told {
             for executor in 0..EXECUTORS {
                 match rig.inboxes[executor].pop() {
                     Some((_, ToStore::Share(share))) => self.take(executor, &share),
+                    Some((_, ToStore::NamesTakenBack { names, .. })) => self.forget(&names),
                     Some((_, ToStore::PrepareJournal { next, .. })) => {
                         let prepared = file(rig.dir.path(), next, None);
                         assert!(rig.loops.send(0, ToLoop::JournalFile(Ok(prepared))).is_ok());
@@ -100,6 +122,7 @@ fn series_that_come_again_keep_their_numbers_owners_and_kinds() {
                 let renew = ToLoop::RenewDictionary { dictionary: told.dictionary };
                 assert!(rig.loops.send(0, renew).is_ok());
             }
+            2..6 => told.ask_back(&mut rig, mix as usize / 11 % EXECUTORS),
             _ => {}
         }
         let kind = if mix / 64 % 9 == 0 { MetricKind::Counter } else { MetricKind::Gauge };
@@ -127,5 +150,6 @@ fn series_that_come_again_keep_their_numbers_owners_and_kinds() {
             assert_eq!(*kind, sent.kind, "body {body}: the kind said last is kept");
         }
     }
+    assert!(told.taken_back > 20, "{}", told.taken_back);
     assert!(told.dictionaries >= 5, "{} dictionaries", told.dictionaries);
 }

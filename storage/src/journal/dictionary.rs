@@ -3,7 +3,8 @@
 //! 600.
 //!
 //! Owner: the writer; one dictionary per journal file, forgotten when the next begins.
-//! Always: numbers count from 0 in order of arrival; what has a number stands in the file.
+//! Always: numbers count from 0 in order of arrival and none is given twice, also when it was taken back; what has a
+//! number stands in the file.
 
 use super::frame::{self, ClientNumber};
 use foldhash::fast::FixedState;
@@ -28,8 +29,8 @@ pub(super) struct Dictionary {
     series: HashTable<Series>,
     /// Bytes of their labels.
     label_bytes: u64,
-    /// By number: as which kind each series was defined last.
-    kinds: Vec<MetricKind>,
+    /// By number: as which kind each series was defined last; none where the number was taken back.
+    kinds: Vec<Option<MetricKind>>,
     hasher: FixedState,
     clients: HashTable<Client>,
     /// Their bytes.
@@ -44,7 +45,7 @@ struct Series {
     kind: MetricKind,
 }
 
-const _: () = assert!(size_of::<Series>() == 24);
+const _: () = assert!(size_of::<Series>() == 24 && size_of::<Option<MetricKind>>() == 1);
 
 #[derive(Clone, Copy, Debug)]
 struct Client {
@@ -76,9 +77,9 @@ impl Dictionary {
         self.clients.clear();
     }
 
-    /// The larger of the two tables, in entries.
+    /// Numbers given to series, or to clients if those are more.
     pub(super) fn entries(&self) -> usize {
-        self.series.len().max(self.clients.len())
+        self.kinds.len().max(self.clients.len())
     }
 
     /// Label and client bytes that stand in the file.
@@ -88,7 +89,8 @@ impl Dictionary {
 
     /// Bytes of memory at most: each table doubles when it is full.
     pub(super) fn memory_bytes(&self) -> usize {
-        let entries = self.series.len() * (size_of::<Series>() + 1 + size_of::<MetricKind>())
+        let entries = self.series.len() * (size_of::<Series>() + 1)
+            + self.kinds.len() * size_of::<Option<MetricKind>>()
             + self.clients.len() * (size_of::<Client>() + 1);
         2 * (self.arena.len() + entries)
     }
@@ -102,7 +104,17 @@ impl Dictionary {
     /// Whether the series of that number was defined last as of this kind.
     #[inline]
     pub(super) fn is_of_kind(&self, number: SeriesNumber, kind: MetricKind) -> bool {
-        self.kinds.get(number.0 as usize) == Some(&kind)
+        self.kinds.get(number.0 as usize) == Some(&Some(kind))
+    }
+
+    /// Takes back a number, if it is that of the series still: should the series come again it gets another.
+    pub(super) fn take_back(&mut self, number: SeriesNumber, labels: LabelSetRef<'_>) {
+        let hash = self.key.hash(labels.bytes());
+        let is_it = |series: &Series| series.hash == hash && series.number == number.0;
+        if let Ok(entry) = self.series.find_entry(hash.0[0], is_it) {
+            entry.remove();
+            self.kinds[number.0 as usize] = None;
+        }
     }
 
     /// The number of a series; a new one, or one that changed its kind, is defined in `definitions`.
@@ -121,17 +133,17 @@ impl Dictionary {
             let first = series.kind != kind;
             if first {
                 series.kind = kind;
-                self.kinds[number.0 as usize] = kind;
+                self.kinds[number.0 as usize] = Some(kind);
                 frame::define_series(definitions, number, kind, bytes);
             }
             return Numbered { number, owner: series.owner, first };
         }
         // A file is below 4 GiB, and each of them stands in it.
-        let number = SeriesNumber(self.series.len() as u32);
+        let number = SeriesNumber(self.kinds.len() as u32);
         let owner = owner_of(labels.hash());
         frame::define_series(definitions, number, kind, bytes);
         self.label_bytes += bytes.len() as u64;
-        self.kinds.push(kind);
+        self.kinds.push(Some(kind));
         let series = Series { hash, number: number.0, owner, kind };
         self.series.insert_unique(hash.0[0], series, |series| series.hash.0[0]);
         Numbered { number, owner, first: true }
@@ -209,6 +221,16 @@ mod tests {
         assert_eq!(read.len(), 2_001);
         assert_eq!(read[2_000], (SeriesNumber(7), MetricKind::Counter, set(7)));
         assert_eq!(clients, [(one, b"1".to_vec()), (two, b"2".to_vec())]);
+        // Taken back, but only by the number that it has.
+        dictionary.take_back(SeriesNumber(8), set(9).as_ref());
+        dictionary.take_back(SeriesNumber(5), set(5).as_ref());
+        let is_numbered = |n: u32| dictionary.is_of_kind(SeriesNumber(n), MetricKind::Gauge);
+        assert!(is_numbered(9) && is_numbered(8) && !is_numbered(5));
+        assert_eq!((dictionary.owner(set(5).as_ref()), dictionary.entries()), (None, 2_000));
+        for first in [true, false] {
+            let again = dictionary.number(set(5).as_ref(), MetricKind::Gauge, |_| 0, &mut definitions);
+            assert_eq!((again.number, again.first), (SeriesNumber(2_000), first));
+        }
         dictionary.clear();
         let anew = dictionary.number(set(9).as_ref(), MetricKind::Gauge, |_| 0, &mut definitions);
         assert_eq!((anew.number, anew.first), (SeriesNumber(0), true));

@@ -21,7 +21,7 @@ use super::head::{FileHead, HEAD_BYTES, Previous};
 use super::prepare::{NextFile, PreparedFile};
 use super::recover::Resume;
 use super::{JournalPosition, SEQUENCE_MAX};
-use model::{LabelSetRef, MetricKind, Sample, SeriesHash, SeriesNumber, Stamp};
+use model::{LabelSetRef, MetricKind, Sample, SeriesHash, SeriesNumber, Share, Stamp};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -360,6 +360,14 @@ impl Writer {
         owner_of: impl FnOnce(SeriesHash) -> u16,
     ) -> Numbered {
         self.dictionary.number(labels, kind, owner_of, &mut self.definitions)
+    }
+
+    /// Takes back numbers that their owner would forget, where they are those of the present dictionary: the series get
+    /// others when they come again. What was pushed under them stays.
+    pub fn take_back(&mut self, share: &Share) {
+        if share.dictionary == self.dictionary() {
+            share.definitions().for_each(|(number, _, labels)| self.dictionary.take_back(number, labels));
+        }
     }
 
     /// The number of a client in the current file.

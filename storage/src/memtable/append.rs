@@ -45,7 +45,7 @@ impl Memtable {
         let Some(Some(row)) = self.series.get_mut(id.0 as usize) else {
             return Err(UnknownSeries(id));
         };
-        row.idle_cycles = 0;
+        row.heard = self.tick;
         self.active_count += usize::from(row.samples.is_empty());
         let is_watched = row.watch != 0;
         let appended = row.samples.append(sample, is_watched, &mut self.sample_bytes, &mut self.late);

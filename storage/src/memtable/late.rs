@@ -218,6 +218,15 @@ impl Late {
         self.give_back_tail(pool);
     }
 
+    /// Leaves the pool, and adds to `bytes` what that took: all that was in the tail is in a run.
+    pub(super) fn leave_pool(&mut self, pool: &mut TailPool, bytes: &mut usize, again: &mut CameAgain) {
+        if self.tail_len > 0 {
+            let before = self.own_bytes();
+            self.settle(pool, again);
+            *bytes += self.own_bytes() - before;
+        }
+    }
+
     fn give_back_tail(&mut self, pool: &mut TailPool) {
         self.tail_len = 0;
         while self.last != NO_BLOCK {

@@ -2,9 +2,11 @@
 //!
 //! A query looks at series one after the other while the memtable goes on. A [`View`] fixes a moment in a few
 //! words: samples that were there then are found as long as the view lives, in the table or, once they were
-//! frozen, in the frozen part, which the view then holds. An id may stand for another series by then, one that was
+//! frozen, in the frozen part, which the view then holds: the last of a row of them, where those before were of some
+//! series only. An id may stand for another series by then, one that was
 //! met after a clearing that the view did not see.
 
+use super::seal::NextFreeze;
 use super::{
     CameAgain, Frozen, Memtable, RowLabels, SeriesId, SeriesSamples, SeriesSlice, SliceExtent, TailPool,
 };
@@ -19,7 +21,7 @@ pub struct View {
     /// Clearings by then.
     clearings: u32,
     /// Set by the first freeze that follows.
-    frozen: Rc<OnceCell<Rc<Frozen>>>,
+    frozen: NextFreeze,
 }
 
 /// One series, in the table or in a frozen part.
@@ -98,16 +100,34 @@ impl View {
         series.met_in <= self.clearings
     }
 
-    /// Where the samples of that moment are if they are no longer in the table.
-    pub fn frozen(&self) -> Option<&Rc<Frozen>> {
-        self.frozen.get()
+    /// The samples of that moment: in a frozen part if they were taken away since, else `in_table`, which is what the
+    /// table holds under this id.
+    pub fn find<'a>(&'a self, id: SeriesId, in_table: Option<SeriesRef<'a>>) -> Option<SeriesRef<'a>> {
+        let mut next = &self.frozen;
+        while let Some(part) = next.get() {
+            let found = part.find(id).filter(|series| self.holds(series));
+            match &part.next {
+                // What the table holds of it came after the moment.
+                _ if found.is_some() => return found,
+                None => return None,
+                Some(behind) => next = behind,
+            }
+        }
+        in_table
     }
 
     /// Keeps nothing in memory any more, and finds no frozen part; what [`Self::holds`] stays. If nobody else can ask
     /// for the samples that it kept, they are given, to be let go of.
-    pub fn let_go(&mut self) -> Option<Frozen> {
-        let frozen = Rc::into_inner(std::mem::take(&mut self.frozen))?.into_inner()?;
-        Rc::into_inner(frozen)
+    pub fn let_go(&mut self) -> Vec<Frozen> {
+        let mut given = Vec::new();
+        let mut next = Some(std::mem::take(&mut self.frozen));
+        while let Some(mut part) =
+            next.and_then(Rc::into_inner).and_then(OnceCell::into_inner).and_then(Rc::into_inner)
+        {
+            next = part.next.take();
+            given.push(part);
+        }
+        given
     }
 }
 

@@ -5,20 +5,26 @@ use super::{
     CameAgain, IDLE_CYCLES_MAX, Memtable, RowLabels, SERIES_BYTES, SeriesId, SeriesRef, SeriesSlice,
 };
 use model::{Arrival, MetricKind, SeriesHash, Timestamp};
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::rc::Rc;
 
-/// The samples of one cycle, immutable, on their way into a segment and queried meanwhile.
+/// The samples of one cycle, or of some of its series, immutable, on their way into a segment and queried meanwhile.
 #[derive(Debug, Default)]
 pub struct Frozen {
     /// Ids rising.
-    series: Vec<FrozenSeries>,
-    bytes: usize,
-    sample_count: u64,
+    pub(super) series: Vec<FrozenSeries>,
+    pub(super) bytes: usize,
+    pub(super) sample_count: u64,
     /// Those of all series.
     late: AllLate,
     forgotten: Vec<SeriesHash>,
+    /// Of some series only: where the freeze after it leaves what it takes.
+    pub(super) next: Option<NextFreeze>,
 }
+
+/// Where a freeze leaves its samples for whoever holds a view by then.
+pub(super) type NextFreeze = Rc<OnceCell<Rc<Frozen>>>;
 
 /// One series of a [`Frozen`]; it has at least one sample.
 #[derive(Debug)]
@@ -54,22 +60,15 @@ impl Memtable {
             sample_count: self.sample_count(),
             late: AllLate { again: CameAgain::default(), ..std::mem::take(&mut self.late) },
             forgotten: Vec::new(),
+            next: None,
         };
         for (index, place) in self.series.iter_mut().enumerate() {
             let Some(row) = place else { continue };
             if row.samples.is_empty() {
-                row.idle_cycles = row.idle_cycles.saturating_add(1);
+                row.heard.found_idle();
                 continue;
             }
-            frozen.series.push(FrozenSeries {
-                id: SeriesId(index as u32),
-                hash: row.hash,
-                labels: row.labels.clone(),
-                kind: row.kind,
-                arrival: row.arrival,
-                met_in: row.met_in,
-                samples: std::mem::take(&mut row.samples),
-            });
+            frozen.series.push(row.freeze(SeriesId(index as u32)));
         }
         self.active_count = 0;
         // What nobody has been told of is told yet.
@@ -99,7 +98,7 @@ impl Memtable {
         for (index, place) in self.series.iter_mut().enumerate() {
             let id = SeriesId(index as u32);
             let idle = |row: &mut super::Series| {
-                row.samples.is_empty() && row.idle_cycles >= idle_cycles && !keep(id)
+                row.samples.is_empty() && row.heard.idle_cycles() >= idle_cycles && !keep(id)
             };
             let Some(row) = place.take_if(idle) else { continue };
             if let Ok(entry) = self.by_labels.find_entry(super::hash_key(row.hash), |other| *other == id) {
@@ -139,10 +138,30 @@ impl Memtable {
     }
 }
 
+impl super::Series {
+    /// Takes its samples away.
+    pub(super) fn freeze(&mut self, id: SeriesId) -> FrozenSeries {
+        FrozenSeries {
+            id,
+            hash: self.hash,
+            labels: self.labels.clone(),
+            kind: self.kind,
+            arrival: self.arrival,
+            met_in: self.met_in,
+            samples: std::mem::take(&mut self.samples),
+        }
+    }
+}
+
 impl Frozen {
     /// The series with samples, ids rising.
     pub fn series(&self) -> &[FrozenSeries] {
         &self.series
+    }
+
+    /// Whether it holds some of the series only, which the others were left out of.
+    pub fn is_part(&self) -> bool {
+        self.next.is_some()
     }
 
     /// Bytes of memory held, and what writing it to a segment takes beside.

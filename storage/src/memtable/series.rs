@@ -94,7 +94,6 @@ impl SeriesSamples {
     }
 
     /// Bytes of memory behind the row, but for the pool's blocks, counted anew: the twin of the running account.
-    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.open.as_ref().map_or(0, OpenChunk::heap_bytes)
             + self.closed.iter().map(chunk_bytes).sum::<usize>()

@@ -6,6 +6,7 @@
 //!   (the caller names the segment in the manifest)
 //!   finish_flush  frozen ──► segment             in one step, so no query sees both or neither
 //!   abort_flush   frozen stays                   and the next begin_flush writes it again
+//!   (begin_part_flush takes some series alone, and all else is the same: `stopped.rs`)
 //! ```
 
 use super::{ReadOn, Store};
@@ -48,6 +49,21 @@ impl<D: Disk> Flushed<D> {
 }
 
 impl FlushJob {
+    /// For a store, whose number and count fit a `u16`.
+    pub(super) fn new(
+        id: u64,
+        (shard, shards): (usize, usize),
+        frozen: Rc<Frozen>,
+        is_retry: bool,
+    ) -> FlushJob {
+        FlushJob { id, shard: shard as u16, shards: shards as u16, frozen, is_retry }
+    }
+
+    /// Whether it writes some of the series only: then no journal's position belongs to it.
+    pub fn is_part(&self) -> bool {
+        self.frozen.is_part()
+    }
+
     /// The hashes of the series that the freeze of this very job dropped from the table.
     pub fn forgotten(&self) -> &[SeriesHash] {
         if self.is_retry { &[] } else { self.frozen.forgotten() }
@@ -102,7 +118,7 @@ impl<D: Disk> Store<D> {
         };
         self.flushing = true;
         // `Store::new` has checked that both fit.
-        Some(FlushJob { id, shard: self.shard as u16, shards: self.shards as u16, frozen, is_retry })
+        Some(FlushJob::new(id, (self.shard, self.shards), frozen, is_retry))
     }
 
     /// The manifest names the segment: queries that begin from now on read it, and the memory is free as soon as

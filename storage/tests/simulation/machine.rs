@@ -29,6 +29,7 @@ use storage::compact::Merge;
 use storage::disk::{SimDisk, SimFile, ready};
 use storage::journal::{JournalLimits, JournalPosition, NextFile, Sync, Writer};
 use storage::manifest::Manifest;
+use storage::memtable::Silence;
 use storage::segment::{SEGMENTS_FOLDER, segment_path};
 use storage::store::{FlushJob, Flushed, Piece, Store};
 
@@ -69,6 +70,7 @@ enum Message {
     Position { position: JournalPosition, stamp: Stamp },
     Dictionary { dictionary: u64, stamp: Stamp },
     Flush { stamp: Stamp },
+    NamesTaken { names: Share, stamp: Stamp },
 }
 
 impl Message {
@@ -76,6 +78,7 @@ impl Message {
         let (Message::Share(Share { stamp, .. })
         | Message::Position { stamp, .. }
         | Message::Dictionary { stamp, .. }
+        | Message::NamesTaken { stamp, .. }
         | Message::Flush { stamp }) = self;
         (stamp.nanos, stamp.loop_index)
     }
@@ -95,6 +98,8 @@ struct Loop {
     withheld: VecDeque<(JournalPosition, usize)>,
     asks: Vec<(usize, Option<JournalPosition>)>,
     told_dictionary: u64,
+    /// Numbers that executors want to forget, taken back and not told.
+    taken_back: Vec<(usize, Share)>,
     /// A sync under way; its outcome where the device was quicker than the loop.
     syncing: Option<(Sync, Option<std::io::Result<()>>)>,
 }
@@ -106,6 +111,9 @@ enum Flush {
     AskingSynced { flushed: Option<Flushed<SimDisk>>, deletes: Deletes, told: Vec<Option<JournalPosition>> },
     Switching { flushed: Option<Flushed<SimDisk>>, deletes: Deletes },
 }
+
+/// Whatever the samples' times say: who was not heard of for so many ticks has stopped.
+const SILENCE: Silence = Silence { ticks: 1, tick_ms: 1 << 40 };
 
 /// A checkpoint under way, as `service/checkpoint.rs` takes it.
 enum Checkpoint {
@@ -130,6 +138,8 @@ struct Executor {
     frozen_positions: Vec<JournalPosition>,
     /// A journal has abandoned a file: flush at once.
     at_once: bool,
+    /// What is on its way are some series only, which no position belongs to.
+    is_part: bool,
     wanted_deletes: Vec<Wanted>,
     /// Stamps of all shares that were applied in this run.
     applied_stamps: BTreeSet<Stamp>,
@@ -149,6 +159,7 @@ pub(crate) struct Machine {
     /// Flushes, merges, checkpoints and executors' parts of deletes that were switched in, and segments that left the
     /// retention.
     pub(crate) flushes: usize,
+    pub(crate) part_flushes: usize,
     pub(crate) merges: usize,
     pub(crate) expired: usize,
     pub(crate) checkpoints: usize,
@@ -183,6 +194,7 @@ impl Machine {
             record: before.map(|before| before.record.clone()).unwrap_or_default(),
             positions,
             flushes: 0,
+            part_flushes: 0,
             merges: 0,
             expired: 0,
             checkpoints: 0,
@@ -212,6 +224,7 @@ impl Machine {
                 withheld: VecDeque::new(),
                 asks: Vec::new(),
                 told_dictionary: 0,
+                taken_back: Vec::new(),
                 syncing: None,
             });
             let journals = started.journals.iter().map(|journal| journal.end());
@@ -225,6 +238,7 @@ impl Machine {
                 applied: journals.zip(named).map(|(end, named)| end.max(named)).collect(),
                 frozen_positions: Vec::new(),
                 at_once: false,
+                is_part: false,
                 wanted_deletes: Vec::new(),
                 applied_stamps: BTreeSet::new(),
                 in_memtable: BTreeSet::new(),

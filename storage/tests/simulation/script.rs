@@ -47,7 +47,8 @@ pub(crate) fn run(machine: &mut Machine, random: &mut Random, steps: usize) {
             121 => machine.forget_idle(at),
             // Rarely: each is a flush, which ends a checkpoint.
             122 if random.one_in(5) => machine.delete(random),
-            123..126 => machine.now_ms += 1 + random.below(400) as i64,
+            122..124 => machine.send_stopped(at, random.below(3)),
+            124..126 => machine.now_ms += 1 + random.below(400) as i64,
             _ => machine.query(),
         }
     }

@@ -307,8 +307,7 @@ impl InMemory {
             return in_table.map(|described| Found { described, frozen: None, newer: None });
         }
         let frozen = self.frozen.as_ref().and_then(find_in);
-        // What the memtable holds after a freeze came after the moment.
-        let newer = self.view.frozen().map_or(in_table, find_in);
+        let newer = self.view.find(id, in_table);
         let described = in_table.or(newer).or(frozen)?;
         Some(Found { described, frozen, newer })
     }

@@ -1,9 +1,10 @@
 use super::memory::SERIES_PER_LOOK;
 use super::*;
 use crate::disk::{SimDisk, ready};
+use crate::memtable::Silence;
 use crate::segment::SegmentEntry;
 use crate::store::tests::{History, Mark, Reader, all_of, at, drain, flush, open, put, set};
-use crate::store::{FlushJob, Store};
+use crate::store::{FlushJob, Stopped, Store};
 use model::{MetricKind, SeriesNumber, Share, parse_matchers};
 use proptest::prelude::*;
 
@@ -26,6 +27,10 @@ enum Step {
         value: u8,
     },
     BeginFlush,
+    /// Some time goes by, then those that were not heard of meanwhile go to a segment alone, and their names are taken back.
+    SendStopped {
+        ticks: u8,
+    },
     EndFlush {
         fails: bool,
     },
@@ -57,6 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             |(from, count, ms, fine, value)| Step::Append { from, count, ticks: (ms << 20) + fine, value }
         ),
         4 => Just(Step::BeginFlush),
+        4 => (0u8..3).prop_map(|ticks| Step::SendStopped { ticks }),
         4 => (0u8..5).prop_map(|n| Step::EndFlush { fails: n == 0 }),
         3 => Just(Step::Forget),
         1 => millis().prop_map(|millis| Step::Retain { millis: millis / 2 }),
@@ -81,8 +87,8 @@ proptest! {
 
     /// Whatever happens to the store between the pieces of a selection, each series shows what was applied to it up
     /// to one moment, not before the selection, and nothing twice.
-    /// Method: selections are read some pieces at a time amid appends, flushes that end or fail, series that are
-    /// forgotten and whose ids are given again, and retention; each series' history says what it may show.
+    /// Method: selections are read some pieces at a time amid appends, flushes of all or of some series that end or fail,
+    /// series that are forgotten and whose ids are given again, and retention; each series' history says what it may show.
     #[test]
     fn a_view_is_kept_whatever_happens_between_its_pieces(steps in steps()) {
         let disk = SimDisk::new(3);
@@ -106,6 +112,22 @@ proptest! {
                 }
                 Step::BeginFlush => {
                     let begun = store.begin_flush(next_id);
+                    next_id += u64::from(begun.is_some());
+                    job = begun.or(job);
+                }
+                Step::SendStopped { ticks } => {
+                    (0..ticks).for_each(|_| store.tick());
+                    let silence = Silence { ticks: 1, tick_ms: 1 << 40 };
+                    let mut stopped = Stopped::default();
+                    while store.find_stopped(silence, SERIES as usize / 2, &mut stopped) {}
+                    for mut names in store.names_of_stopped(silence, &stopped) {
+                        let mut share = Share::default();
+                        while store.take_some_names(&mut names, 100, &mut share) {
+                            store.take_names_back(names.loop_index, &share);
+                            share.clear();
+                        }
+                    }
+                    let begun = store.begin_part_flush(next_id, silence, &stopped);
                     next_id += u64::from(begun.is_some());
                     job = begun.or(job);
                 }

@@ -159,6 +159,9 @@ impl Machine {
         state.turn.iter().for_each(|(_, batch)| self.record.batches[*batch].published = true);
         state.writer.renew();
         let (dictionary, stamp) = (state.writer.dictionary(), state.last_stamp);
+        for (owner, names) in state.taken_back.drain(..) {
+            self.executors[owner].rings[at].push_back(Message::NamesTaken { names, stamp });
+        }
         if dictionary != 0 && dictionary != state.told_dictionary {
             state.told_dictionary = dictionary;
             for executor in &mut self.executors {

@@ -2,17 +2,46 @@
 
 use super::super::record::Deletion;
 use super::super::script::{Random, rest};
-use super::{Checkpoint, Deletes, Executor, Flush, Machine, Message, Positions, labels_of};
+use super::{Checkpoint, Deletes, Executor, Flush, Machine, Message, Positions, SILENCE, labels_of};
+use model::Share;
 use storage::checkpoint::{CheckpointEntry, checkpoint_path};
 use storage::disk::{Disk as _, SimDisk, ready};
 use storage::journal::{self, JournalPosition};
 use storage::manifest::{Manifest, may_be_stored};
-use storage::store::{FlushJob, Flushed};
+use storage::store::{FlushJob, Flushed, Stopped};
 
 impl Machine {
     /// An executor forgets the series that no dictionary names.
     pub(crate) fn forget_idle(&mut self, at: usize) {
         self.executors[at].store.forget_idle();
+    }
+
+    /// An executor sends what it holds of series that have stopped to a segment of their own, or, where it holds nothing,
+    /// has their names taken back.
+    pub(crate) fn send_stopped(&mut self, at: usize, ticks: u64) {
+        let executor = &mut self.executors[at];
+        (0..ticks).for_each(|_| executor.store.tick());
+        let mut stopped = Stopped::default();
+        while executor.store.find_stopped(SILENCE, usize::MAX, &mut stopped) {}
+        for mut names in executor.store.names_of_stopped(SILENCE, &stopped) {
+            let mut share = Share::default();
+            while executor.store.take_some_names(&mut names, 3, &mut share) {
+                let state = &mut self.loops[names.loop_index];
+                state.writer.take_back(&share);
+                state.taken_back.push((at, std::mem::take(&mut share)));
+            }
+        }
+        let is_free =
+            matches!((&executor.flush, &executor.checkpoint), (Flush::Resting, Checkpoint::Resting));
+        if !is_free || executor.at_once {
+            return;
+        }
+        let id = self.next_segment.get();
+        if let Some(job) = executor.store.begin_part_flush(id, SILENCE, &stopped) {
+            self.next_segment.set(id + 1);
+            self.record.froze();
+            executor.flush = Flush::Writing { job: Some(job), deletes: Deletes::new() };
+        }
     }
 
     /// Flushes what was asked for at once, to its end.
@@ -48,6 +77,7 @@ impl Machine {
                 }
                 Some(Message::Dictionary { dictionary, .. }) => store.begin_dictionary(from, dictionary),
                 Some(Message::Flush { .. }) => *at_once = true,
+                Some(Message::NamesTaken { names, .. }) => store.take_names_back(from, &names),
                 Some(Message::Position { position, .. }) => {
                     applied[from] = applied[from].max(position);
                     if let Flush::Asking(told) | Flush::AskingSynced { told, .. } = flush {
@@ -129,6 +159,7 @@ impl Machine {
     }
 
     fn write_segment(&mut self, at: usize, job: Option<FlushJob>, deletes: Deletes) -> Flush {
+        self.executors[at].is_part = job.as_ref().is_some_and(FlushJob::is_part);
         let flushed = match job.map(|job| ready(job.run(&self.disk))) {
             Some(Ok(flushed)) => Some(flushed),
             Some(Err(error)) => {
@@ -153,7 +184,9 @@ impl Machine {
             manifest.next_segment = manifest.next_segment.max(flushed.entry().id + 1);
             manifest.segments.push(*flushed.entry());
         }
-        let needless = manifest.switch_flush(at, &self.executors[at].frozen_positions);
+        let is_part = self.executors[at].is_part;
+        let positions = &self.executors[at].frozen_positions;
+        let needless = if is_part { None } else { manifest.switch_flush(at, positions) };
         let expired = self.expire(&mut manifest);
         if let Err(error) = ready(manifest.store(&self.disk)) {
             self.executors[at].store.abort_flush();
@@ -163,8 +196,11 @@ impl Machine {
             return;
         }
         self.stored(manifest);
-        self.flushes += 1;
-        self.record.kept(at, self.shards, &self.executors[at].in_frozen, labels_of);
+        self.flushes += usize::from(!is_part);
+        self.part_flushes += usize::from(is_part);
+        if !is_part {
+            self.record.kept(at, self.shards, &self.executors[at].in_frozen, labels_of);
+        }
         if let Some(flushed) = flushed {
             self.executors[at].store.finish_flush(flushed);
         }

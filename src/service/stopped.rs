@@ -1,0 +1,126 @@
+//! Series that have stopped leave memory by themselves, long before it is full.
+//!
+//! ```text
+//! a tick, eight in storage.series_stop_after: look at some thousand rows at a time, yielding
+//!   a sixteenth of all has stopped → what they have in memory goes to a segment (`flush.rs`, no position moves)
+//!   → the loops take their names back, some hundred at a time, behind the last sample that came under them
+//!   → they are forgotten
+//! ```
+//!
+//! Always: one round at a time; whatever fails or is in the way, a flush or a checkpoint, leaves them where they are until
+//! the next tick. A series that comes again costs a definition and a place among the new ones, and nothing else.
+//! Not here: memory that fills faster than series fall silent (`admission.rs`), what a stopped series is
+//! (`storage::memtable::Silence`).
+
+use super::{Shard, flush, send_to_loop};
+use crate::message::ToLoop;
+use model::Share;
+use shard::executor::{self, LocalEvent, TaskClass};
+use std::rc::Rc;
+use std::time::Duration;
+use storage::memtable::Silence;
+use storage::store::{Stopped, StoppedNames};
+
+/// Fewer series are not worth a look: some 10 MB.
+const SERIES_MIN: usize = 16_384;
+/// One of so many has stopped before they are worth a segment of their own. With the eighth that falls silent while a
+/// tenth is replaced each minute, memory stays within 1.35 times what it would be without those that come and go.
+const STOPPED_SHARE: usize = 16;
+/// Series in one round: their samples are taken away in one step, some 20 ms.
+const ROUND_MAX: usize = 1 << 17;
+/// Ticks of a silence.
+const TICKS: u8 = 8;
+/// Names in one message, and messages that a loop has not answered.
+const NAMES_PER_MESSAGE: usize = 256;
+const UNANSWERED_MAX: usize = 4;
+
+/// Where one executor stands with series that have stopped.
+#[derive(Default)]
+pub struct StoppedSeries {
+    /// A task looks by the clock.
+    watching: bool,
+    /// Names that the loops have not taken back yet, in messages.
+    unanswered: usize,
+    /// Rung when one is answered.
+    answered: Rc<LocalEvent>,
+}
+
+impl StoppedSeries {
+    /// A loop has taken names back, or knows them no more.
+    pub fn took_back(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.answered.notify();
+    }
+}
+
+/// Looks at them from time to time, as long as there are enough series: an idle server sleeps without a timer.
+pub fn watch(shard: &Shard) {
+    let mut service = shard.borrow_mut();
+    let is_worth_it = service.store.series_count() >= SERIES_MIN;
+    if is_worth_it && !std::mem::replace(&mut service.stopped.watching, true) {
+        executor::spawn_local(TaskClass::Background, run_clock(shard.clone())).detach();
+    }
+}
+
+async fn run_clock(shard: Shard) {
+    let tick = shard.borrow().shared.config.storage_series_stop_after / u32::from(TICKS);
+    let silence = Silence { ticks: TICKS, tick_ms: tick.as_millis() as i64 };
+    loop {
+        executor::sleep(tick.max(Duration::from_millis(1))).await;
+        {
+            let mut service = shard.borrow_mut();
+            service.store.tick();
+            if service.store.series_count() < SERIES_MIN || service.shared.is_stopping() {
+                service.stopped.watching = false;
+                return;
+            }
+        }
+        let mut stopped = Stopped::default();
+        while shard.borrow().store.find_stopped(silence, ROUND_MAX, &mut stopped) {
+            executor::yield_if_needed().await;
+        }
+        let series = shard.borrow().store.series_count();
+        if stopped.count() * STOPPED_SHARE < series || !flush::run_part(&shard, silence, &stopped).await {
+            continue;
+        }
+        take_names_back(&shard, silence, &stopped).await;
+        forget(&shard);
+    }
+}
+
+/// Has the loops take back what they call those of the series that have nothing in memory any more.
+async fn take_names_back(shard: &Shard, silence: Silence, stopped: &Stopped) {
+    let names = shard.borrow().store.names_of_stopped(silence, stopped);
+    let answered = shard.borrow().stopped.answered.clone();
+    for mut names in names {
+        let to = names.loop_index;
+        while let Some(share) = next_share(shard, &mut names) {
+            while shard.borrow().stopped.unanswered >= UNANSWERED_MAX {
+                answered.wait().await;
+            }
+            let executor = {
+                let mut service = shard.borrow_mut();
+                service.stopped.unanswered += 1;
+                service.index
+            };
+            send_to_loop(shard, to, ToLoop::TakeNamesBack { executor, names: share }).await;
+        }
+    }
+    while shard.borrow().stopped.unanswered > 0 {
+        answered.wait().await;
+    }
+}
+
+fn next_share(shard: &Shard, names: &mut StoppedNames) -> Option<Box<Share>> {
+    let mut share = Box::<Share>::default();
+    shard.borrow().store.take_some_names(names, NAMES_PER_MESSAGE, &mut share).then_some(share)
+}
+
+/// Those that no dictionary names leave the table, unless something is on its way that finds them by it.
+fn forget(shard: &Shard) {
+    let mut service = shard.borrow_mut();
+    if !service.store.is_flushing() && !service.checkpoints.is_under_way() {
+        let hashes = service.store.forget_idle();
+        service.forgot(&hashes);
+    }
+}
