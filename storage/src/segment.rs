@@ -30,6 +30,7 @@ mod tests;
 pub use directory::{ChunkRow, ClockRow, Extent, ValuesAt};
 pub use filter::PairHash;
 pub use label_index::Rows;
+pub(crate) use label_index::{PART_BYTES_MAX, part_bytes_max};
 pub use read::{SegmentReader, SegmentSeries, Verified};
 pub use run::{ChunkRun, run_len};
 pub use workspace::Workspace;

@@ -36,7 +36,7 @@ use crate::deletes::Delete;
 use crate::disk::Disk;
 use crate::index::Counting;
 use crate::memtable::{Appended, Frozen, Memtable, SeriesId, WatchOf};
-use crate::segment::{SegmentEntry, SegmentError, SegmentReader};
+use crate::segment::{SegmentEntry, SegmentError, SegmentReader, part_bytes_max};
 use model::{Arrival, Sample, SeriesNumber, Share, Timestamp};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -282,7 +282,8 @@ impl<D: Disk> Store<D> {
         let owner = (self.shard, self.shards);
         let deletes = self.deletes.clone();
         let windows = (windows.clone(), now_ms);
-        Some(Merge::new(self.disk.clone(), segments, owner, deletes, windows, oldest, next_id))
+        let merge = Merge::new(self.disk.clone(), segments, owner, deletes, windows, oldest, next_id);
+        Some(merge.holding_parts_of(part_bytes_max(self.options.memory_bytes_max)))
     }
 
     /// A merge of one segment that may hold what is deleted, however large: [`Self::begin_merge`] leaves large ones to
@@ -305,7 +306,9 @@ impl<D: Disk> Store<D> {
         let smallest = self.segments.iter().filter(is_ours).min_by_key(|reader| reader.entry().bytes)?;
         let (owner, windows) = ((self.shard, self.shards), (windows.clone(), now_ms));
         let segments = vec![smallest.clone()];
-        Some(Merge::new(self.disk.clone(), segments, owner, self.deletes.clone(), windows, oldest, next_id))
+        let deletes = self.deletes.clone();
+        let merge = Merge::new(self.disk.clone(), segments, owner, deletes, windows, oldest, next_id);
+        Some(merge.holding_parts_of(part_bytes_max(self.options.memory_bytes_max)))
     }
 
     /// Segments that may hold what is deleted, those included that cannot be opened or are of another number of shards.

@@ -16,7 +16,8 @@ use crate::column::Heat;
 use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
 use crate::segment::{
-    ChunkRow, SegmentEntry, SegmentError, SegmentReader, SegmentSeries, SegmentWriter, Workspace,
+    ChunkRow, PART_BYTES_MAX, SegmentEntry, SegmentError, SegmentReader, SegmentSeries, SegmentWriter,
+    Workspace,
 };
 use crate::store::SeriesMerge;
 use model::{Arrival, LabelSet, MetricKind, Sample, Slot, Timestamp};
@@ -82,6 +83,8 @@ pub struct Merge<D: Disk> {
     reading: Option<Reading<D>>,
     /// By their window's first millisecond.
     outputs: BTreeMap<i64, Output<D>>,
+    /// What they hold together of the label index, about.
+    part_bytes_max: usize,
     added: Vec<OpenSegment<D>>,
     piece: Vec<Sample>,
     workspace: Workspace,
@@ -147,6 +150,7 @@ impl<D: Disk> Merge<D> {
             of_slot: BTreeMap::new(),
             reading: None,
             outputs: BTreeMap::new(),
+            part_bytes_max: PART_BYTES_MAX,
             added: Vec::new(),
             piece: Vec::new(),
             workspace: Workspace::default(),
@@ -261,21 +265,28 @@ impl<D: Disk> Merge<D> {
         Ok(goes_on)
     }
 
+    /// Of the label index the segments that are written hold about so many bytes together.
+    pub(crate) fn holding_parts_of(self, bytes_max: usize) -> Merge<D> {
+        Merge { part_bytes_max: bytes_max, ..self }
+    }
+
     async fn write(
         &mut self,
         window: i64,
         reading: &Reading<D>,
         samples: &[Sample],
     ) -> Result<(), SegmentError> {
+        let part_bytes_max = self.part_bytes_max / (self.outputs.len() + 1);
         let output = match self.outputs.entry(window) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let id = (self.next_id)();
                 let owner = self.owners.front().copied().unwrap_or(0);
                 // A store is of a `u16` of shards.
-                let writer =
+                let mut writer =
                     SegmentWriter::create(&self.disk, id, owner as u16, self.shards as u16, Heat::Cold)
                         .await?;
+                writer.hold_parts_of(part_bytes_max);
                 entry.insert(Output { writer, id, has_begun: false })
             }
         };

@@ -147,7 +147,7 @@ proptest! {
                 let slice = frozen.find(*id).unwrap().slice(Timestamp::MIN, Timestamp::MAX);
                 prop_assert!(flat(&slice).into_iter().eq(model.iter().map(|(ticks, bits)| (*ticks, *bits))));
             }
-            told.add(ready(write_segment(&disk, cycle as u64, 0, 1, &frozen)).unwrap().1);
+            told.add(ready(write_segment(&disk, cycle as u64, (0, 1), 1 << 20, &frozen)).unwrap().1);
             kept += models.iter().map(|model| model.len() as u64).sum::<u64>();
         }
         prop_assert_eq!(told.count(), sent - kept, "{:?}", told);

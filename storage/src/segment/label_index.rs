@@ -29,8 +29,16 @@ use roaring::RoaringBitmap;
 
 /// A block of values is closed when it has reached this size.
 pub(super) const VALUES_BYTES_TARGET: usize = 32 * 1024;
-/// What the writer holds of a part, by the estimate of [`crate::index::Index`].
-pub(super) const PART_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a writer holds of a part, by the estimate of [`crate::index::Index`], unless it is told otherwise. A million series
+/// of ten labels take some 110 MiB, and each part costs a search a head and, where they repeat, the same values again.
+pub(crate) const PART_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The least that it is told.
+const PART_BYTES_MIN: usize = 8 * 1024 * 1024;
+
+/// What writers of a store may hold of parts that has so much memory.
+pub(crate) fn part_bytes_max(memory_bytes_max: usize) -> usize {
+    (memory_bytes_max / 16).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+}
 /// Bytes of a part in the index.
 pub(super) const PART_ENTRY_BYTES: usize = 28;
 

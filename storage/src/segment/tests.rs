@@ -107,7 +107,7 @@ fn contents(
 
 fn written(frozen: &Frozen) -> (SimDisk, SegmentEntry) {
     let disk = SimDisk::new(1);
-    let (entry, _) = ready(write_segment(&disk, 7, 0, 1, frozen)).unwrap();
+    let (entry, _) = ready(write_segment(&disk, 7, (0, 1), PART_BYTES_MAX, frozen)).unwrap();
     (disk, entry)
 }
 
@@ -545,11 +545,11 @@ fn a_disk_that_is_full_gets_its_space_back() {
     let disk = SimDisk::new(1);
     disk.set_capacity(Some(5_000));
     let frozen = frozen(100, 100);
-    let error = ready(write_segment(&disk, 7, 0, 1, &frozen)).unwrap_err();
+    let error = ready(write_segment(&disk, 7, (0, 1), PART_BYTES_MAX, &frozen)).unwrap_err();
     assert!(matches!(error, SegmentError::Io { .. }), "{error}");
     assert_eq!(disk.bytes_used(), 0);
     disk.set_capacity(None);
-    ready(write_segment(&disk, 7, 0, 1, &frozen)).unwrap();
+    ready(write_segment(&disk, 7, (0, 1), PART_BYTES_MAX, &frozen)).unwrap();
     assert!(ready(SegmentReader::open(&disk, 7)).is_ok());
 }
 

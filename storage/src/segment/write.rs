@@ -3,7 +3,7 @@
 //! ```text
 //!   push samples → 1,024 are there, or the series ends → its clock, unless one like it was written; its column
 //!   next series  → its row goes to the directory block → 32 KiB are there → the block goes to the file
-//!                → its labels go to the label index → 32 MiB are there → they go to the file, sorted, as a part
+//!                → its labels go to the label index → a part is full → it goes to the file, sorted
 //!   finish       → index, filter, footer, sync
 //! ```
 //!
@@ -30,18 +30,19 @@ use std::io;
 const STEP_BYTES: usize = 1024 * 1024;
 
 /// Writes a frozen memtable as segment `id` of shard `shard` of `shards`, and returns once it and its name
-/// are on the device; with it, which late samples had come again, as far as nobody was told. It counts only when a
-/// manifest names it.
+/// are on the device; with it, which late samples had come again, as far as nobody was told. Of the label index it holds
+/// `part_bytes_max` bytes at a time. It counts only when a manifest names it.
 ///
 /// Where that fails, what was written is removed, so that a full disk has its space back.
 pub async fn write_segment<D: Disk>(
     disk: &D,
     id: u64,
-    shard: u16,
-    shards: u16,
+    (shard, shards): (u16, u16),
+    part_bytes_max: usize,
     frozen: &Frozen,
 ) -> Result<(SegmentEntry, CameAgain), SegmentError> {
     let mut writer = SegmentWriter::create(disk, id, shard, shards, Heat::Fresh).await?;
+    writer.hold_parts_of(part_bytes_max);
     match write_series(&mut writer, frozen).await {
         Ok(again) => Ok((writer.finish().await?, again)),
         Err(error) => {
@@ -112,8 +113,7 @@ pub struct SegmentWriter<D: Disk> {
     labels: Index,
     labels_bytes: usize,
     part_row: u64,
-    /// The constant of that name; tests have it smaller.
-    pub(super) part_bytes_max: usize,
+    part_bytes_max: usize,
     parts: Vec<Part>,
     filter: Filter,
     scratch: Scratch,
@@ -134,6 +134,11 @@ struct Open {
 }
 
 impl<D: Disk> SegmentWriter<D> {
+    /// A part of the label index is written when it takes so many bytes here.
+    pub fn hold_parts_of(&mut self, bytes_max: usize) {
+        self.part_bytes_max = bytes_max;
+    }
+
     /// Begins segment `id` of shard `shard` of `shards`; `heat` says how its values are packed.
     pub async fn create(
         disk: &D,

@@ -12,7 +12,9 @@
 use super::{ReadOn, Store};
 use crate::disk::Disk;
 use crate::memtable::{CameAgain, Frozen, SeriesId};
-use crate::segment::{SegmentEntry, SegmentError, SegmentReader, segment_path, write_segment};
+use crate::segment::{
+    SegmentEntry, SegmentError, SegmentReader, part_bytes_max, segment_path, write_segment,
+};
 use model::SeriesHash;
 use std::rc::Rc;
 
@@ -21,6 +23,8 @@ pub struct FlushJob {
     id: u64,
     shard: u16,
     shards: u16,
+    /// Of the label index, held while it is written.
+    part_bytes_max: usize,
     frozen: Rc<Frozen>,
     is_retry: bool,
 }
@@ -49,16 +53,6 @@ impl<D: Disk> Flushed<D> {
 }
 
 impl FlushJob {
-    /// For a store, whose number and count fit a `u16`.
-    pub(super) fn new(
-        id: u64,
-        (shard, shards): (usize, usize),
-        frozen: Rc<Frozen>,
-        is_retry: bool,
-    ) -> FlushJob {
-        FlushJob { id, shard: shard as u16, shards: shards as u16, frozen, is_retry }
-    }
-
     /// Whether it writes some of the series only: then no journal's position belongs to it.
     pub fn is_part(&self) -> bool {
         self.frozen.is_part()
@@ -84,7 +78,8 @@ impl FlushJob {
     /// Writes the segment, syncs it and opens it again, which checks what was written.
     pub async fn run<D: Disk>(&self, disk: &D) -> Result<Flushed<D>, SegmentError> {
         let (written, came_again) =
-            write_segment(disk, self.id, self.shard, self.shards, &self.frozen).await?;
+            write_segment(disk, self.id, (self.shard, self.shards), self.part_bytes_max, &self.frozen)
+                .await?;
         let reader = SegmentReader::open(disk, self.id).await?;
         if *reader.entry() != written {
             let path = segment_path(self.id);
@@ -116,9 +111,15 @@ impl<D: Disk> Store<D> {
                 self.frozen.insert(frozen).clone()
             }
         };
+        Some(self.flush_of(id, frozen, is_retry))
+    }
+
+    pub(super) fn flush_of(&mut self, id: u64, frozen: Rc<Frozen>, is_retry: bool) -> FlushJob {
         self.flushing = true;
+        let part_bytes_max = part_bytes_max(self.options.memory_bytes_max);
         // `Store::new` has checked that both fit.
-        Some(FlushJob::new(id, (self.shard, self.shards), frozen, is_retry))
+        let (shard, shards) = (self.shard as u16, self.shards as u16);
+        FlushJob { id, shard, shards, part_bytes_max, frozen, is_retry }
     }
 
     /// The manifest names the segment: queries that begin from now on read it, and the memory is free as soon as

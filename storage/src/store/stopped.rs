@@ -69,9 +69,8 @@ impl<D: Disk> Store<D> {
         }
         let frozen = self.memtable.borrow_mut().freeze_stopped(&stopped.ids, silence)?;
         self.freezes += 1;
-        self.flushing = true;
         self.frozen = Some(frozen.clone());
-        Some(FlushJob::new(id, (self.shard, self.shards), frozen, false))
+        Some(self.flush_of(id, frozen, false))
     }
 
     /// What the loops call those of the series that have nothing in memory. It costs a look at every number.

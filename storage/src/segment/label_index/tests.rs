@@ -24,7 +24,7 @@ fn segment(sets: &BTreeSet<Set>, part_bytes_max: usize) -> (SimDisk, Vec<LabelSe
     let mut all: Vec<LabelSet> = sets.iter().map(|set| label_set(*set)).collect();
     all.sort_by_key(|set| (set.as_ref().hash().slot(), set.clone()));
     let mut writer = ready(SegmentWriter::create(&disk, 7, 0, 1, Heat::Fresh)).unwrap();
-    writer.part_bytes_max = part_bytes_max;
+    writer.hold_parts_of(part_bytes_max);
     for set in &all {
         ready(writer.begin_series(set.as_ref(), MetricKind::Gauge, Arrival::from_bits(0))).unwrap();
         ready(writer.push(&[Sample { timestamp: Timestamp::from_ticks(5), value: 1.0 }])).unwrap();
