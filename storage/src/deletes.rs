@@ -63,6 +63,11 @@ impl Hidden {
         self.0.iter().any(|(start, end)| *start <= first && last <= *end)
     }
 
+    /// Whether some of that time is hidden.
+    pub(crate) fn reaches(&self, first: Timestamp, last: Timestamp) -> bool {
+        self.0.iter().any(|(start, end)| *start <= last && first <= *end)
+    }
+
     /// Takes the hidden ones out of those from index `begin` on.
     pub(crate) fn take_out(&self, samples: &mut Vec<Sample>, begin: usize) {
         if self.0.is_empty() {

@@ -16,6 +16,7 @@ mod memory;
 mod merge;
 mod select;
 mod stopped;
+mod summary;
 mod views;
 mod walk;
 
@@ -29,6 +30,7 @@ pub use memory::Memory;
 pub(crate) use merge::SeriesMerge;
 pub use select::{Piece, SelectedSeries, Selection};
 pub use stopped::{Stopped, StoppedNames};
+pub use summary::{ChunkSummary, Summarised};
 pub use walk::{Place, Walk, WalkPlan, WalkRange, Walked};
 
 use crate::compact::{Merge, OpenSegment, Owner, Windows, choose, choose_to_clean};

@@ -8,10 +8,13 @@
 //!                                has been said by a newer source
 //! ```
 //!
+//! Where it was asked for (`summary.rs`), a chunk of a segment that is alone in its time is told by its directory row and
+//! not read.
 //! Always: what is given rises strictly in time; one piece costs a bounded number of decoded samples and of
 //! steps; in memory are, per source, one chunk's samples and the bytes of one read.
 //! Not here: which sources a series has (`select.rs`, `../compact/merge.rs`).
 
+use super::summary::{ChunkSummary, Summarised};
 use crate::chunk::Chunk;
 use crate::deletes::Hidden;
 use crate::disk::Disk;
@@ -36,6 +39,9 @@ pub(crate) struct SeriesMerge<D: Disk> {
     /// The greatest is the earliest, of one time the newest source.
     heads: BinaryHeap<(Reverse<Timestamp>, usize)>,
     last: Option<Timestamp>,
+    summarised: Summarised,
+    /// Told and not yet taken, times rising.
+    summaries: Vec<ChunkSummary>,
 }
 
 /// Samples of one source: those at hand, and where more come from.
@@ -61,7 +67,26 @@ enum Chunks<D: Disk> {
 impl<D: Disk> SeriesMerge<D> {
     /// A series without sources; only samples from `start` to `end`, both included, will be given.
     pub(crate) fn new(labels: Rc<LabelSet>, start: Timestamp, end: Timestamp) -> SeriesMerge<D> {
-        SeriesMerge { labels, start, end, sources: Vec::new(), heads: BinaryHeap::new(), last: None }
+        SeriesMerge {
+            labels,
+            start,
+            end,
+            sources: Vec::new(),
+            heads: BinaryHeap::new(),
+            last: None,
+            summarised: Summarised::None,
+            summaries: Vec::new(),
+        }
+    }
+
+    /// From now on chunks are told by their rows where they may be.
+    pub(super) fn summarise(&mut self, summarised: Summarised) {
+        self.summarised = summarised;
+    }
+
+    /// Appends what pieces have told by rows since this was last asked.
+    pub(super) fn take_summaries(&mut self, out: &mut Vec<ChunkSummary>) {
+        out.append(&mut self.summaries);
     }
 
     /// Adds what a segment holds and is not hidden, which is newer than all sources before.
@@ -116,6 +141,15 @@ impl<D: Disk> SeriesMerge<D> {
                     let is_in_range = self.start <= first && last <= self.end;
                     is_in_range && until.is_none_or(|until| last < until) && self.last < Some(first)
                 });
+                if is_whole && let Some(summary) = source.summarise_next(self.summarised) {
+                    self.last = Some(summary.last);
+                    self.summaries.push(summary);
+                    match source.next_time() {
+                        Some(time) => self.heads.push((Reverse(time), newest)),
+                        None => source.end(),
+                    }
+                    continue;
+                }
                 let before = out.len();
                 let decoded = match is_whole {
                     true => source.decode_next(&self.labels, workspace, Some(out)).await,
@@ -189,6 +223,14 @@ impl<D: Disk> Source<D> {
             Chunks::Memory(chunks) => chunks.as_slice().first().map(|chunk| (chunk.first(), chunk.last())),
             Chunks::Segment { rows, .. } => rows.as_slice().first().map(|row| (row.first(), row.last())),
         }
+    }
+
+    /// What the row of the next chunk says, if it may speak for it: then the chunk is passed over.
+    fn summarise_next(&mut self, summarised: Summarised) -> Option<ChunkSummary> {
+        let Chunks::Segment { rows, hidden, .. } = &mut self.chunks else { return None };
+        let row = rows.as_slice().first()?;
+        let may = summarised.may_tell(row.first(), row.last()) && !hidden.reaches(row.first(), row.last());
+        may.then(|| rows.next().map(|row| ChunkSummary::of(&row)))?
     }
 
     /// Decodes the next chunk to the end of `whole`, or to the samples at hand. A run of chunks that cannot be read, and

@@ -31,8 +31,8 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
-use super::Store;
 use super::merge::SeriesMerge;
+use super::{ChunkSummary, Store, Summarised};
 use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
 use crate::index::NAME_LABEL;
@@ -66,6 +66,7 @@ pub struct Selection<D: Disk> {
     workspace: Workspace,
     /// See [`Selection::hold_ahead`].
     ahead_bytes_max: usize,
+    summarised: Summarised,
     /// Those of the moment.
     deletes: Rc<[Delete]>,
     warnings: Vec<SegmentError>,
@@ -127,6 +128,9 @@ pub struct Piece {
     pub begins: Option<SelectedSeries>,
     /// Samples of the series at hand, times rising strictly from piece to piece; often none.
     pub samples: Vec<Sample>,
+    /// Chunks of it that their directory rows speak for ([`Selection::summarise`]), in order of time: they lie between the
+    /// samples where their times say.
+    pub summaries: Vec<ChunkSummary>,
 }
 
 /// What segments hold of one series.
@@ -201,6 +205,7 @@ impl<D: Disk> Store<D> {
             reading: None,
             workspace: Workspace::default(),
             ahead_bytes_max: 0,
+            summarised: Summarised::None,
             deletes: self.deletes.clone(),
             warnings: self.unopened(start, end),
         }
@@ -228,6 +233,12 @@ impl<D: Disk> Selection<D> {
         self.ahead_bytes_max = bytes_max;
     }
 
+    /// Whole chunks of segments are told by their directory rows where these may speak for them, and are not read. To be
+    /// said before the first piece.
+    pub fn summarise(&mut self, summarised: Summarised) {
+        self.summarised = summarised;
+    }
+
     /// Whether it keeps parts of memory that would otherwise be free once they are on disk.
     pub fn keeps_memory(&self) -> bool {
         self.memory.keeps_parts()
@@ -244,6 +255,7 @@ impl<D: Disk> Selection<D> {
     pub async fn next_piece(&mut self, piece: &mut Piece) -> bool {
         piece.begins = None;
         piece.samples.clear();
+        piece.summaries.clear();
         if self.memory.free_some() {
             return true;
         }
@@ -414,6 +426,7 @@ impl<D: Disk> Selection<D> {
         let Source { series, in_segments, frozen, memtable, shared_bytes, bytes } = source;
         self.waiting_bytes -= bytes;
         let mut merge = SeriesMerge::new(series.labels.clone(), self.wanted.start, self.wanted.end);
+        merge.summarise(self.summarised);
         for (segment, rows) in in_segments {
             let segment = self.directories.segment(segment).clone();
             let hidden = Hidden::of(&self.deletes, segment.entry(), (*series.labels).as_ref());
@@ -429,7 +442,8 @@ impl<D: Disk> Selection<D> {
     async fn read(&mut self, piece: &mut Piece) {
         let Some(Reading { series, merge, .. }) = &mut self.reading else { return };
         let goes_on = merge.next_piece(&mut piece.samples, &mut self.workspace, &mut self.warnings).await;
-        if !piece.samples.is_empty() {
+        merge.take_summaries(&mut piece.summaries);
+        if !(piece.samples.is_empty() && piece.summaries.is_empty()) {
             piece.begins = series.take();
         }
         if !goes_on {
