@@ -18,10 +18,12 @@
 
 use super::fields::{Fields, put_varint, varint_len, zigzag};
 use super::pack::{pack, packed_len, unpack};
-use super::{ColumnError, Numbers};
+use super::{COLUMN_SAMPLES_MAX, ColumnError, Numbers};
 
 /// Fraction bits of a slope.
 const SLOPE_BITS: u32 = 16;
+/// A slope whose line through a column stays below 2^63.
+const SLOPE_MAX: i64 = i64::MAX / COLUMN_SAMPLES_MAX as i64;
 /// Distances that a slope can be made of without overflow.
 const LINE_MAX: u64 = 1 << (62 - SLOPE_BITS);
 const HAS_DIVISOR: u8 = 1 << 2;
@@ -269,6 +271,14 @@ pub(super) fn decode_behind(
                 distance = distance.wrapping_add(change);
             }
         }
+        // What rises, as clocks do: no line is negative then, and a shift without a sign is done several at a time.
+        (Way::Line(slope @ 0..=SLOPE_MAX), 1) => {
+            let (first, mut line) = (first.wrapping_add(base), 0u64);
+            for place in &mut out[..count] {
+                *place = place.wrapping_add(first).wrapping_add((line >> SLOPE_BITS) as i64);
+                line += slope as u64;
+            }
+        }
         (Way::Line(slope), 1) => {
             let (first, mut line) = (first.wrapping_add(base), 0i64);
             for place in &mut out[..count] {
@@ -292,7 +302,7 @@ fn unpack_residuals(header: &Header, fields: &mut Fields<'_>, out: &mut Numbers)
     unpack(fields.slice(packed_len(residuals, width))?, residuals, width, out);
     if patches > 0 {
         let places = fields.slice(patches * 2)?.as_chunks::<2>().0;
-        let mut upper = [0; super::COLUMN_SAMPLES_MAX];
+        let mut upper = [0; COLUMN_SAMPLES_MAX];
         let bits = widest - width;
         unpack(fields.slice(packed_len(patches, bits))?, patches, bits, &mut upper);
         for (place, upper) in places.iter().zip(upper) {
