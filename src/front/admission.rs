@@ -8,7 +8,8 @@ use super::numbers::Numbers;
 use crate::api::IntakeError;
 use crate::service::{Admission, Admitted};
 use crate::shared::SeriesLimit;
-use model::{Batch, BatchRow, LabelSetRef};
+use model::{Batch, BatchRow, LabelSetRef, SeriesHash};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use storage::journal::Writer;
@@ -22,7 +23,9 @@ pub struct Admissions {
     series_per_name_max: u64,
     /// New series that may still be met; taken from the limit beforehand.
     allowance: u64,
-    /// New series of the body that was checked last, by owner.
+    /// Rows of new series in the body that was checked last: whose, and of which series.
+    new: Vec<(usize, SeriesHash)>,
+    /// New series of the body that was checked last, by owner; where there is room for all of its rows, these.
     new_series: Vec<u32>,
 }
 
@@ -35,6 +38,7 @@ impl Admissions {
             limit,
             series_per_name_max,
             allowance: 0,
+            new: Vec::new(),
             new_series: vec![0; owners],
         }
     }
@@ -69,17 +73,24 @@ impl Admissions {
         if !self.restricted {
             return Ok(());
         }
-        self.new_series.fill(0);
+        self.new.clear();
         for row in batch.rows_in(rows) {
-            if let Some(owner) = self.judge(writer, numbers, &row)? {
-                self.new_series[owner] += 1;
+            if let Some(new) = self.judge(writer, numbers, &row)? {
+                self.new.push(new);
             }
         }
+        if self.new.len() as u64 > self.allowance {
+            // A series that comes in many rows has no number before the first is taken, and is one all the same.
+            self.new.sort_unstable_by_key(|(_, hash)| hash.0);
+            self.new.dedup();
+        }
+        self.new_series.fill(0);
+        self.new.iter().for_each(|(owner, _)| self.new_series[*owner] += 1);
         self.spend()
     }
 
-    /// Which of these rows, by their places, begin a new series that a limit refuses. The others pass [`Self::check`], for
-    /// as many new series as the limit still takes are set aside for it, whichever body comes next.
+    /// Which of these rows, by their places, are of a new series that a limit refuses, all rows of it. The others pass
+    /// [`Self::check`], for as many new series as the limit still takes are set aside for it, whichever body comes next.
     pub fn beyond_limits(
         &mut self,
         writer: &Writer,
@@ -90,26 +101,34 @@ impl Admissions {
         let (mut refused, mut new) = (Vec::new(), Vec::new());
         for (at, row) in rows.clone().zip(batch.rows_in(rows)) {
             match self.judge(writer, numbers, &row) {
-                Ok(Some(_)) => new.push(at),
+                Ok(Some((_, hash))) => new.push((at, hash)),
                 Err(IntakeError::NameLimit { .. }) => refused.push(at),
                 Ok(None) | Err(_) => {}
             }
         }
         if let Some(limit) = &self.limit {
-            self.allowance += limit.take((new.len() as u64).saturating_sub(self.allowance));
-            refused.extend(new.into_iter().skip(usize::try_from(self.allowance).unwrap_or(usize::MAX)));
+            let wanted = new.iter().map(|(_, hash)| hash).collect::<HashSet<_>>().len() as u64;
+            self.allowance += limit.take(wanted.saturating_sub(self.allowance));
+            let mut taken = HashSet::new();
+            for (at, hash) in new {
+                if (taken.len() as u64) < self.allowance {
+                    taken.insert(hash);
+                } else if !taken.contains(&hash) {
+                    refused.push(at);
+                }
+            }
         }
         refused.sort_unstable();
         refused
     }
 
-    /// Whose new series the row begins, if it begins one that may go in.
+    /// Whose new series the row is of, and which, if it is of one that may go in.
     fn judge(
         &self,
         writer: &Writer,
         numbers: &Numbers,
         row: &BatchRow<'_>,
-    ) -> Result<Option<usize>, IntakeError> {
+    ) -> Result<Option<(usize, SeriesHash)>, IntakeError> {
         if row.goes_on {
             return Ok(None);
         }
@@ -135,7 +154,8 @@ impl Admissions {
         if let Some(name) = row.labels.map(LabelSetRef::name).filter(|name| full_names.contains(*name)) {
             return Err(IntakeError::NameLimit { name: name.to_owned(), max: self.series_per_name_max });
         }
-        Ok(Some(owner))
+        // What has no number has labels.
+        Ok(hash.map(|hash| (owner, hash)))
     }
 
     /// What is more than an allowance is for others again.
@@ -183,6 +203,7 @@ mod tests {
     use super::*;
     use crate::shared::KnownSeries;
     use ingest::{MetricsDecoder, Repeat};
+    use model::{LabelSet, MetricKind};
     use storage::journal::{JournalLimits, Resume};
 
     fn batch(series: Range<usize>) -> Batch {
@@ -263,6 +284,35 @@ mod tests {
         assert_eq!(limit.take(1), 0);
         assert_eq!(check(&mut admissions, 0..5), Ok(()), "known");
         assert_eq!(limit.take(9), 2);
+    }
+
+    /// A sender with a backlog sends a series once for each sample: it takes the room of one, and goes in or stays out whole.
+    #[test]
+    fn a_new_series_in_many_rows_takes_the_room_of_one() {
+        let limit = Arc::new(SeriesLimit::new(4, 1));
+        let mut admissions = Admissions::new(1, Some(limit.clone()), 0);
+        admissions.set(0, knowing(Admitted::Everything, 90..91));
+        let writer = Writer::new(0, 1, Resume::default(), JournalLimits::default());
+        let repeated = |series: usize| {
+            let mut body = Batch::default();
+            for n in (0..series).chain(0..series) {
+                let labels = LabelSet::new("a", &[("n", &n.to_string())]).unwrap();
+                body.push_repeat(labels.as_ref(), None, MetricKind::Gauge, None, 1.0);
+            }
+            body
+        };
+        let body = repeated(4);
+        assert_eq!(admissions.check(&writer, &Numbers::new(1), &body, 0..8), Ok(()));
+        assert_eq!((admissions.take_new(0), limit.take(1)), (4, 0));
+        limit.give(2);
+        let mut body = repeated(3);
+        let refused = admissions.check(&writer, &Numbers::new(1), &body, 0..6);
+        assert_eq!(refused, Err(IntakeError::SeriesLimit { max: 4 }));
+        let beyond = admissions.beyond_limits(&writer, &Numbers::new(1), &body, 0..6);
+        assert_eq!(beyond, [2, 5]);
+        body.retain(|row| !beyond.contains(&row));
+        assert_eq!(admissions.check(&writer, &Numbers::new(1), &body, 0..4), Ok(()));
+        assert_eq!((admissions.take_new(0), limit.take(1)), (2, 0));
     }
 
     /// The limit of 200 among two loops: exact but for the allowance of one series that the other may hold.

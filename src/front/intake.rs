@@ -425,8 +425,9 @@ impl Intake {
         Err(IntakeError::Overloaded.into())
     }
 
-    /// Takes those rows out of a remote write that begin series beyond the limit for which it was refused, and those that
-    /// go on with them; false where none is, of another door, and where it was refused for another reason.
+    /// Takes those rows out of a remote write that are of series beyond the limit for which it was refused: then the rest
+    /// goes in, also where room has come free meanwhile and nothing is taken out. False of another door, and where it was
+    /// refused for another reason.
     pub fn leave_out(
         &mut self,
         batch: &mut Batch,
@@ -448,7 +449,7 @@ impl Intake {
         let before = batch.len();
         batch.retain(|row| refused.binary_search(&row).is_err());
         accepted.leave_out(OverLimit { samples: before - batch.len(), error: error.clone() });
-        batch.len() < before
+        true
     }
 
     /// Journals some rows of a batch and puts them into their owners' shares, all of them or none. Where the
