@@ -237,9 +237,10 @@ impl Memtable {
         self.arrivals
     }
 
-    /// Samples since the last freeze. Late ones that came again count until that has turned out.
+    /// Samples since the last freeze. Late ones that came again count until that has turned out; where series that have
+    /// stopped left with samples of theirs that were told to replace others, by estimate.
     pub fn sample_count(&self) -> u64 {
-        self.sample_count - self.late.again.count()
+        self.sample_count.saturating_sub(self.late.again.count())
     }
 
     /// Bytes of memory that a freeze takes away.

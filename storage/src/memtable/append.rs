@@ -56,7 +56,7 @@ impl Memtable {
     /// Of which samples it has turned out, since this was last asked, that they had come again.
     pub fn take_came_again(&mut self) -> CameAgain {
         let again = std::mem::take(&mut self.late.again);
-        self.sample_count -= again.count();
+        self.sample_count = self.sample_count.saturating_sub(again.count());
         again
     }
 }

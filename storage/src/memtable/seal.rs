@@ -179,6 +179,12 @@ impl Frozen {
         self.sample_count
     }
 
+    /// So many of its late samples were told to have replaced one of a chunk: both are in it, and count once.
+    pub(super) fn tell(&mut self, told: u64) {
+        self.late.told = told;
+        self.sample_count = self.sample_count.saturating_sub(told);
+    }
+
     /// Late samples of which it was told, when they came, that they replaced one of a chunk.
     pub(crate) fn told(&self) -> u64 {
         self.late.told

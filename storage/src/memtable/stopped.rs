@@ -81,11 +81,14 @@ impl Memtable {
     /// series in the table, or where a later freeze puts them.
     pub fn freeze_stopped(&mut self, ids: &[SeriesId], silence: Silence) -> Option<Rc<Frozen>> {
         let mut frozen = Frozen::default();
+        frozen.series.reserve_exact(ids.len());
+        let mut late = 0;
         for &id in ids {
             let Some(Some(row)) = self.series.get_mut(id.0 as usize) else { continue };
             if row.samples.is_empty() || !row.has_stopped(self.tick, silence) {
                 continue;
             }
+            late += row.samples.late.len() as u64;
             let AllLate { pool, again, .. } = &mut self.late;
             row.samples.late.leave_pool(pool, &mut self.sample_bytes, again);
             frozen.bytes += row.samples.bytes();
@@ -95,11 +98,20 @@ impl Memtable {
         if frozen.series.is_empty() {
             return None;
         }
+        // How many of those that were told came to these series is not counted apart: they are late ones.
+        let told = self.late.told.min(late);
+        self.late.told -= told;
+        frozen.tell(told);
         self.active_count -= frozen.series.len();
         self.sample_bytes -= frozen.bytes;
-        // One that came late in the place of another is counted twice in its series, and each that is left has one.
+        // Each that is left has one.
         let left = self.sample_count().saturating_sub(frozen.sample_count);
         self.sample_count = left.max(self.active_count as u64) + self.late.again.count();
+        if self.active_count == 0 {
+            // All tails are given back: what is left of their pool is no sample.
+            self.late = AllLate { again: self.late.again, ..AllLate::default() };
+            (self.sample_bytes, self.sample_count) = (0, self.late.again.count());
+        }
         frozen.bytes += frozen.series.len() * FROZEN_SERIES_BYTES;
         self.freezes += 1;
         let views = std::mem::take(&mut self.next_freeze);
@@ -199,5 +211,43 @@ mod tests {
                 && !table.is_silent_and_empty(SeriesId(1), SILENCE)
         );
         assert!(table.freeze_stopped(&[SeriesId(0)], SILENCE).is_none(), "nothing is left of it");
+    }
+
+    /// The counts of samples hold where series leave whose late samples were told to replace others, and of those that stay
+    /// it turns out later that they came again. Once none has a sample, no memory is left of them.
+    #[test]
+    fn the_counts_hold_when_series_with_late_samples_leave() {
+        let mut table = Memtable::new(Box::new(|_| 0));
+        let mut intern = |n: u8| {
+            let labels = LabelSet::new("a", &[("n", &n.to_string())]).unwrap();
+            table.intern(labels.as_ref(), MetricKind::Gauge, Arrival::from_bits(u128::from(n))).unwrap()
+        };
+        let (leaves, stays) = (intern(0), intern(1));
+        let append = |table: &mut Memtable, id, second: i64, value: f64| {
+            let timestamp = Timestamp::from_millis(second * 1_000).unwrap();
+            table.append(id, Sample { timestamp, value }).unwrap();
+        };
+        for second in 0..64 {
+            append(&mut table, leaves, second, 1.0);
+            append(&mut table, leaves, second, 2.0);
+        }
+        append(&mut table, stays, 1_000, 1.0);
+        for n in 0..63 {
+            append(&mut table, stays, 500, f64::from(n));
+        }
+        assert_eq!(table.sample_count(), 64 + 64);
+        (0..TICKS - 1).for_each(|_| table.tick());
+        append(&mut table, stays, 1_001, 1.0);
+        let part = table.freeze_stopped(&[leaves, stays], SILENCE).unwrap();
+        assert_eq!((part.series().len(), part.sample_count(), table.sample_count()), (1, 64, 65));
+        for n in 0..64 {
+            append(&mut table, stays, 500, f64::from(n));
+        }
+        let again = table.take_came_again();
+        assert!(again.count() >= 62, "{again:?}");
+        assert!((3..=67).contains(&table.sample_count()), "{}", table.sample_count());
+        (0..TICKS - 1).for_each(|_| table.tick());
+        table.freeze_stopped(&[leaves, stays], SILENCE).unwrap();
+        assert_eq!((table.sample_bytes(), table.sample_count()), (0, 0));
     }
 }
