@@ -225,7 +225,10 @@ async fn write_and_switch(
         }
     };
     match switched {
-        Ok(()) => Ok(Some(entry)),
+        Ok(()) => {
+            shard.borrow_mut().store.checkpointed();
+            Ok(Some(entry))
+        }
         Err(error) => {
             // A start may find it named.
             if !may_be_stored(&error) {

@@ -40,6 +40,9 @@ use storage::store::{FlushJob, Stopped};
 
 /// After a failed flush.
 const RETRY: Duration = Duration::from_secs(5);
+/// So much of the memory for samples may have gone to segments by parts before all of it is flushed, where no checkpoint
+/// comes: a start replays it, beside what is in memory.
+const PARTED_SHARE: usize = 8;
 /// When a loop had no place for the question how far it is.
 const ASK_RETRY: Duration = Duration::from_millis(10);
 
@@ -235,6 +238,11 @@ impl Service {
         })
     }
 
+    /// Whether there is anything that a start would replay.
+    fn is_flush_worth_it(&self) -> bool {
+        self.store.memtable_samples() > 0 || self.store.parted_bytes() > 0
+    }
+
     /// Asks every loop to sync and to tell how far it is; false if one has no place for the question.
     fn ask_positions(&mut self) -> bool {
         let shards = self.shared.shard_count();
@@ -254,7 +262,7 @@ pub async fn run_clock(shard: Shard) {
     let interval = shard.borrow().shared.config.storage_flush_interval;
     loop {
         executor::sleep(interval).await;
-        if shard.borrow().store.memtable_samples() > 0 {
+        if shard.borrow().is_flush_worth_it() {
             shard.borrow_mut().begin_flush();
         }
         ask_again(&shard);
@@ -371,6 +379,13 @@ pub async fn run_part(shard: &Shard, silence: Silence, stopped: &Stopped) -> boo
         let mut service = shard.borrow_mut();
         let is_free = service.flush.rests() && !service.flush.at_once && !service.checkpoints.is_under_way();
         if !is_free || service.store.is_flushing() || service.shared.is_stopping() {
+            return false;
+        }
+        if service.store.parted_bytes() > service.store.memory().max / PARTED_SHARE {
+            // No checkpoint has come for long: the next start would replay more than memory may hold.
+            service.begin_flush();
+            drop(service);
+            ask_again(shard);
             return false;
         }
         let id = service.shared.next_segment_id();
@@ -531,7 +546,7 @@ pub async fn finish(shard: Shard, positions: Vec<JournalPosition>) {
         service.flush.moved.notify();
         // When a stop broke off somebody's replay, executor 0 may be gone, and nobody keeps the manifest.
         let is_kept = service.shared.is_ready() && !service.shared.skips_flush();
-        is_kept && service.store.memtable_samples() > 0
+        is_kept && service.is_flush_worth_it()
     };
     if worth_it {
         run(shard.clone()).await;

@@ -31,7 +31,7 @@ const ROUNDS_PER_MINUTE: usize = 4;
 /// As the server: two minutes of silence, looked at in eight ticks, and a sixteenth of all.
 const SILENCE: Silence = Silence { ticks: 8, tick_ms: INTERVAL_MS };
 const STOPPED_SHARE: usize = 16;
-const ROUND_MAX: usize = 1 << 17;
+const ROUND_MAX: usize = 1 << 15;
 const NAMES_PER_MESSAGE: usize = 256;
 const BATCH_SERIES: usize = 500;
 
@@ -194,7 +194,7 @@ impl Shard {
         self.store.tick();
         let mut stopped = Stopped::default();
         while self.step("find", |shard| shard.store.find_stopped(SILENCE, ROUND_MAX, &mut stopped)) {}
-        if stopped.count() * STOPPED_SHARE < self.store.series_count() {
+        if stopped.count() < ROUND_MAX && stopped.count() * STOPPED_SHARE < self.store.series_count() {
             return;
         }
         let id = self.segments + 1;

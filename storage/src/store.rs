@@ -70,6 +70,8 @@ pub struct Store<D: Disk> {
     flushing: bool,
     /// Freezes so far.
     freezes: u64,
+    /// What went to segments by parts since a flush of all or a checkpoint: a start replays it.
+    parted_bytes: usize,
     /// Frozen parts that are on disk and that somebody may still read, the oldest first.
     read_on: Vec<ReadOn>,
     views: Views,
@@ -127,6 +129,7 @@ impl<D: Disk> Store<D> {
             options,
             memtable: Rc::new(RefCell::new(Memtable::new(watch_of))),
             frozen: None,
+            parted_bytes: 0,
             flushing: false,
             freezes: 0,
             read_on: Vec::new(),

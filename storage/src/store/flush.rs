@@ -100,6 +100,9 @@ impl<D: Disk> Store<D> {
             return None;
         }
         let is_retry = self.frozen.is_some();
+        if !is_retry {
+            self.parted_bytes = 0;
+        }
         let frozen = match &self.frozen {
             Some(frozen) => frozen.clone(),
             None if self.memtable.borrow().sample_bytes() == 0 => return None,

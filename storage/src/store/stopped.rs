@@ -69,8 +69,20 @@ impl<D: Disk> Store<D> {
         }
         let frozen = self.memtable.borrow_mut().freeze_stopped(&stopped.ids, silence)?;
         self.freezes += 1;
+        self.parted_bytes += frozen.bytes();
         self.frozen = Some(frozen.clone());
         Some(self.flush_of(id, frozen, false))
+    }
+
+    /// Bytes of memory that went to segments by parts, and that a start replays all the same: no flush of all samples and no
+    /// checkpoint has come since.
+    pub fn parted_bytes(&self) -> usize {
+        self.parted_bytes
+    }
+
+    /// A checkpoint counts: a start replays what came since.
+    pub fn checkpointed(&mut self) {
+        self.parted_bytes = 0;
     }
 
     /// What the loops call those of the series that have nothing in memory. It costs a look at every number.
