@@ -235,6 +235,7 @@ impl Refusal {
             RefusalShape::Prometheus => {
                 let kind = match self.status {
                     404 => "not_found",
+                    422 => "execution",
                     400..=499 => "bad_data",
                     503 => "unavailable",
                     _ => "internal",
