@@ -26,8 +26,8 @@ const SERIES_MIN: usize = 16_384;
 /// One of so many has stopped before they are worth a segment of their own. With the eighth that falls silent while a
 /// tenth is replaced each minute, memory stays within 1.35 times what it would be without those that come and go.
 const STOPPED_SHARE: usize = 16;
-/// Series in one round, which are worth it however many there are. Their samples are taken away in one step, some 20 ms, and
-/// they leave the table in another: up to 140 ms at a million series (`cargo bench -p storage --bench churn`).
+/// Series in one round, which are worth it however many there are. Their samples are taken away in one step, and they
+/// leave the table in another: up to 63 ms at a million series (`cargo bench -p storage --bench churn`).
 const ROUND_MAX: usize = 1 << 15;
 /// Ticks of a silence.
 const TICKS: u8 = 8;
