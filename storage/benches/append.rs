@@ -20,8 +20,10 @@
 
 #[path = "disk/nowhere.rs"]
 mod nowhere;
+#[path = "series/scraped.rs"]
+mod scraped;
 
-use model::{LabelSet, LabelSetRef, MetricKind, Sample, SeriesNumber, Share, TextHash, TextKey, Timestamp};
+use model::{LabelSetRef, MetricKind, Sample, SeriesNumber, Share, TextHash, TextKey, Timestamp};
 use nowhere::Nowhere;
 use std::ops::Range;
 use std::time::Instant;
@@ -73,21 +75,7 @@ impl Labels {
     fn new(series: usize) -> Labels {
         let mut labels = Labels { bytes: Vec::new(), ends: Vec::new() };
         for n in 0..series {
-            let pairs = [
-                ("cluster", "production-eu-central-1".to_owned()),
-                ("namespace", format!("team-{}", n / 5_000)),
-                ("node", format!("ip-10-0-{}-{}", n / 50_000, n / 500 % 100)),
-                ("pod", format!("checkout-service-7d9f8b{:04x}-x{:02}", n / 100, n / 50 % 97)),
-                ("container", "checkout".to_owned()),
-                ("instance", format!("10.0.{}.{}:9100", n / 50_000, n / 500 % 100)),
-                ("job", "kubernetes-pods".to_owned()),
-                ("endpoint", "metrics".to_owned()),
-                ("le", format!("0.{:03}", n % 50)),
-            ];
-            let pairs: Vec<(&str, &str)> =
-                pairs.iter().map(|(label, value)| (*label, value.as_str())).collect();
-            let name = format!("http_request_duration_seconds_{}", n % 10);
-            let set = LabelSet::new(&name, &pairs).expect("valid labels");
+            let set = scraped::labels(n, &[]);
             labels.bytes.extend_from_slice(set.as_ref().bytes());
             labels.ends.push(labels.bytes.len());
         }

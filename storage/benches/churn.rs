@@ -15,6 +15,8 @@
 
 #[path = "disk/nowhere.rs"]
 mod nowhere;
+#[path = "series/scraped.rs"]
+mod scraped;
 
 use model::{LabelSet, LabelSetRef, MetricKind, Sample, SeriesNumber, Share, Timestamp};
 use nowhere::Nowhere;
@@ -53,23 +55,6 @@ fn main() {
 struct Ran {
     ns_per_sample: f64,
     peak_bytes: usize,
-}
-
-/// Ten labels, the name among them, some of which tell series apart.
-fn labels(n: usize) -> LabelSet {
-    let pairs = [
-        ("cluster", "production-eu-central-1".to_owned()),
-        ("namespace", format!("team-{}", n / 5_000)),
-        ("node", format!("ip-10-0-{}-{}", n / 50_000, n / 500 % 100)),
-        ("pod", format!("checkout-service-7d9f8b{:04x}-x{:02}", n / 100, n / 50 % 97)),
-        ("container", "checkout".to_owned()),
-        ("instance", format!("10.0.{}.{}:9100", n / 50_000, n / 500 % 100)),
-        ("job", "kubernetes-pods".to_owned()),
-        ("endpoint", "metrics".to_owned()),
-        ("le", format!("0.{:03}", n % 50)),
-    ];
-    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(label, value)| (*label, value.as_str())).collect();
-    LabelSet::new(&format!("http_request_duration_seconds_{}", n % 10), &pairs).expect("valid labels")
 }
 
 /// One loop and one executor.
@@ -128,7 +113,7 @@ impl Shard {
             // What a body holds lies there before the clock runs.
             let new = batch.iter().filter(|(_, number)| number.is_none());
             met.clear();
-            met.extend(new.map(|(n, _)| labels(*n)));
+            met.extend(new.map(|(n, _)| scraped::labels(*n, &[])));
             let began = Instant::now();
             self.append(batch, &met, tick);
             self.spent += began.elapsed();

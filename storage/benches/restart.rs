@@ -11,6 +11,9 @@
 //! What is there afterwards is counted and asked for. Files are in the page cache.
 //! `cargo bench -p storage --bench restart`; `cargo test` makes a small run.
 
+#[path = "series/scraped.rs"]
+mod scraped;
+
 use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share, Stamp, Timestamp, parse_matchers};
 use std::time::{Duration, Instant};
 use storage::checkpoint::{CheckpointEntry, Pace};
@@ -56,20 +59,7 @@ fn store(disk: &StdDisk) -> Store<StdDisk> {
 
 /// As scrapes bring them: those of one target one behind the other, and of these the metric name and one label differ.
 fn labels(n: u32) -> LabelSet {
-    let pairs = [
-        ("cluster", "production-eu-central-1".to_owned()),
-        ("namespace", format!("team-{}", n / 5_000)),
-        ("node", format!("ip-10-0-{}-{}", n / 50_000, n / 500 % 100)),
-        ("pod", format!("checkout-service-7d9f8b{:04x}-x{:02}", n / 100, n / 50 % 97)),
-        ("container", "checkout".to_owned()),
-        ("instance", format!("10.0.{}.{}:9100", n / 50_000, n / 500 % 100)),
-        ("job", "kubernetes-pods".to_owned()),
-        ("endpoint", "metrics".to_owned()),
-        ("le", format!("0.{:03}", n % 50)),
-        ("id", format!("{n:07}")),
-    ];
-    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(label, value)| (*label, value.as_str())).collect();
-    LabelSet::new(&format!("http_request_duration_seconds_{}", n % 10), &pairs).expect("valid labels")
+    scraped::labels(n as usize, &[("id", &format!("{n:07}"))])
 }
 
 /// Counters, gauges and what never changes.
