@@ -59,8 +59,8 @@ pub fn run(arguments: DemoArguments) -> Outcome<()> {
 
     let result = show(&server, &interrupted);
     if arguments.keep && result.is_ok() {
-        log::say(format_args!("\nThe server goes on at http://{}; Ctrl-C ends it.\n", server.address));
-        let feeder = Feeder::start(server.address.port());
+        log::say(format_args!("\nThe server goes on at http://{}; Ctrl-C ends it.\n", server.address()));
+        let feeder = Feeder::start(server.address().port());
         while !interrupted.load(Ordering::Relaxed) {
             sleep(LOOK_EVERY);
         }
@@ -105,7 +105,7 @@ impl Drop for Folder {
 }
 
 fn show(server: &Server, interrupted: &AtomicBool) -> Outcome<()> {
-    let port = server.address.port();
+    let port = server.address().port();
     let mut client = Client::connect(port)?;
     heading("An hour of history, so that there is something to see (synthetic, and labelled so)");
     write_history(&mut client)?;

@@ -31,7 +31,7 @@ use shard::bell::Bell;
 use shard::executor::{ExecutorConfig, ExecutorHandle, PREEMPT_DEFAULT};
 use shard::file::DirectoryLock;
 use shard::mesh::{Inbox, Outbox, mesh};
-use shard::net::{NetConfig, NetError, probe_port};
+use shard::net::{ClaimedPort, NetConfig, NetError};
 use shard::probe::{Kernel, Needs, probe};
 use shard::signal::{Signal, Signals};
 use shard::topology::{CoreId, choose_cores, discover, pin};
@@ -77,8 +77,8 @@ const REMNANT_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Server {
     /// What all threads may read.
     pub shared: Arc<Shared>,
-    /// Where it is served, the port being the real one.
-    pub address: SocketAddr,
+    /// Where it is served.
+    port: ClaimedPort,
     cores: Vec<CoreId>,
     kernel: Kernel,
     loops: Vec<JoinHandle<()>>,
@@ -178,7 +178,7 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     warn_of_memory(config.memory_bytes_max);
     let data_dir = data_directory::make(&config.data_dir)?;
     let lock = DirectoryLock::acquire(&data_dir).map_err(LaunchError::Locked)?;
-    let address = free_port(config.listen)?;
+    let port = claim_port(config.listen)?;
 
     let rules: Arc<[WindowRule]> = alert::default_rules()
         .into_iter()
@@ -228,7 +228,7 @@ pub fn start(config: Config) -> Result<Server, LaunchError> {
     }
     let mut server = Server {
         shared,
-        address,
+        port,
         cores,
         kernel,
         loops: Vec::new(),
@@ -250,16 +250,16 @@ fn unused_paths(journals: &[Recovered]) -> Vec<String> {
     paths.collect()
 }
 
-/// The address to listen on, with its real port.
+/// The address to listen on, for this process alone.
 ///
 /// The kernel takes a killed process's io_uring apart a moment after the process is gone, and its listener
 /// with it. The directory is ours by now, so a server that held both can only be such a remnant: it is given
 /// a second before the port counts as taken.
-fn free_port(listen: SocketAddr) -> Result<SocketAddr, LaunchError> {
+fn claim_port(listen: SocketAddr) -> Result<ClaimedPort, LaunchError> {
     let begun = Instant::now();
     loop {
-        match probe_port(listen) {
-            Ok(address) => return Ok(address),
+        match ClaimedPort::claim(listen) {
+            Ok(port) => return Ok(port),
             Err(NetError::Listen { source, .. })
                 if source.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < REMNANT_PATIENCE =>
             {
@@ -435,7 +435,7 @@ impl Server {
             let parts = FrontParts {
                 shared: self.shared.clone(),
                 index,
-                listen: self.address,
+                listen: self.address(),
                 net: NetConfig {
                     connections_max,
                     accepts_min: *ACCEPTS_PER_TURN.start(),
@@ -508,6 +508,11 @@ impl Server {
             }
         }
         Ok(replay_time)
+    }
+
+    /// Where it is served, the port being the real one.
+    pub fn address(&self) -> SocketAddr {
+        self.port.addr()
     }
 
     /// Returns when every thread has ended; the first failure, if there was one, which ends the others too.

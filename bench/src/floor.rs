@@ -15,7 +15,7 @@ use crate::load::{Live, TICK};
 use crate::{Verdict, pin};
 use clap::Args;
 use memchr::memmem::Finder;
-use shard::net::{ConnId, Event, Net, NetConfig, Wait, probe_port};
+use shard::net::{ClaimedPort, ConnId, Event, Net, NetConfig, Wait};
 use std::collections::HashMap;
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -58,8 +58,8 @@ pub(crate) fn run(arguments: &FloorArguments, live: &Live) -> Result<Verdict, Bo
         ..NetConfig::default()
     };
     let mut net = Net::new(config)?;
-    let addr = probe_port(SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)))?;
-    println!("floor listens on {}", net.listen(addr, 4096)?);
+    let port = ClaimedPort::claim(SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)))?;
+    println!("floor listens on {}", net.listen(port.addr(), 4096)?);
     let mut floor = Floor::default();
     while !live.stop.load(Ordering::Relaxed) {
         net.turn(Wait::Until(Instant::now() + TICK))?;

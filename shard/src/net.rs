@@ -41,7 +41,7 @@ mod receive;
 mod send;
 mod slots;
 
-pub use accept::probe_port;
+pub use accept::ClaimedPort;
 use coalesce::Coalesce;
 use send::ArenaSend;
 use slots::Slots;

@@ -26,7 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shard::bell::Bell;
-use shard::net::{ConnId, Event, Net, NetConfig, NetError, Wait, probe_port};
+use shard::net::{ClaimedPort, ConnId, Event, Net, NetConfig, NetError, Wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOPBACK: SocketAddr = loopback(1);

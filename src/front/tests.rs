@@ -25,7 +25,7 @@ use http::Method;
 use shard::bell::Bell;
 use shard::file::LoopFile;
 use shard::mesh::mesh;
-use shard::net::probe_port;
+use shard::net::ClaimedPort;
 use std::path::Path;
 use std::thread::JoinHandle;
 use storage::disk::{StdDisk, ready};
@@ -41,6 +41,7 @@ struct Rig {
     dir: TempDir,
     shared: Arc<Shared>,
     address: SocketAddr,
+    _port: ClaimedPort,
     inboxes: Vec<Inbox<ToStore>>,
     loops: Outbox<ToLoop>,
     /// What another loop holds, where there is one.
@@ -107,10 +108,11 @@ impl Rig {
         let mut wal = Wal::new(Writer::new(0, 1, Resume::default(), limits));
         let first = wal.needs_file().expect("there is none yet");
         wal.take_file(Ok(file(dir.path(), first, device)));
+        let port = ClaimedPort::claim(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let parts = FrontParts {
             shared: shared.clone(),
             index: 0,
-            listen: probe_port(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(),
+            listen: port.addr(),
             net: NetConfig { connections_max: 16, recv_buffers: 64, ..NetConfig::default() },
             wal,
             outbox: to_store.remove(0),
@@ -121,7 +123,18 @@ impl Rig {
         let address = parts.listen;
         let (loops, fellow) = (to_loop.remove(0), to_loops.pop().zip(from_other_loops.pop()));
         let (flushes_asked, file_asked, thread) = (0, None, None);
-        let rig = Rig { dir, shared, address, inboxes, loops, fellow, flushes_asked, file_asked, thread };
+        let rig = Rig {
+            dir,
+            shared,
+            address,
+            _port: port,
+            inboxes,
+            loops,
+            fellow,
+            flushes_asked,
+            file_asked,
+            thread,
+        };
         (rig, parts)
     }
 

@@ -38,7 +38,7 @@ impl Server {
             Duration::ZERO => String::new(),
             time => format!("; polls the network card for {time:?} before it sleeps"),
         };
-        let url = format!("http://{}", self.address);
+        let url = format!("http://{}", self.address());
         let rules: Vec<String> = alert::default_rules()
             .iter()
             .map(|rule| {

@@ -4,6 +4,7 @@
 //! descriptor that a connection in the ring's table does not have.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::slots::Stage;
@@ -17,15 +18,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// receive and its close, a small request 7 µs.
 const RECEIVES_PER_ACCEPT: u32 = 4;
 
-/// Finds out whether `addr` is free by binding it without sharing, which a listener of any other process forbids.
-/// Loops must ask this before they listen: with SO_REUSEPORT two servers on one port would split the load in silence.
-/// A port of 0 comes back as a free one, which every loop can then share.
-pub fn probe_port(addr: SocketAddr) -> Result<SocketAddr, NetError> {
-    socket::probe(addr).map_err(|source| NetError::Listen { addr, source })
+/// An address that the loops of this process, and nobody else, may listen on. It is to be kept until they do: with
+/// SO_REUSEPORT two servers on one port would split the load in silence.
+#[derive(Debug)]
+pub struct ClaimedPort {
+    addr: SocketAddr,
+    _claim: OwnedFd,
+}
+
+impl ClaimedPort {
+    /// Claims `addr`; of a port 0, a free one.
+    ///
+    /// # Errors
+    /// [`NetError::Listen`] if it is another's, listening or claimed, or not this machine's.
+    pub fn claim(addr: SocketAddr) -> Result<ClaimedPort, NetError> {
+        let (claim, addr) = socket::claim(addr).map_err(|source| NetError::Listen { addr, source })?;
+        Ok(ClaimedPort { addr, _claim: claim })
+    }
+
+    /// With its real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
 }
 
 impl Net {
-    /// Listens on `addr`, sharing the port with the other loops that do, and accepts until told to stop. Returns the
+    /// Listens on `addr`, a [`ClaimedPort`]'s, sharing the port with the other loops that do, and accepts until told to stop. Returns the
     /// address with its real port. One listener at a time.
     pub fn listen(&mut self, addr: SocketAddr, backlog: u16) -> Result<SocketAddr, NetError> {
         if self.listening || self.listener_ending {

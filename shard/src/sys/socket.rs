@@ -85,9 +85,9 @@ impl From<SocketAddr> for KernelAddr {
 /// TCP_NODELAY from it, which saves a call for each.
 pub(crate) fn listener(addr: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
     let fd = stream(addr)?;
-    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
-    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
-    set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, true)?;
+    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, true)?;
+    set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, true)?;
     bind(&fd, addr)?;
     // SAFETY: a plain call on a socket that we own.
     check(unsafe { libc::listen(fd.as_raw_fd(), i32::from(backlog)) })?;
@@ -98,24 +98,40 @@ pub(crate) fn listener(addr: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
 /// connect, when the peer is known and the same port may serve several peers).
 pub(crate) fn connector(peer: SocketAddr, local: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let fd = stream(peer)?;
-    set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, true)?;
     if let Some(local) = local {
-        set(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)?;
+        set(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, true)?;
         bind(&fd, local)?;
     }
     Ok(fd)
 }
 
-/// Binds `addr` without sharing it and lets go again: the address with a real port, or why nobody may have it.
-pub(crate) fn probe(addr: SocketAddr) -> io::Result<SocketAddr> {
-    let fd = stream(addr)?;
+/// Binds `addr` for whoever shares its port (SO_REUSEPORT) in this process's name, and for nobody else: the socket, to
+/// be kept until they listen, and the address with a real port. It takes no connections.
+///
+/// ```text
+/// first    may share an address, listens: fails if anybody listens there, sharing or not
+/// claim    bound beside it, by sharing; from then on it does not share with those that only may share an address
+/// ```
+///
+/// The first one alone would not do: it has to go before others listen, and in between any process that asks the same
+/// way finds the port free.
+pub(crate) fn claim(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let first = stream(addr)?;
     // Connections of an earlier run in TIME_WAIT do not count as taken; a listener still does.
-    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
-    bind(&fd, addr)?;
+    set(&first, libc::SOL_SOCKET, libc::SO_REUSEADDR, true)?;
+    bind(&first, addr)?;
     // Two sockets with SO_REUSEADDR may both bind; only listening tells a taken port from a free one for sure.
     // SAFETY: a plain call on a socket that we own.
-    check(unsafe { libc::listen(fd.as_raw_fd(), 1) })?;
-    local_addr(&fd)
+    check(unsafe { libc::listen(first.as_raw_fd(), 1) })?;
+    let addr = local_addr(&first)?;
+    set(&first, libc::SOL_SOCKET, libc::SO_REUSEPORT, true)?;
+    let claim = stream(addr)?;
+    set(&claim, libc::SOL_SOCKET, libc::SO_REUSEADDR, true)?;
+    set(&claim, libc::SOL_SOCKET, libc::SO_REUSEPORT, true)?;
+    bind(&claim, addr)?;
+    set(&claim, libc::SOL_SOCKET, libc::SO_REUSEADDR, false)?;
+    Ok((claim, addr))
 }
 
 /// The address that the socket is bound to.
@@ -134,11 +150,11 @@ fn stream(addr: SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn set(fd: &OwnedFd, level: i32, option: i32) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let len = size_of_val(&on) as libc::socklen_t;
+fn set(fd: &OwnedFd, level: i32, option: i32, on: bool) -> io::Result<()> {
+    let value = libc::c_int::from(on);
+    let len = size_of_val(&value) as libc::socklen_t;
     // SAFETY: the option's value is a live int of the length given.
-    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const on).cast(), len) })?;
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), len) })?;
     Ok(())
 }
 

@@ -177,7 +177,7 @@ fn dropping_ends_what_is_under_way() {
     drop(stream);
     // The kernel takes a ring apart in its own time, and the listener's last reference with it.
     let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = probe_port(port) {
+    while let Err(error) = ClaimedPort::claim(port) {
         assert!(Instant::now() < deadline, "{error}");
         thread::sleep(Duration::from_millis(5));
     }

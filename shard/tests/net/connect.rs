@@ -86,7 +86,8 @@ fn connects_from_a_chosen_address() {
 #[test]
 fn a_refused_connect_is_told() {
     let mut net = Net::new(NetConfig { connections_max: 1, ..config() }).unwrap();
-    let unused = probe_port(loopback(21)).unwrap();
+    let claimed = ClaimedPort::claim(loopback(21)).unwrap();
+    let unused = claimed.addr();
     for _ in 0..3 {
         let wanted = net.connect(unused, None).unwrap();
         assert!(matches!(net.connect(unused, None), Err(NetError::ConnectionsFull { connections_max: 1 })));
@@ -105,16 +106,32 @@ fn a_refused_connect_is_told() {
 #[test]
 fn a_taken_port_is_noticed() {
     let taken = TcpListener::bind(LOOPBACK).unwrap();
-    let Err(NetError::Listen { source, .. }) = probe_port(taken.local_addr().unwrap()) else {
-        panic!("not noticed")
-    };
-    assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
+    is_taken(taken.local_addr().unwrap());
 
-    let port = probe_port(loopback(22)).unwrap();
+    let claimed = ClaimedPort::claim(loopback(22)).unwrap();
+    let port = claimed.addr();
     assert_ne!(port.port(), 0);
     let (mut first, mut second) = (Net::new(config()).unwrap(), Net::new(config()).unwrap());
     assert_eq!(first.listen(port, 16).unwrap(), port);
     assert_eq!(second.listen(port, 16).unwrap(), port);
-    let Err(NetError::Listen { source, .. }) = probe_port(port) else { panic!("a shared port looks free") };
+    drop(claimed);
+    is_taken(port);
+}
+
+/// Two servers that start at the same moment do not share a port: it is taken before anybody listens, and the claim
+/// takes no connections.
+#[test]
+fn a_claimed_port_is_nobody_elses_before_anybody_listens() {
+    let claimed = ClaimedPort::claim(loopback(23)).unwrap();
+    let port = claimed.addr();
+    is_taken(port);
+    assert_eq!(TcpListener::bind(port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(TcpStream::connect(port).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    drop(claimed);
+    ClaimedPort::claim(port).unwrap();
+}
+
+fn is_taken(port: SocketAddr) {
+    let Err(NetError::Listen { source, .. }) = ClaimedPort::claim(port) else { panic!("{port} looks free") };
     assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
 }
