@@ -127,7 +127,7 @@ enum Job {
 type Shard = Rc<RefCell<Service>>;
 
 impl Service {
-    /// Runs the executor until the process stops.
+    /// Says that the executor is ready, and runs it until the process stops.
     pub async fn run(parts: ServiceParts) -> std::io::Result<()> {
         let waiter = BellWaiter::new(parts.shared.store_bells[parts.index].clone())?;
         let rules_due = Rc::new(LocalEvent::new());
@@ -161,6 +161,12 @@ impl Service {
         shard.borrow_mut().open_gate();
         shard.borrow().count_segments();
         admission::settle(&shard);
+        {
+            // Behind the counts: whoever sees that all are ready tells what they hold.
+            let service = shard.borrow();
+            service.shared.executor_is_ready();
+            service.shared.loop_bells[service.index].ring();
+        }
         if shard.borrow().keeper.is_some() && !shard.borrow().shared.run_is_stored() {
             executor::spawn_local(TaskClass::Background, keeper::store_run(shard.clone())).detach();
         }

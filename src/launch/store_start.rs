@@ -77,8 +77,6 @@ impl StoreStart {
             let _ = self.loops.to(index).push(ToLoop::JournalFile(prepared));
             self.loops.to(index).publish();
         }
-        self.shared.executor_is_ready();
-        self.shared.loop_bells[index].ring();
         let applied = (0..shards).map(|of| {
             let replayed = self.journals[of].end();
             replayed.max(self.manifest.position(index, of))
