@@ -106,7 +106,22 @@ pub enum RefusalShape {
 
 /// How requests of that path are refused, but for those of doors, which know better.
 pub fn refusal_shape(path: &str) -> RefusalShape {
-    if path.starts_with("/api/v1/") { RefusalShape::Prometheus } else { RefusalShape::Plain }
+    if path.starts_with("/api/v1/") {
+        RefusalShape::Prometheus
+    } else if path.starts_with("/api/v2/write") {
+        RefusalShape::Influx2
+    } else {
+        RefusalShape::Plain
+    }
+}
+
+/// The same for a request that begins with these bytes and is refused before it is whole, or because it is none.
+pub fn refusal_shape_of_begun(bytes: &[u8]) -> RefusalShape {
+    /// Longer than any path that has a shape of its own.
+    const LINE_BYTES_MAX: usize = 64;
+    let line = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
+    let path = line.split(|byte| b" ?\r\n".contains(byte)).nth(1).unwrap_or_default();
+    std::str::from_utf8(path).map_or(RefusalShape::Plain, refusal_shape)
 }
 
 /// Finds the route of a request target, or refuses it.
@@ -235,6 +250,7 @@ impl Refusal {
             RefusalShape::Prometheus => {
                 let kind = match self.status {
                     404 => "not_found",
+                    408 => "timeout",
                     422 => "execution",
                     400..=499 => "bad_data",
                     503 => "unavailable",
@@ -668,6 +684,21 @@ mod tests {
             (Method::Delete, "/query", false),
         ] {
             assert_eq!(any_origin(method, &route(method, path)), expected, "{method:?} {path}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_not_whole_is_refused_as_its_path_is() {
+        for (bytes, expected) in [
+            ("POST /api/v1/write HTTP/1.1\r\nContent-", RefusalShape::Prometheus),
+            ("GET /api/v1/status/tsdb?limit=3 HT", RefusalShape::Prometheus),
+            ("POST /api/v2/write?bucket=a HTTP/1.1\r\n", RefusalShape::Influx2),
+            ("POST /metrics HTTP/1.1\r\n\r\n/api/v1/ /api/v1/", RefusalShape::Plain),
+            ("GET\r\n", RefusalShape::Plain),
+            ("\u{1f600}", RefusalShape::Plain),
+            ("", RefusalShape::Plain),
+        ] {
+            assert_eq!(refusal_shape_of_begun(bytes.as_bytes()), expected, "{bytes:?}");
         }
     }
 

@@ -260,9 +260,11 @@ impl Exchange {
         Flow::Next
     }
 
-    /// The last answer on a connection that cannot go on.
-    pub fn refuse_for_good(&mut self, id: ConnId, refusal: Refusal) {
-        self.reply(id, false, http::Connection::Close, Payload::Refused(Refusal { close: true, ..refusal }));
+    /// The last answer on a connection that cannot go on, to a request that begins with these bytes.
+    pub fn refuse_for_good(&mut self, id: ConnId, request: &[u8], refusal: Refusal) {
+        let shape = api::refusal_shape_of_begun(request);
+        let refusal = Refusal { close: true, shape, ..refusal };
+        self.reply(id, false, http::Connection::Close, Payload::Refused(refusal));
     }
 
     fn stop_reading(&mut self, id: ConnId) {

@@ -30,7 +30,8 @@ impl Exchange {
         if let Some(unfinished) = &mut connection.unfinished {
             if !has_room && !is_owed_an_answer {
                 self.shared.shards[self.index].front.overload_refusals.add(1);
-                self.refuse_for_good(id, IntakeError::Overloaded.into());
+                let begun = self.take_unfinished(id).map_or_else(Vec::new, |unfinished| unfinished.bytes);
+                self.refuse_for_good(id, &begun, IntakeError::Overloaded.into());
                 return;
             }
             unfinished.bytes.extend_from_slice(bytes);
@@ -172,7 +173,7 @@ impl Exchange {
                     let counters = &self.shared.shards[self.index].front;
                     counters.validation_errors.add(1);
                     counters.bad_messages.note(&refusal);
-                    self.refuse_for_good(id, Refusal::from(&refusal));
+                    self.refuse_for_good(id, &bytes[used..], Refusal::from(&refusal));
                     used = bytes.len();
                 }
             }

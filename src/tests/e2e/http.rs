@@ -315,6 +315,8 @@ fn a_slow_sender_is_told_and_an_idle_one_is_let_go() {
     let mut slow_body = server.client();
     slow_head.send("GET /health HTTP/1.1\r\nHo").unwrap();
     slow_body.send(&single("")[..single("").len() - 3]).unwrap();
+    let mut slow_sender = server.client();
+    slow_sender.send("POST /api/v1/write HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n").unwrap();
 
     let answer = slow_head.answer();
     assert_eq!(answer.told(), (408, r#"{"error":"request timeout"}"#));
@@ -323,9 +325,13 @@ fn a_slow_sender_is_told_and_an_idle_one_is_let_go() {
     let answer = slow_body.answer();
     assert_eq!((answer.status, answer.json()["error"].as_str()), (408, Some("request timeout")));
     assert_eq!(slow_body.rest(), b"");
+    let expected = r#"{"status":"error","errorType":"timeout","error":"request timeout""#;
+    let answer = slow_sender.answer();
+    assert_eq!(answer.status, 408);
+    assert!(answer.body.starts_with(expected), "in the shape of its path: {}", answer.body);
     assert_eq!(count(&server, "a"), 0);
-    for part in ["part=\"head\"", "part=\"body\""] {
-        assert_eq!(server.counted("http_timeouts_total", part), 1, "{part}");
+    for (part, expected) in [("part=\"head\"", 1), ("part=\"body\"", 2)] {
+        assert_eq!(server.counted("http_timeouts_total", part), expected, "{part}");
     }
 
     let server = Server::start(idle_dir.path(), &["--set", "http.idle_timeout=1s"]);
