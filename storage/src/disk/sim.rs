@@ -7,16 +7,23 @@
 //! the folder's last sync, with any of the later changes; of a file's length any it had since its last sync.
 //! What a kill leaves ([`SimDisk::after_kill`]): everything that was handed over.
 //! Not here: time. A call is done when it returns.
+//! Read next: `sim/inode.rs` for what becomes of bytes, `sim/names.rs` for what becomes of names.
+
+mod inode;
+mod names;
+#[cfg(test)]
+mod tests;
+
+pub use inode::SECTOR_BYTES;
 
 use super::{Disk, DiskFile, check_path, folder_of};
+use inode::{Change, Inode, SharedInode, next_random};
+use names::{Copies, NameChange, Names};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::io;
 use std::rc::Rc;
-
-/// What a device writes whole or not at all.
-pub const SECTOR_BYTES: usize = 512;
 
 /// A call that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,41 +78,12 @@ struct State {
     faults: Vec<Fault>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Names {
-    folders: BTreeSet<String>,
-    files: BTreeMap<String, SharedInode>,
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Folder(String),
-    File(String, SharedInode),
-    Removed(String),
-    Renamed(String, String, SharedInode),
-}
-
 #[derive(Clone, Debug)]
 struct Fault {
     call: Call,
     nth: u64,
     times: Times,
     kind: io::ErrorKind,
-}
-
-type SharedInode = Rc<RefCell<Inode>>;
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    now: Vec<u8>,
-    synced: Vec<u8>,
-    unsynced: Vec<Change>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Written { position: usize, bytes: Vec<u8> },
-    Cut(usize),
 }
 
 impl SimDisk {
@@ -251,154 +229,8 @@ impl SimDisk {
     }
 }
 
-/// Copies of inodes, each once however many names lead to it.
-#[derive(Default)]
-struct Copies(Vec<(SharedInode, SharedInode)>);
-
-impl Copies {
-    fn inode(&mut self, file: &SharedInode) -> SharedInode {
-        if let Some((_, copy)) = self.0.iter().find(|(old, _)| Rc::ptr_eq(old, file)) {
-            return copy.clone();
-        }
-        let copy = Rc::new(RefCell::new(file.borrow().clone()));
-        self.0.push((file.clone(), copy.clone()));
-        copy
-    }
-
-    fn names(&mut self, names: &Names) -> Names {
-        let files = names.files.iter().map(|(path, file)| (path.clone(), self.inode(file)));
-        Names { folders: names.folders.clone(), files: files.collect() }
-    }
-
-    fn change(&mut self, change: &NameChange) -> NameChange {
-        match change {
-            NameChange::File(path, file) => NameChange::File(path.clone(), self.inode(file)),
-            NameChange::Renamed(from, to, file) => {
-                NameChange::Renamed(from.clone(), to.clone(), self.inode(file))
-            }
-            other => other.clone(),
-        }
-    }
-}
-
-impl NameChange {
-    /// The folder whose sync makes the change durable.
-    fn folder(&self) -> &str {
-        match self {
-            NameChange::Folder(path) | NameChange::File(path, _) | NameChange::Removed(path) => {
-                folder_of(path)
-            }
-            NameChange::Renamed(_, to, _) => folder_of(to),
-        }
-    }
-}
-
-impl Names {
-    fn has_folder(&self, folder: &str) -> bool {
-        folder.is_empty() || self.folders.contains(folder)
-    }
-
-    fn apply(&mut self, change: &NameChange) {
-        match change {
-            NameChange::Folder(path) => {
-                self.folders.insert(path.clone());
-            }
-            NameChange::File(path, file) => {
-                self.files.insert(path.clone(), file.clone());
-            }
-            NameChange::Removed(path) => {
-                self.files.remove(path);
-            }
-            NameChange::Renamed(from, to, file) => {
-                self.files.remove(from);
-                self.files.insert(to.clone(), file.clone());
-            }
-        }
-    }
-
-    fn drop_what_has_no_folder(&mut self) {
-        let folders = std::mem::take(&mut self.folders);
-        // Sorted, so a folder comes after the one it lies in.
-        for folder in folders {
-            if self.has_folder(folder_of(&folder)) {
-                self.folders.insert(folder);
-            }
-        }
-        let kept = &self.folders;
-        self.files.retain(|path, _| folder_of(path).is_empty() || kept.contains(folder_of(path)));
-    }
-}
-
-impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Change::Written { position, bytes: written } => {
-                let end = position + written.len();
-                if bytes.len() < end {
-                    bytes.resize(end, 0);
-                }
-                bytes[*position..end].copy_from_slice(written);
-            }
-            Change::Cut(len) => bytes.resize(*len, 0),
-        }
-    }
-}
-
-impl Inode {
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.now);
-        self.unsynced.push(change);
-    }
-
-    fn sync(&mut self) {
-        for change in self.unsynced.drain(..) {
-            change.apply(&mut self.synced);
-        }
-    }
-
-    fn after_power_cut(&self, random: &mut u64) -> Vec<u8> {
-        // The states since the last sync are the prefixes of the list of changes. Each sector comes from a
-        // prefix of its own; going through the prefixes in order, a sector is taken when its turn comes.
-        let mut state = self.synced.clone();
-        let mut lengths = vec![state.len()];
-        for change in &self.unsynced {
-            change.apply(&mut state);
-            lengths.push(state.len());
-        }
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let prefixes = lengths.len() as u64;
-        let mut left = vec![0; longest];
-        let chosen: Vec<u64> =
-            (0..longest.div_ceil(SECTOR_BYTES)).map(|_| next_random(random) % prefixes).collect();
-        let mut take = |prefix: u64, state: &[u8]| {
-            for (sector, _) in chosen.iter().enumerate().filter(|(_, chosen)| **chosen == prefix) {
-                let start = (sector * SECTOR_BYTES).min(state.len());
-                let end = (start + SECTOR_BYTES).min(state.len());
-                left[start..end].copy_from_slice(&state[start..end]);
-            }
-        };
-        let mut state = self.synced.clone();
-        take(0, &state);
-        for (prefix, change) in (1..).zip(&self.unsynced) {
-            change.apply(&mut state);
-            take(prefix, &state);
-        }
-        left.truncate(lengths[(next_random(random) % prefixes) as usize]);
-        left
-    }
-}
-
 fn power_is_gone() -> io::Error {
     io::Error::other("the simulated power is gone")
-}
-
-/// SplitMix64: small, and the same on every machine.
-fn next_random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// What becomes of a call that changes something.
@@ -673,96 +505,5 @@ impl DiskFile for SimFile {
             fate.into_result()
         };
         ready(cut())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::ready;
-    use super::*;
-
-    fn written(disk: &SimDisk, path: &str, bytes: &[u8]) -> SimFile {
-        let file = ready(disk.create(path)).unwrap();
-        ready(file.write_at(0, bytes)).unwrap();
-        file
-    }
-
-    /// What was synced survives every cut; what was not may be there sector by sector, old or new.
-    #[test]
-    fn a_power_cut_keeps_what_was_synced_and_tears_the_rest_by_sector() {
-        let disk = SimDisk::new(7);
-        let file = written(&disk, "a", &[1; 4 * SECTOR_BYTES]);
-        ready(file.sync()).unwrap();
-        ready(disk.sync_dir("")).unwrap();
-        ready(file.write_at(SECTOR_BYTES as u64, &[2; 2 * SECTOR_BYTES])).unwrap();
-        ready(file.write_at(2 * SECTOR_BYTES as u64, &[3; 16])).unwrap();
-        let mut outcomes = BTreeSet::new();
-        for seed in 0..64 {
-            let bytes = disk.after_power_cut(seed).contents("a").unwrap();
-            let sector = |i: usize| &bytes[i * SECTOR_BYTES..(i + 1) * SECTOR_BYTES];
-            assert!(sector(0) == [1; SECTOR_BYTES] && sector(3) == [1; SECTOR_BYTES]);
-            assert!([[1; SECTOR_BYTES], [2; SECTOR_BYTES]].iter().any(|state| sector(1) == state));
-            let mut third = [2; SECTOR_BYTES];
-            third[..16].fill(3);
-            let states = [[1; SECTOR_BYTES], [2; SECTOR_BYTES], third];
-            let chosen = states.iter().position(|state| sector(2) == state).unwrap();
-            outcomes.insert((sector(1)[0], chosen));
-        }
-        assert_eq!(outcomes.len(), 6, "every combination of old and new occurs");
-        assert_eq!(disk.after_kill().contents("a"), disk.contents("a"));
-        let later = disk.after_kill().after_power_cut(3).contents("a").unwrap();
-        assert_eq!(later[..SECTOR_BYTES], [1; SECTOR_BYTES]);
-    }
-
-    /// A new name, a rename and a removal are certain only once their folder was synced.
-    #[test]
-    fn names_are_certain_only_after_a_sync_of_their_folder() {
-        let disk = SimDisk::new(7);
-        ready(disk.create_dir("d")).unwrap();
-        for name in ["d/kept", "d/gone"] {
-            ready(written(&disk, name, b"x").sync()).unwrap();
-        }
-        let lost: usize = (0..32).filter(|&seed| disk.after_power_cut(seed).files().is_empty()).count();
-        assert!(lost >= 8, "the folder itself was never synced");
-        ready(disk.sync_dir("d")).unwrap();
-        ready(disk.sync_dir("")).unwrap();
-        ready(disk.remove("d/gone")).unwrap();
-        ready(disk.rename("d/kept", "d/moved")).unwrap();
-        let seen: BTreeSet<Vec<String>> = (0..64).map(|seed| disk.after_power_cut(seed).files()).collect();
-        assert_eq!(seen.len(), 4, "{seen:?}");
-        ready(disk.sync_dir("d")).unwrap();
-        assert!((0..16).all(|seed| disk.after_power_cut(seed).files() == ["d/moved"]));
-    }
-
-    #[test]
-    fn nothing_works_after_the_cut_and_counts_say_where_it_was() {
-        let disk = SimDisk::cutting_at(1, 2);
-        let file = written(&disk, "a", b"one");
-        assert!(ready(file.sync()).is_err() && disk.is_cut());
-        assert!(ready(file.read_at(0, 1)).is_err() && ready(disk.open("a")).is_err());
-        assert_eq!((disk.operations(), disk.syncs()), (3, 1));
-        let disk = SimDisk::new(1);
-        disk.cut_at_sync(1);
-        let file = written(&disk, "a", b"one");
-        assert!(ready(file.sync()).is_ok());
-        assert!(ready(file.sync()).is_err());
-    }
-
-    #[test]
-    fn a_full_disk_and_a_failing_call_say_so() {
-        let disk = SimDisk::new(1);
-        disk.set_capacity(Some(10));
-        let file = written(&disk, "a", b"12345678");
-        let full = ready(file.write_at(8, b"9abc")).unwrap_err();
-        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(disk.contents("a").unwrap(), b"123456789a");
-        assert!(ready(file.write_at(0, b"over")).is_ok(), "what is there can be written over");
-        disk.fail(Call::Sync, 0, Times::Once, io::ErrorKind::Interrupted);
-        assert_eq!(ready(file.sync()).unwrap_err().kind(), io::ErrorKind::Interrupted);
-        assert!(ready(file.sync()).is_ok());
-        disk.fail(Call::Read, 0, Times::FromThenOn, io::ErrorKind::Other);
-        assert!(ready(file.read_at(0, 1)).is_err() && ready(file.read_at(0, 1)).is_err());
-        disk.mend();
-        assert!(ready(file.read_at(0, 1)).is_ok());
     }
 }
