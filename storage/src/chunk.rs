@@ -8,9 +8,10 @@
 //! sealed, a fine chunk takes both. So a series that mixes the two pays one short chunk, not many.
 //!
 //! ```text
-//!   head     form u8 (0 whole, 1 fine) │ millisecond i48 │ fine u24, in a fine chunk only │ value u64
-//!   sample   millisecond   dod = distance to the previous one, less the distance before that (0 at first)
-//!              0 → 0     10 + i7     110 + i12     1110 + i20     1111 + i64
+//!   head     form u8 (2 whole, 3 fine) │ millisecond i48 │ fine u24, in a fine chunk only │ value u64
+//!   sample   millisecond   change of the distance to the previous one; the first is that from 0
+//!              0 → 0     10 + i7     110 + i12     1110 + i20     11111 + i64
+//!              11110 + u3 + i7   a gap: u3 + 2 times the distance, plus i7; the distance stays what it was
 //!            fine part, in a fine chunk only
 //!              0 → as predicted     10 + zigzag u6 from the prediction     11 + u20 itself
 //!            value         xor with the value before
@@ -22,6 +23,12 @@
 //! millisecond (a burst of stamps steps by the number of loops); in a new millisecond that of the first
 //! sample of the previous one (a lone stamp always has the same). Bits are written from the highest down;
 //! the last byte is filled with zeros.
+//!
+//! A gap is where a scrape was missed, or a sample comes late, which then lies beside the chunk. Told as a change of the
+//! distance it takes 24 bits, and 24 more for the way back. No second one follows a gap at once: an interval that has
+//! become longer is a change, and the samples behind it take a bit.
+//! The forms 0 (whole) and 1 (fine), which earlier versions wrote, know no gaps: there 1111 + i64 is a change. They are
+//! read, and appended to, as they are.
 //!
 //! Owner: the memtable appends; whoever holds a sealed chunk reads it. It lives on any core.
 //! Always: times rise strictly; a chunk holds 1 to [`CHUNK_SAMPLES_MAX`] samples; decoding any bytes ends
@@ -49,18 +56,32 @@ use std::rc::Rc;
 pub const CHUNK_SAMPLES_MAX: u32 = 240;
 /// An open chunk that has reached this many bytes takes no more.
 pub const CHUNK_BYTES_TARGET: usize = 1024;
-/// Bits of one sample at most: 68 of time, 22 of fine part, 77 of value.
-const SAMPLE_BITS_MAX: usize = 68 + 22 + 77;
+/// Bits of one sample at most: 69 of time, 22 of fine part, 77 of value.
+const SAMPLE_BITS_MAX: usize = 69 + 22 + 77;
 /// Bytes of a chunk at most: one sample may follow when the target is reached but for one byte.
 pub const CHUNK_BYTES_MAX: usize = CHUNK_BYTES_TARGET + SAMPLE_BITS_MAX.div_ceil(8) + 8;
 
-/// Whether the samples of a chunk have fine parts.
+/// How the times of a chunk are coded; the first byte says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Form {
-    Whole = 0,
-    Fine = 1,
+struct Form {
+    /// Whether the samples have fine parts.
+    is_fine: bool,
+    /// Whether there is a code for gaps, as in all but chunks of earlier versions.
+    has_gaps: bool,
 }
+
+impl Form {
+    fn to_byte(self) -> u8 {
+        u8::from(self.is_fine) | u8::from(self.has_gaps) << 1
+    }
+
+    fn from_byte(byte: u8) -> Option<Form> {
+        (byte < 4).then_some(Form { is_fine: byte & 1 != 0, has_gaps: byte & 2 != 0 })
+    }
+}
+
+/// How many times the distance a gap has.
+const GAP_TIMES: std::ops::RangeInclusive<i64> = 2..=9;
 
 const _: () = assert!(model::TICKS_PER_MILLI == 1 << FINE_BITS);
 /// Bits of a fine part.

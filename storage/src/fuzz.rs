@@ -88,7 +88,16 @@ fn chunks() -> Vec<Vec<u8>> {
     let samples: Vec<Sample> = history(200).into_iter().filter(|s| s.timestamp.fine() == 0).collect();
     Chunk::encode_into(&samples, &mut whole);
     Chunk::encode_into(&history(40)[3..], &mut whole);
-    whole.iter().map(|chunk| [&[chunk.count() as u8], chunk.bytes()].concat()).collect()
+    let mut seeds: Vec<Vec<u8>> =
+        whole.iter().map(|chunk| [&[chunk.count() as u8], chunk.bytes()].concat()).collect();
+    // A steady one is the same in the form of earlier versions.
+    let mut steady = OpenChunk::new(history(1)[0]);
+    history(3)[1..].iter().try_for_each(|sample| steady.append(*sample)).expect("few, and all whole");
+    let (earlier, later) = (0, 2);
+    let steady = steady.seal();
+    assert_eq!(steady.bytes()[0], later);
+    seeds.push([&[steady.count() as u8, earlier], &steady.bytes()[1..]].concat());
+    seeds
 }
 
 /// A closed chunk, or an open one, as a checkpoint has it.

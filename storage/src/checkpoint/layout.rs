@@ -4,8 +4,9 @@
 
 use crate::segment::fields::Fields;
 
-/// The version that this code writes and reads.
-pub(super) const VERSION: u32 = 1;
+/// The version that this code writes; it reads those before too. Since 2 there are chunks with a code for gaps, which say so
+/// themselves.
+pub(super) const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"rwcheckp";
 pub(super) const HEAD_BYTES: usize = 32;
 pub(super) const BLOCK_HEAD_BYTES: usize = 40;
@@ -58,7 +59,7 @@ impl Head {
         }
         let mut fields = Fields(&checked[MAGIC.len()..]);
         let version = fields.u32().ok_or(Refused::Damaged)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(Refused::OtherVersion(version));
         }
         let head = (|| Some(Head { shards: fields.u16()?, shard: fields.u16()?, id: fields.u64()? }))();

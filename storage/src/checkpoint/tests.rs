@@ -334,16 +334,21 @@ fn what_the_disk_does_not_give_is_told_and_the_rest_is_loaded() {
 }
 
 #[test]
-fn a_newer_version_is_told_by_its_number() {
+fn an_older_version_is_read_and_a_newer_one_told_by_its_number() {
     let (disk, entry, _) = directory(3, 5);
     let file = ready(disk.open(&checkpoint_path(entry.id))).unwrap();
-    let mut head = ready(file.read_at(0, layout::HEAD_BYTES)).unwrap();
-    head[8] = 2;
-    let crc = crc32c::crc32c(&head[..layout::HEAD_BYTES - 4]);
-    head[layout::HEAD_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-    ready(file.write_at(0, &head)).unwrap();
-    let error = ready(store(&disk).load_checkpoint(&entry)).unwrap_err();
-    assert!(matches!(error, CheckpointError::OtherVersion { version: 2, .. }), "{error}");
+    let load = |version: u8| {
+        let mut head = ready(file.read_at(0, layout::HEAD_BYTES)).unwrap();
+        head[8] = version;
+        let crc = crc32c::crc32c(&head[..layout::HEAD_BYTES - 4]);
+        head[layout::HEAD_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        ready(file.write_at(0, &head)).unwrap();
+        ready(store(&disk).load_checkpoint(&entry))
+    };
+    // What is in it says itself which version wrote it.
+    assert_eq!(load(1).unwrap().series, 3);
+    let error = load(3).unwrap_err();
+    assert!(matches!(error, CheckpointError::OtherVersion { version: 3, .. }), "{error}");
 }
 
 /// A series whose middle or end is lost goes on taking samples, and shows the last value of each time.

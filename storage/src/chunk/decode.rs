@@ -3,7 +3,7 @@
 use super::bits::BitReader;
 use super::open::FinePrediction;
 use super::xor::XorDecoder;
-use super::{CHUNK_SAMPLES_MAX, FINE_BITS, FINE_MASK, Form};
+use super::{CHUNK_SAMPLES_MAX, FINE_BITS, FINE_MASK, Form, GAP_TIMES};
 use model::{MILLIS_MAX, Sample, TICKS_PER_MILLI, Timestamp};
 use std::fmt;
 
@@ -65,7 +65,7 @@ impl<'a> Samples<'a> {
             bits: BitReader::new(bytes),
             left: count,
             started: false,
-            form: Form::Whole,
+            form: Form { is_fine: false, has_gaps: false },
             millis: 0,
             distance: 0,
             fine: FinePrediction::new(0),
@@ -86,7 +86,7 @@ impl<'a> Samples<'a> {
             out.push(self.first()?);
         }
         let begun = out.len();
-        if self.form == Form::Whole {
+        if !self.form.is_fine {
             if self.whole_into(out) {
                 return Ok(());
             }
@@ -114,7 +114,7 @@ impl<'a> Samples<'a> {
     /// of time, which the bits that any of them has tell, times rise from the first to a last that may be too late; and
     /// whoever reads past the end reads zeros, which are samples too.
     fn whole_into(&self, out: &mut Vec<Sample>) -> bool {
-        let Samples { mut bits, left, mut millis, mut distance, mut values, .. } = self.clone();
+        let Samples { mut bits, left, form, mut millis, mut distance, mut values, .. } = self.clone();
         // No sample takes less than two bits: so the count is bounded by what there is.
         if left as usize > bits.len_bits() / 2 {
             return false;
@@ -122,18 +122,16 @@ impl<'a> Samples<'a> {
         let (mut outside, mut is_wrong) = (0, false);
         out.extend((0..left).map(|_| {
             let peeked = bits.peek();
-            let (mut used, mut behind) = (1, peeked << 1);
+            let (mut used, mut behind, mut step) = (1, peeked << 1, distance);
             if peeked >> 62 == 0b10 {
                 distance = distance.wrapping_add((peeked << 2) as i64 >> 57);
-                (used, behind) = (9, peeked << 9);
+                (used, behind, step) = (9, peeked << 9, distance);
             } else if peeked >> 63 != 0 {
-                let change;
-                (change, used) = self::change(peeked, &mut bits);
-                distance = distance.wrapping_add(change);
+                (distance, step, used) = far(peeked, distance, form, &mut bits);
                 behind = if used == 0 { bits.peek() } else { peeked << used };
             }
-            outside |= distance.wrapping_sub(1) as u64;
-            millis = millis.wrapping_add(distance);
+            outside |= step.wrapping_sub(1) as u64;
+            millis = millis.wrapping_add(step);
             is_wrong |= values.take(used, behind, &mut bits).is_err();
             Sample {
                 timestamp: Timestamp::from_ticks(millis.wrapping_mul(TICKS_PER_MILLI)),
@@ -147,14 +145,11 @@ impl<'a> Samples<'a> {
 
     fn first(&mut self) -> Result<Sample, ChunkError> {
         self.started = true;
-        self.form = match self.bits.take(8) as u8 {
-            0 => Form::Whole,
-            1 => Form::Fine,
-            other => return Err(ChunkError::UnknownForm(other)),
-        };
+        let form = self.bits.take(8) as u8;
+        self.form = Form::from_byte(form).ok_or(ChunkError::UnknownForm(form))?;
         self.millis = sign_extended(self.bits.take(48), 48);
         let mut fine = 0;
-        if self.form == Form::Fine {
+        if self.form.is_fine {
             fine = self.bits.take(24);
             self.fine = FinePrediction::new(fine);
         }
@@ -173,18 +168,21 @@ impl<'a> Samples<'a> {
     fn later(&mut self) -> Result<Sample, ChunkError> {
         // One look at the bits serves time and value, as long as the value's head lies within it.
         let peeked = self.bits.peek();
-        let (change, mut used) = change(peeked, &mut self.bits);
+        let (distance, step, mut used) = match peeked.leading_ones() {
+            0 => (self.distance, self.distance, 1),
+            _ => far(peeked, self.distance, self.form, &mut self.bits),
+        };
         // Wrapping: whatever comes of damaged bytes is caught by the bounds below.
-        self.distance = self.distance.wrapping_add(change);
-        self.millis = self.millis.wrapping_add(self.distance);
-        if self.distance < 0 || !MILLIS.contains(&self.millis) {
+        self.distance = distance;
+        self.millis = self.millis.wrapping_add(step);
+        if step < 0 || !MILLIS.contains(&self.millis) {
             return Err(ChunkError::Time);
         }
         let (mut fine, mut behind) = (0, peeked << used);
-        if self.form == Form::Fine {
+        if self.form.is_fine {
             self.bits.skip(used);
             let peeked = self.bits.peek();
-            (fine, used) = self.fine(peeked)?;
+            (fine, used) = self.fine(step == 0, peeked)?;
             behind = peeked << used;
         } else if used == 0 {
             behind = self.bits.peek();
@@ -213,8 +211,7 @@ impl<'a> Samples<'a> {
 
     /// The fine part and how many bits it takes; they are still to be skipped.
     #[inline(always)]
-    fn fine(&mut self, peeked: u64) -> Result<(u64, u32), ChunkError> {
-        let same_milli = self.distance == 0;
+    fn fine(&mut self, same_milli: bool, peeked: u64) -> Result<(u64, u32), ChunkError> {
         let predicted = self.fine.predict(same_milli);
         let (fine, used) = if peeked >> 63 == 0 {
             (predicted, 1)
@@ -248,20 +245,26 @@ impl Iterator for Samples<'_> {
     }
 }
 
-/// The change of distance and how many bits it took of those that were looked at; none where it was taken.
+/// The distance that is kept, the one to the next sample, and how many bits it took of those that were looked at; none
+/// where they were taken. Those that are looked at begin with a one.
 #[inline(always)]
-fn change(peeked: u64, bits: &mut BitReader<'_>) -> (i64, u32) {
-    let of = |prefix: u32, bits: u32| ((peeked << prefix) as i64 >> (64 - bits), prefix + bits);
-    match peeked.leading_ones() {
-        0 => (0, 1),
-        1 => of(2, 7),
-        2 => of(3, 12),
-        3 => of(4, 20),
-        _ => {
-            bits.skip(4);
+fn far(peeked: u64, distance: i64, form: Form, bits: &mut BitReader<'_>) -> (i64, i64, u32) {
+    let of = |prefix: u32, bits: u32| (peeked << prefix) as i64 >> (64 - bits);
+    let (change, used) = match (peeked.leading_ones(), form.has_gaps) {
+        (1, _) => (of(2, 7), 9),
+        (2, _) => (of(3, 12), 15),
+        (3, _) => (of(4, 20), 24),
+        (4, true) => {
+            let times = (peeked << 5 >> 61) as i64 + GAP_TIMES.start();
+            return (distance, distance.wrapping_mul(times).wrapping_add(of(8, 7)), 15);
+        }
+        (_, has_gaps) => {
+            bits.skip(if has_gaps { 5 } else { 4 });
             (bits.take(64) as i64, 0)
         }
-    }
+    };
+    let distance = distance.wrapping_add(change);
+    (distance, distance, used)
 }
 
 fn sign_extended(value: u64, bits: u32) -> i64 {

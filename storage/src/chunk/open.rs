@@ -2,7 +2,7 @@
 
 use super::bits::BitWriter;
 use super::xor::{Code, HEAD_BITS_MAX, XorEncoder};
-use super::{CHUNK_BYTES_TARGET, CHUNK_SAMPLES_MAX, Chunk, FINE_BITS, FINE_MASK, Form};
+use super::{CHUNK_BYTES_TARGET, CHUNK_SAMPLES_MAX, Chunk, FINE_BITS, FINE_MASK, Form, GAP_TIMES};
 use model::{Sample, Timestamp};
 
 /// Why a chunk did not take a sample; it is unchanged.
@@ -22,11 +22,13 @@ pub struct OpenChunk {
     pub(super) bits: BitWriter,
     pub(super) first: Timestamp,
     pub(super) last: Timestamp,
-    /// Milliseconds between the last two samples.
+    /// Milliseconds between the last two samples that had no gap between them.
     pub(super) distance: i64,
     pub(super) values: XorEncoder,
     pub(super) fine: FinePrediction,
     pub(super) form: Form,
+    /// Whether there is a gap before the last sample.
+    pub(super) is_behind_gap: bool,
     pub(super) count: u16,
 }
 
@@ -71,13 +73,17 @@ const _: () = assert!(24 + (2 + FINE_BITS) + HEAD_BITS_MAX <= 64);
 impl OpenChunk {
     /// A chunk that begins with this sample.
     pub fn new(sample: Sample) -> OpenChunk {
+        OpenChunk::with_form(sample, Form { is_fine: sample.timestamp.fine() != 0, has_gaps: true })
+    }
+
+    /// The same in another form, which is fine exactly if the sample is.
+    pub(super) fn with_form(sample: Sample, form: Form) -> OpenChunk {
         let timestamp = sample.timestamp;
         let fine = timestamp.fine() as u64;
-        let form = if fine == 0 { Form::Whole } else { Form::Fine };
         let mut bits = BitWriter::default();
-        bits.put(form as u64, 8);
+        bits.put(u64::from(form.to_byte()), 8);
         bits.put(timestamp.millis() as u64 & ((1 << 48) - 1), 48);
-        if form == Form::Fine {
+        if form.is_fine {
             bits.put(fine, 24);
         }
         let value_bits = sample.value.to_bits();
@@ -90,6 +96,7 @@ impl OpenChunk {
             values: XorEncoder::new(value_bits),
             fine: FinePrediction::new(fine),
             form,
+            is_behind_gap: false,
             count: 1,
         }
     }
@@ -105,11 +112,11 @@ impl OpenChunk {
             return Err(NotAppended::Full);
         }
         let distance = timestamp.millis() - self.last.millis();
-        let mut code = match self.form {
-            Form::Whole if timestamp.fine() != 0 => return Err(NotAppended::FinePart),
-            Form::Whole | Form::Fine => self.distance_code(distance),
-        };
-        if self.form == Form::Fine {
+        if !self.form.is_fine && timestamp.fine() != 0 {
+            return Err(NotAppended::FinePart);
+        }
+        let mut code = self.distance_code(distance);
+        if self.form.is_fine {
             code = code.then(self.fine_code(distance == 0, timestamp.fine() as u64));
         }
         self.values.put(code, sample.value.to_bits(), &mut self.bits);
@@ -122,19 +129,51 @@ impl OpenChunk {
     #[inline(always)]
     fn distance_code(&mut self, distance: i64) -> Code {
         let change = distance - self.distance;
+        if (-64..=63).contains(&change) {
+            self.distance = distance;
+            self.is_behind_gap = false;
+            return if change == 0 {
+                Code { bits: 0, len: 1 }
+            } else {
+                Code { bits: 0b10 << 7 | low(change, 7), len: 9 }
+            };
+        }
+        self.far_code(distance, change)
+    }
+
+    #[inline(always)]
+    fn far_code(&mut self, distance: i64, change: i64) -> Code {
+        if let Some(gap) = self.gap_code(distance, change) {
+            self.is_behind_gap = true;
+            return gap;
+        }
         self.distance = distance;
-        let low = |bits: u32| change as u64 & ((1 << bits) - 1);
+        self.is_behind_gap = false;
         match change {
-            0 => Code { bits: 0, len: 1 },
-            -64..=63 => Code { bits: 0b10 << 7 | low(7), len: 9 },
-            -2048..=2047 => Code { bits: 0b110 << 12 | low(12), len: 15 },
-            -524_288..=524_287 => Code { bits: 0b1110 << 20 | low(20), len: 24 },
+            -2048..=2047 => Code { bits: 0b110 << 12 | low(change, 12), len: 15 },
+            -524_288..=524_287 => Code { bits: 0b1110 << 20 | low(change, 20), len: 24 },
             _ => {
-                self.bits.put(0b1111, 4);
+                let prefix = if self.form.has_gaps { (0b1_1111, 5) } else { (0b1111, 4) };
+                self.bits.put(prefix.0, prefix.1);
                 self.bits.put(change as u64, 64);
                 Code::NONE
             }
         }
+    }
+
+    /// What to write where the distance is a small multiple of the one before: then the same may follow again. It is so
+    /// much longer than that, so [`Self::may_hold`] stays right.
+    #[inline(always)]
+    fn gap_code(&self, distance: i64, change: i64) -> Option<Code> {
+        if change < 0 || self.is_behind_gap || !self.form.has_gaps {
+            return None;
+        }
+        // Half a distance more, so that the nearest multiple is found. The first distance is that from 0.
+        let times = (distance + self.distance / 2) / self.distance.max(1);
+        let miss = distance - times.wrapping_mul(self.distance);
+        let is_gap = GAP_TIMES.contains(&times) && (-64..=63).contains(&miss);
+        let bits = 0b1_1110 << 10 | low(times - GAP_TIMES.start(), 3) << 7 | low(miss, 7);
+        is_gap.then_some(Code { bits, len: 15 })
     }
 
     #[inline(always)]
@@ -163,6 +202,7 @@ impl OpenChunk {
     /// Between the last two samples lies nothing: so a series with one sample in the future, behind which
     /// all that follow are late, is answered without decoding.
     pub fn may_hold(&self, timestamp: Timestamp) -> bool {
+        // Or a later time, where the last two have a gap between them.
         let before_last = self.last.millis() - self.distance;
         self.first == timestamp
             || self.last == timestamp
@@ -194,4 +234,10 @@ impl OpenChunk {
             last: self.last,
         }
     }
+}
+
+/// The lowest bits of a number.
+#[inline(always)]
+fn low(number: i64, bits: u32) -> u64 {
+    number as u64 & ((1 << bits) - 1)
 }

@@ -5,6 +5,7 @@
 //!   closed   first i64 │ last − first varint │ count varint │ bytes varint │ bytes
 //!   open     first i64 │ last − first varint │ count varint │ bits varint  │ bytes
 //!            │ distance varint │ value u64 │ window u8 u8 │ base, last, step varint, where the first byte says fine
+//!            │ 1 behind a gap, else 0, where the first byte says that there may be gaps
 //! ```
 //!
 //! What is read back was under a checksum; still, whatever the bytes are, it is a chunk that takes samples, or nothing.
@@ -19,7 +20,7 @@ use model::Timestamp;
 
 /// Bytes of a chunk's state at most, the chunk's own not counted.
 #[cfg(test)]
-const STATE_BYTES_MAX: usize = 8 + 10 + 3 + 3 + 10 + 8 + 2 + 3 * 5;
+const STATE_BYTES_MAX: usize = 8 + 10 + 3 + 3 + 10 + 8 + 2 + 3 * 5 + 1;
 
 /// What both begin with.
 struct Bounds {
@@ -72,10 +73,13 @@ impl OpenChunk {
         out.extend_from_slice(&self.values.value_bits().to_le_bytes());
         let (leading, trailing) = self.values.window();
         out.extend_from_slice(&[leading, trailing]);
-        if self.form == Form::Fine {
+        if self.form.is_fine {
             [self.fine.base, self.fine.last, self.fine.step]
                 .iter()
                 .for_each(|part| put_varint(out, u64::from(*part)));
+        }
+        if self.form.has_gaps {
+            out.push(u8::from(self.is_behind_gap));
         }
     }
 
@@ -84,24 +88,36 @@ impl OpenChunk {
         let Bounds { first, last, count } = Bounds::decode(fields)?;
         let len_bits = usize::try_from(fields.varint()?).ok().filter(|bits| *bits <= CHUNK_BYTES_MAX * 8)?;
         let bytes = fields.slice(len_bits.div_ceil(8))?;
-        let form = match bytes.first()? {
-            0 => Form::Whole,
-            1 => Form::Fine,
-            _ => return None,
-        };
+        let form = Form::from_byte(*bytes.first()?)?;
         let bits = BitWriter::behind(bytes, len_bits)?;
         let distance = i64::try_from(fields.varint()?).ok()?;
         let is_within = distance <= last.millis().checked_sub(first.millis())?;
         let value_bits = fields.u64()?;
         let values = XorEncoder::from_state(value_bits, (fields.byte()?, fields.byte()?))?;
         let mut fine = FinePrediction::new(0);
-        if form == Form::Fine {
+        if form.is_fine {
             let mut part = || u32::try_from(fields.varint()?).ok();
             (fine.base, fine.last, fine.step) = (part()?, part()?, part()?);
         }
+        let is_behind_gap = match form.has_gaps.then(|| fields.byte()) {
+            None | Some(Some(0)) => false,
+            Some(Some(1)) => true,
+            Some(_) => return None,
+        };
         let is_sound = is_within && u64::from(fine.base.max(fine.last)) <= FINE_MASK;
         // The bound of samples is below that of the field.
-        is_sound.then_some(OpenChunk { bits, first, last, distance, values, fine, form, count: count as u16 })
+        let count = count as u16;
+        is_sound.then_some(OpenChunk {
+            bits,
+            first,
+            last,
+            distance,
+            values,
+            fine,
+            form,
+            is_behind_gap,
+            count,
+        })
     }
 
     /// Whether the bytes hold what the state says: so many samples, and the encoder where they leave it.
@@ -112,7 +128,7 @@ impl OpenChunk {
             return false;
         }
         let Some((first, later)) = samples.split_first() else { return false };
-        let mut again = OpenChunk::new(*first);
+        let mut again = OpenChunk::with_form(*first, self.form);
         let all = later.iter().all(|sample| again.append(*sample).is_ok());
         let bytes = |chunk: &OpenChunk| {
             let mut bytes = Vec::new();
@@ -130,11 +146,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// Samples as far as one chunk takes them.
-    fn chunk_of(samples: &[(i64, f64)]) -> Option<OpenChunk> {
+    fn chunk_of(samples: &[(i64, f64)], has_gaps: bool) -> Option<OpenChunk> {
         let mut samples = samples
             .iter()
             .map(|(ticks, value)| Sample { timestamp: Timestamp::from_ticks(*ticks), value: *value });
-        let mut chunk = OpenChunk::new(samples.next()?);
+        let first = samples.next()?;
+        let mut chunk = OpenChunk::with_form(first, Form { is_fine: first.timestamp.fine() != 0, has_gaps });
         let _ = samples.try_for_each(|sample| chunk.append(sample));
         Some(chunk)
     }
@@ -146,14 +163,20 @@ mod tests {
             steps in proptest::collection::vec((0i64..5_000_000, prop_oneof![Just(0u8), any::<u8>()]), 1..300),
             at in 0usize..300,
             begin in prop_oneof![Just(0i64), Just(1_700_000_000_000i64 << 20), any::<i64>().prop_map(|t| t / 4)],
+            has_gaps in any::<bool>(),
         ) {
             let mut ticks = begin;
             let samples: Vec<(i64, f64)> = steps.iter().map(|(step, value)| {
-                ticks += if step % 3 == 0 { step << 20 } else { *step };
+                ticks += match step % 4 {
+                    0 => step << 20,
+                    1 => ((1 + step % 8) * 15_000) << 20,
+                    2 => 15_000 << 20,
+                    _ => *step,
+                };
                 (ticks, f64::from(*value) * 0.1)
             }).collect();
             let (before, after) = samples.split_at(at.clamp(1, samples.len()));
-            let mut uncut = chunk_of(before).unwrap();
+            let mut uncut = chunk_of(before, has_gaps).unwrap();
             let mut bytes = Vec::new();
             uncut.encode(&mut bytes);
             prop_assert!(bytes.len() <= uncut.bytes() + STATE_BYTES_MAX);

@@ -19,25 +19,42 @@ mod naive {
     }
 
     pub(super) fn encode(samples: &[Sample]) -> Vec<u8> {
-        let fine = samples[0].timestamp.fine() != 0;
-        let mut text = binary(i64::from(fine), 8) + &binary(samples[0].timestamp.millis(), 48);
+        encode_in(form_of(samples), samples)
+    }
+
+    pub(super) fn encode_in(form: Form, samples: &[Sample]) -> Vec<u8> {
+        let fine = form.is_fine;
+        let head = i64::from(fine) + 2 * i64::from(form.has_gaps);
+        let mut text = binary(head, 8) + &binary(samples[0].timestamp.millis(), 48);
         if fine {
             text += &binary(samples[0].timestamp.fine(), 24);
         }
         text += &binary(samples[0].value.to_bits() as i64, 64);
-        let (mut distance, mut window) = (0, None);
+        let (mut kept, mut is_behind_gap, mut window) = (0, false, None);
         let (mut base, mut step) = (samples[0].timestamp.fine(), 1);
         for pair in samples.windows(2) {
             let [before, now] = [pair[0].timestamp, pair[1].timestamp];
-            let change = now.millis() - before.millis() - distance;
-            distance += change;
+            let distance = now.millis() - before.millis();
+            let change = distance - kept;
+            let times = (distance as f64 / kept as f64).round() as i64;
+            let is_near = (-64..64).contains(&(distance - times.saturating_mul(kept)));
+            let is_gap =
+                form.has_gaps && !is_behind_gap && change > 63 && (2..10).contains(&times) && is_near;
+            is_behind_gap = is_gap;
             text += &match change {
+                _ if is_gap => {
+                    "11110".to_owned() + &binary(times - 2, 3) + &binary(distance - times * kept, 7)
+                }
                 0 => "0".to_owned(),
                 -64..=63 => "10".to_owned() + &binary(change, 7),
                 -2048..=2047 => "110".to_owned() + &binary(change, 12),
                 -524_288..=524_287 => "1110".to_owned() + &binary(change, 20),
+                _ if form.has_gaps => "11111".to_owned() + &binary(change, 64),
                 _ => "1111".to_owned() + &binary(change, 64),
             };
+            if !is_gap {
+                kept = distance;
+            }
             if fine {
                 let predicted = if distance == 0 { before.fine() + step } else { base } % (1 << 20);
                 let miss = now.fine() - predicted;
@@ -77,6 +94,11 @@ mod naive {
         let byte = |eight: &[u8]| eight.iter().fold(0, |byte, &bit| byte << 1 | (bit - b'0'));
         text.as_bytes().chunks(8).map(byte).collect()
     }
+}
+
+/// What a new chunk of these samples has.
+fn form_of(samples: &[Sample]) -> Form {
+    Form { is_fine: samples[0].timestamp.fine() != 0, has_gaps: true }
 }
 
 fn decoded(bytes: &[u8], count: u32) -> Result<Vec<Sample>, ChunkError> {
@@ -144,6 +166,7 @@ fn distance_millis() -> impl Strategy<Value = i64> {
         4 => Just(0i64),
         4 => Just(1000),
         2 => 900i64..1100,
+        2 => (2i64..11, -66i64..66).prop_map(|(times, miss)| times * 1000 + miss),
         1 => 0i64..5_000,
         1 => 0i64..2_000_000,
         1 => 0i64..1 << 41,
@@ -178,6 +201,32 @@ proptest! {
         round_trip(&samples);
     }
 
+    /// A chunk that an earlier version began is read, and goes on, without a code for gaps.
+    #[test]
+    fn chunks_of_earlier_versions_are_read_and_go_on(samples in series()) {
+        let form = Form { has_gaps: false, ..form_of(&samples) };
+        let mut open = OpenChunk::with_form(samples[0], form);
+        let taken = 1 + samples[1..].iter().take_while(|sample| open.append(**sample).is_ok()).count();
+        let samples = &samples[..taken];
+        let sealed = open.seal();
+        prop_assert_eq!(sealed.bytes(), naive::encode_in(form, samples));
+        prop_assert_eq!(bits_of(&decoded(sealed.bytes(), sealed.count()).unwrap()), bits_of(samples));
+        prop_assert_eq!(one_by_one(sealed.bytes(), sealed.count()).unwrap(), bits_of(samples));
+        prop_assert!(sealed.bytes().len() <= CHUNK_BYTES_MAX);
+    }
+
+    /// What is in the chunk is never said not to be.
+    #[test]
+    fn a_chunk_may_hold_what_it_holds(samples in series()) {
+        let mut open = OpenChunk::new(samples[0]);
+        for (at, sample) in samples.iter().enumerate() {
+            if at > 0 && open.append(*sample).is_err() {
+                break;
+            }
+            prop_assert!(samples[..=at].iter().all(|sample| open.may_hold(sample.timestamp)));
+        }
+    }
+
     /// Damaged chunks give an error or other samples with rising times, never a panic; at once the same as one by one.
     #[test]
     fn damaged_chunks_never_panic(
@@ -195,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_never_panic(form in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..200), count in any::<u32>()) {
+    fn any_bytes_never_panic(form in 0u8..5, bytes in proptest::collection::vec(any::<u8>(), 0..200), count in any::<u32>()) {
         prop_assert_eq!(at_once(&bytes, count), one_by_one(&bytes, count));
         let formed = [&[form], &bytes[..]].concat();
         prop_assert_eq!(at_once(&formed, count % 64), one_by_one(&formed, count % 64));
@@ -241,7 +290,7 @@ fn wrong_counts_and_forms_are_named() {
     let bytes = chunks[0].bytes();
     assert_eq!(decoded(bytes, 8).unwrap_err(), ChunkError::TooLong);
     assert_eq!(decoded(&bytes[..bytes.len() - 1], 9).unwrap_err(), ChunkError::TooShort);
-    assert_eq!(decoded(&[2; 20], 1).unwrap_err(), ChunkError::UnknownForm(2));
+    assert_eq!(decoded(&[4; 20], 1).unwrap_err(), ChunkError::UnknownForm(4));
     assert_eq!(decoded(b"", 1).unwrap_err(), ChunkError::TooShort);
     assert!(decoded(bytes, 0).unwrap().is_empty());
 }
@@ -258,4 +307,22 @@ fn regular_samples_cost_two_bits() {
     };
     assert_eq!(of(0), (120_usize + 16 + 238 * 2).div_ceil(8), "head, first distance, two bits a sample");
     assert_eq!(of(3) - of(0), 33, "24 bits at the head and one a sample");
+}
+
+/// What a gap costs is a promise too: a late sample leaves one behind.
+#[test]
+fn a_gap_costs_fifteen_bits_and_a_longer_interval_is_told_once() {
+    let of = |seconds: &mut dyn Iterator<Item = i64>| {
+        let sample = |second: i64| sample(1_700_000_000_000 + second * 10_000, 0, ODD_VALUES[10]);
+        let mut chunk = OpenChunk::new(sample(seconds.next().unwrap()));
+        seconds.for_each(|second| chunk.append(sample(second)).unwrap());
+        (chunk.bits.len_bits(), chunk.count() as usize)
+    };
+    let steady = |count: usize| 120 + (24 + 1) + (count - 2) * 2;
+    let (bits, count) = of(&mut (0..200).filter(|second| second % 10 != 7));
+    assert_eq!(bits, steady(count) + 20 * 14);
+    let (bits, count) = of(&mut (0..200).filter(|second| second % 20 < 11 || second % 20 == 19));
+    assert_eq!(bits, steady(count) + 10 * 14, "up to nine distances");
+    let (bits, count) = of(&mut (0..100).chain((100..200).step_by(2)));
+    assert_eq!(bits, steady(count) + 14 + 23, "taken for a gap, then told");
 }
