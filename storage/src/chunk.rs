@@ -41,6 +41,7 @@ pub(crate) mod bits;
 mod decode;
 mod open;
 mod state;
+mod words;
 pub(crate) mod xor;
 
 #[cfg(test)]

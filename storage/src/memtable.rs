@@ -243,7 +243,12 @@ impl Memtable {
         self.sample_count.saturating_sub(self.late.again.count())
     }
 
-    /// Bytes of memory that a freeze takes away.
+    /// Whether there is one since the last freeze.
+    pub fn has_samples(&self) -> bool {
+        self.active_count > 0
+    }
+
+    /// Bytes of memory that a freeze takes away; the first bytes of a series' samples lie in its row, which stays.
     pub fn sample_bytes(&self) -> usize {
         self.sample_bytes
     }

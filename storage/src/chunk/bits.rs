@@ -1,14 +1,16 @@
 //! A stream of bits, highest first.
 
+use super::words::Words;
+
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// Writes bits behind each other; whole words go to the buffer, the rest waits in a register.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BitWriter {
-    words: Vec<u64>,
+    words: Words,
     /// Bits not yet in `words`, from the top down; those below `pending` are zero.
     register: u64,
-    pending: u32,
+    pending: u8,
 }
 
 impl BitWriter {
@@ -16,46 +18,27 @@ impl BitWriter {
     #[inline(always)]
     pub(crate) fn put(&mut self, value: u64, bits: u32) {
         debug_assert!((1..=64).contains(&bits) && (bits == 64 || value >> bits == 0));
-        let room = 64 - self.pending;
+        let room = 64 - u32::from(self.pending);
         if bits < room {
             self.register |= value << (room - bits);
-            self.pending += bits;
+            self.pending += bits as u8;
         } else {
             let left = bits - room;
-            self.push_word(self.register | value >> left);
+            self.words.push(self.register | value >> left);
             // A shift by 64 is what an empty register needs; `<<` cannot say it.
             self.register = if left == 0 { 0 } else { value << (64 - left) };
-            self.pending = left;
+            self.pending = left as u8;
         }
-    }
-
-    #[inline(always)]
-    fn push_word(&mut self, word: u64) {
-        if self.words.len() == self.words.capacity() {
-            self.grow();
-        }
-        self.words.push(word);
-    }
-
-    /// Grows by half: most chunks end far below their bound, and a hundred thousand of them are open. The first words are
-    /// few: of what churns, series end with the samples that these hold.
-    #[cold]
-    fn grow(&mut self) {
-        let more = match self.words.len() {
-            0 => 4,
-            len => (len / 2).max(12),
-        };
-        self.words.reserve_exact(more);
     }
 
     /// Bytes that [`Self::to_bytes`] would make.
     pub(crate) fn len(&self) -> usize {
-        self.words.len() * WORD_BYTES + self.pending.div_ceil(8) as usize
+        self.words.len() * WORD_BYTES + usize::from(self.pending.div_ceil(8))
     }
 
     /// Bits so far.
     pub(crate) fn len_bits(&self) -> usize {
-        self.words.len() * WORD_BYTES * 8 + self.pending as usize
+        self.words.len() * WORD_BYTES * 8 + usize::from(self.pending)
     }
 
     /// A writer behind the first `len_bits` bits of what [`Self::to_bytes`] made; `None` where the bytes are fewer or
@@ -65,27 +48,27 @@ impl BitWriter {
             return None;
         }
         let (words, rest) = bytes.split_at(len_bits / 64 * 8);
-        let pending = (len_bits % 64) as u32;
+        let pending = (len_bits % 64) as u8;
         let register = match pending {
             0 => 0,
             pending => word_at_end(rest, 0) & (u64::MAX << (64 - pending)),
         };
-        let words = words.as_chunks().0.iter().map(|word| u64::from_be_bytes(*word));
-        Some(BitWriter { words: words.collect(), register, pending })
+        let mut writer = BitWriter { words: Words::default(), register, pending };
+        writer.words.extend(words.as_chunks().0.iter().map(|word| u64::from_be_bytes(*word)));
+        Some(writer)
     }
 
     /// Appends what [`Self::to_bytes`] would make.
     pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
         let at = out.len();
         out.resize(at + self.words.len() * WORD_BYTES, 0);
-        let places = out[at..].as_chunks_mut().0;
-        places.iter_mut().zip(&self.words).for_each(|(place, word)| *place = word.to_be_bytes());
-        out.extend_from_slice(&self.register.to_be_bytes()[..self.pending.div_ceil(8) as usize]);
+        self.words.write_to(out[at..].as_chunks_mut().0);
+        out.extend_from_slice(&self.register.to_be_bytes()[..usize::from(self.pending.div_ceil(8))]);
     }
 
     /// Bytes of heap held.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.words.capacity() * WORD_BYTES
+        self.words.heap_bytes()
     }
 
     /// The bits so far, the last byte filled with zeros.

@@ -220,7 +220,7 @@ impl OpenChunk {
         self.bits.len()
     }
 
-    /// Bytes of heap that the chunk holds.
+    /// Bytes of heap that the chunk holds; the first of its bytes lie in itself.
     pub fn heap_bytes(&self) -> usize {
         self.bits.heap_bytes()
     }

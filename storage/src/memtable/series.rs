@@ -197,9 +197,7 @@ impl SeriesSamples {
         let late = if self.late.has_any(start, end, pool) { self.late.len() } else { 0 };
         let chunks = closed.len() + usize::from(open.is_some());
         SliceExtent {
-            own: chunks * size_of::<Chunk>()
-                + open.map_or(0, |open| open.heap_bytes() + size_of::<u64>())
-                + late * size_of::<Sample>(),
+            own: chunks * size_of::<Chunk>() + open.map_or(0, OpenChunk::bytes) + late * size_of::<Sample>(),
             shared: closed.iter().map(|chunk| chunk.bytes().len()).sum(),
         }
     }

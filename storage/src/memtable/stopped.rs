@@ -205,7 +205,7 @@ mod tests {
         let part = table.freeze_stopped(&[0, 1, 2, 3].map(SeriesId), SILENCE).unwrap();
         assert_eq!((part.series().len(), part.is_part(), table.series_count()), (3, true, 4));
         assert_eq!(part.sample_count() + table.sample_count(), samples);
-        assert!(table.sample_bytes() > 0 && table.sample_bytes() < bytes);
+        assert!(table.has_samples() && table.sample_bytes() <= bytes);
         assert!(
             table.is_silent_and_empty(SeriesId(0), SILENCE)
                 && !table.is_silent_and_empty(SeriesId(1), SILENCE)

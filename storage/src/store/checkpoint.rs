@@ -23,7 +23,7 @@ impl<D: Disk> Store<D> {
     ///
     /// `None` while a part of memory is on its way to a segment, and when there is nothing to write.
     pub fn begin_checkpoint(&self, id: u64, pace: Pace) -> Option<CheckpointJob<D>> {
-        if self.frozen.is_some() || self.memtable.borrow().sample_bytes() == 0 {
+        if self.frozen.is_some() || !self.memtable.borrow().has_samples() {
             return None;
         }
         let numbers = (0u16..).zip(&self.loops).filter_map(|(loop_index, numbers)| {

@@ -105,7 +105,7 @@ impl<D: Disk> Store<D> {
         }
         let frozen = match &self.frozen {
             Some(frozen) => frozen.clone(),
-            None if self.memtable.borrow().sample_bytes() == 0 => return None,
+            None if !self.memtable.borrow().has_samples() => return None,
             None => {
                 let named = self.named_series();
                 let is_named = |id: SeriesId| named.get(id.0 as usize) == Some(&true);

@@ -109,9 +109,9 @@ impl<D: Disk> Store<D> {
         let memory = self.memory();
         let max = memory.max;
         let share = (max.saturating_sub(memory.fixed()) / 2).max(max / 16);
-        let sample_bytes = self.memtable.borrow().sample_bytes();
-        let is_due =
-            sample_bytes >= share || (sample_bytes > 0 && self.is_churning() && !self.has_idle_share());
+        let memtable = self.memtable.borrow();
+        let is_due = memtable.has_samples()
+            && (memtable.sample_bytes() >= share || (self.is_churning() && !self.has_idle_share()));
         !self.flushing && (self.frozen.is_some() || is_due)
     }
 
