@@ -129,6 +129,11 @@ const METRICS: &[Metric] = &[
     counter("store_flush_failures_total", "Flushes that failed and will be tried again.", |s| {
         &s.store.flush_failures
     }),
+    gauge("store_flush_under_way", "1 while memory is on its way to a segment.", |s| {
+        &s.store.flush_under_way
+    }),
+    gauge("store_merge_under_way", "1 while segments are merged.", |s| &s.store.merge_under_way),
+    gauge("checkpoint_under_way", "1 while a checkpoint is written.", |s| &s.store.checkpoint_under_way),
     counter("checkpoint_writes_total", "Checkpoints of the memory that a manifest came to name.", |s| {
         &s.store.checkpoints
     }),

@@ -370,6 +370,10 @@ pub struct StoreCounters {
     /// Of the segments that flushes wrote.
     pub flushed_bytes: Counter,
     pub flush_failures: Counter,
+    /// 1 while a flush freezes, writes or waits for the manifest; the same of merges and checkpoints.
+    pub flush_under_way: Counter,
+    pub merge_under_way: Counter,
+    pub checkpoint_under_way: Counter,
     pub checkpoints: Counter,
     pub checkpoint_failures: Counter,
     /// Of the last one: its file, how long it took from its cut to the manifest, and when that was.

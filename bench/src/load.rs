@@ -88,6 +88,15 @@ impl std::error::Error for LoadError {}
 /// Latencies in nanoseconds, to three digits.
 pub(crate) type Latencies = Histogram<u64>;
 
+/// One accepted request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// The intended moment.
+    pub intended: Instant,
+    /// From then until the answer.
+    pub took: Duration,
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -124,6 +133,10 @@ pub(crate) struct Outcome {
     pub levels_missed: u64,
     /// The level that the last 2xx named.
     pub level: Option<Durability>,
+    /// Samples of the first connection that were answered with 2xx.
+    pub first_acknowledged_samples: u64,
+    /// Where the plan asks for it, each request of `latency`.
+    pub each: Vec<Timing>,
     /// The server's resident bytes before the first connection, with all of them idle, and after the load.
     pub resident_bytes: [Option<u64>; 3],
 }
@@ -262,6 +275,8 @@ struct Load<'p> {
     connect_error: Option<io::Error>,
     levels_missed: u64,
     level: Option<Durability>,
+    first_acknowledged_requests: u64,
+    each: Vec<Timing>,
 }
 
 impl<'p> Load<'p> {
@@ -269,7 +284,7 @@ impl<'p> Load<'p> {
         let template = Template::new(&Looks {
             form: plan.form,
             lifetime: plan.lifetime,
-            begin_ms: shard::clock::unix_millis(),
+            begin_ms: shard::clock::unix_millis() - i64::try_from(plan.age.as_millis()).unwrap_or(0),
             target: plan.target.addr,
             path: &plan.target.path,
             name: &plan.metric,
@@ -337,6 +352,8 @@ impl<'p> Load<'p> {
             connect_error: None,
             levels_missed: 0,
             level: None,
+            first_acknowledged_requests: 0,
+            each: Vec::new(),
         })
     }
 
@@ -462,6 +479,8 @@ impl<'p> Load<'p> {
             connects_failed: self.connects_failed,
             levels_missed: self.levels_missed,
             level: self.level,
+            first_acknowledged_samples: self.first_acknowledged_requests * batch,
+            each: self.each,
             resident_bytes,
         }
     }

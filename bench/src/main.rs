@@ -28,6 +28,7 @@ mod peer;
 mod setup;
 
 mod beside;
+mod churn;
 mod compare;
 mod first_result;
 mod floor;
@@ -38,6 +39,7 @@ mod replay;
 mod run;
 mod scaling;
 mod scraped;
+mod seal;
 mod syscalls;
 
 mod plot;
@@ -88,6 +90,10 @@ enum Command {
     Scaling(scaling::ScalingArguments),
     /// Let a Prometheus send what it scrapes, and say what each of both keeps on the disk
     Scraped(scraped::ScrapedArguments),
+    /// Compare the latency of writing while memory goes to segments with that while nothing does
+    Seal(seal::SealArguments),
+    /// Compare what a server takes while series come and go with what it takes while they stay
+    Churn(churn::ChurnArguments),
     /// Draw records as plots in one page
     Report(plot::ReportArguments),
     /// Time a first start until a sample was accepted and queried
@@ -124,6 +130,8 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => floor::run(&arguments, &live),
         Command::Scaling(arguments) => scaling::run(&arguments),
         Command::Scraped(arguments) => scraped::run(&arguments, &live),
+        Command::Seal(arguments) => seal::run(&arguments, &live),
+        Command::Churn(arguments) => churn::run(&arguments, &live),
         Command::Report(arguments) => plot::run(&arguments),
         Command::FirstResult(arguments) => first_result::run(arguments, &live),
     };

@@ -127,6 +127,12 @@ pub(crate) struct Offered {
     series: u32,
     labels: u32,
     samples_per_series: u32,
+    /// How often a tenth of the series is replaced by new ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenth_replaced_every_s: Option<f64>,
+    /// Of the first sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<u64>,
     durability: Option<&'static str>,
 }
 
@@ -166,6 +172,8 @@ impl Plan {
             series: self.series,
             labels: self.labels,
             samples_per_series: self.run,
+            tenth_replaced_every_s: self.tenth_replaced_every.map(|every| every.as_secs_f64()),
+            age_s: (!self.age.is_zero()).then_some(self.age.as_secs()),
             durability: self.durability.map(Durability::name),
         }
     }
@@ -204,6 +212,12 @@ pub(crate) struct Plan {
     pub labels: u32,
     /// Samples of a series in a row, in remote write.
     pub run: u32,
+    /// How often a tenth of the series is replaced by new ones; never when absent.
+    pub tenth_replaced_every: Option<Duration>,
+    /// How old the first sample is, where a form says times.
+    pub age: Duration,
+    /// Whether the outcome is to tell each accepted request of the window.
+    pub tells_each: bool,
     /// Asked for by header; the server's default when absent.
     pub durability: Option<Durability>,
     /// The name of every sample; no other run has it.

@@ -90,8 +90,8 @@ impl Template {
         self.bytes.len()
     }
 
-    /// Appends the request number `sequence` of a connection.
-    pub(crate) fn append(&self, connection: u32, sequence: u64, out: &mut Vec<u8>) {
+    /// Appends the request number `sequence` of a connection, when a tenth of the series was replaced so often before.
+    pub(crate) fn append(&self, connection: u32, sequence: u64, turnovers: u64, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         let request = &mut out[start..];
@@ -112,7 +112,9 @@ impl Template {
                 write_digits(&mut request[at..at + LABEL_DIGITS], u64::from(connection));
             }
             if let Some(at) = places.series {
-                write_digits(&mut request[at..at + LABEL_DIGITS], nth / self.run % self.series);
+                let slot = nth / self.run % self.series;
+                let series = slot + self.series * replaced(slot * TENTHS / self.series, turnovers);
+                write_digits(&mut request[at..at + LABEL_DIGITS], series);
             }
             if let Some(at) = places.timestamp {
                 match self.coding {
@@ -132,6 +134,19 @@ impl Template {
             nth = nth.wrapping_add(1);
         }
     }
+}
+
+/// Parts of the series, one of which is replaced at a time.
+const TENTHS: u64 = 10;
+
+/// How often a tenth was replaced: the first with the first turnover, then one after the other.
+fn replaced(tenth: u64, turnovers: u64) -> u64 {
+    (turnovers + TENTHS - 1 - tenth) / TENTHS
+}
+
+/// Series that a connection of so many has sent after so many turnovers, at most.
+pub(crate) fn series_met(series: u64, turnovers: u64) -> u64 {
+    series * (replaced(0, turnovers) + 1)
 }
 
 /// Writes `number` right-aligned with leading zeros; what does not fit is cut on the left.
@@ -181,7 +196,7 @@ mod tests {
     /// The body, after the request was read by a decoder that refuses what is in doubt.
     fn bytes_of(template: &Template, connection: u32, sequence: u64) -> Vec<u8> {
         let mut bytes = b"before".to_vec();
-        template.append(connection, sequence, &mut bytes);
+        template.append(connection, sequence, 0, &mut bytes);
         let mut bytes = bytes.split_off(6);
         assert_eq!(bytes.len(), template.len());
         match Decoder::default().decode(&mut bytes, &Limits::default()).unwrap() {
@@ -220,6 +235,30 @@ mod tests {
         assert_eq!(series(1), ["000001", "000002", "000000", "000001"]);
     }
 
+    /// Method: what a connection sends in one round over its 20 series, after each of the first 21 turnovers.
+    #[test]
+    fn each_turnover_replaces_the_oldest_tenth() {
+        let template = Template::new(&looks(20, 20));
+        let series = |turnovers| -> Vec<u64> {
+            let mut bytes = Vec::new();
+            template.append(7, 0, turnovers, &mut bytes);
+            let body = &bytes[bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4..];
+            let body: Value = serde_json::from_slice(body).unwrap();
+            let metrics = body["metrics"].as_array().unwrap();
+            metrics
+                .iter()
+                .map(|metric| metric["labels"]["series"].as_str().unwrap().parse().unwrap())
+                .collect()
+        };
+        let mut expected: Vec<u64> = (0..20).collect();
+        for turnovers in 1..=21 {
+            let tenth = (turnovers as usize - 1) % 10;
+            expected[tenth * 2..tenth * 2 + 2].iter_mut().for_each(|series| *series += 20);
+            assert_eq!(series(turnovers), expected, "{turnovers}");
+            assert!(expected.iter().all(|series| *series < series_met(20, turnovers)));
+        }
+    }
+
     #[test]
     fn without_series_there_are_no_labels() {
         let body = body_of(&Template::new(&looks(1, 0)), 7, 0);
@@ -230,7 +269,7 @@ mod tests {
     fn a_request_of_its_own_connection_asks_for_its_end() {
         let text = |lifetime| {
             let mut bytes = Vec::new();
-            Template::new(&Looks { lifetime, ..looks(1, 1) }).append(0, 0, &mut bytes);
+            Template::new(&Looks { lifetime, ..looks(1, 1) }).append(0, 0, 0, &mut bytes);
             String::from_utf8(bytes).unwrap()
         };
         assert!(text(Lifetime::PerRequest).contains("\r\nConnection: close\r\n"));

@@ -129,9 +129,11 @@ async fn run(shard: Shard) {
         shard.borrow_mut().checkpoints.under_way = false;
         return;
     };
+    shard.borrow().counters().checkpoint_under_way.set(1);
     let written = write_and_switch(&shard, job, positions).await;
     let mut service = shard.borrow_mut();
     service.checkpoints.under_way = false;
+    service.counters().checkpoint_under_way.set(0);
     service.flush.moved().notify();
     let counters = service.counters();
     match written {

@@ -14,6 +14,7 @@
 
 use super::keeper::{Purpose, Switch};
 use super::{Shard, send_to_peer};
+use crate::adapt::ShardDisk;
 use crate::config::Config;
 use crate::front::Now;
 use crate::log;
@@ -130,7 +131,15 @@ enum Worth {
 
 /// One merge; false when there is none to be done now.
 async fn merge_once(shard: &Shard, worth: Worth) -> bool {
-    let Some(mut merge) = next_merge(shard, worth) else { return false };
+    let Some(merge) = next_merge(shard, worth) else { return false };
+    shard.borrow().counters().merge_under_way.set(1);
+    let goes_on = carry_out(shard, merge).await;
+    shard.borrow().counters().merge_under_way.set(0);
+    goes_on
+}
+
+/// Writes what a merge gives and has it named; false when no other is to follow.
+async fn carry_out(shard: &Shard, mut merge: Merge<ShardDisk>) -> bool {
     loop {
         match merge.step().await {
             Ok(true) if shard.borrow().shared.is_stopping() => {
@@ -184,7 +193,7 @@ async fn merge_once(shard: &Shard, worth: Worth) -> bool {
     true
 }
 
-fn next_merge(shard: &Shard, worth: Worth) -> Option<Merge<crate::adapt::ShardDisk>> {
+fn next_merge(shard: &Shard, worth: Worth) -> Option<Merge<ShardDisk>> {
     let service = shard.borrow();
     if service.shared.is_stopping() {
         return None;

@@ -291,6 +291,7 @@ async fn ask_until_there_is_a_place(shard: Shard) {
 
 /// Writes the segment and has it named; positions are known.
 pub async fn run(shard: Shard) {
+    shard.borrow().counters().flush_under_way.set(1);
     let result = write_and_switch(&shard).await;
     end(&shard, result);
 }
@@ -299,6 +300,7 @@ fn end(shard: &Shard, result: Result<(), String>) {
     {
         let mut service = shard.borrow_mut();
         service.flush.state = State::Resting;
+        service.counters().flush_under_way.set(0);
         for ticket in std::mem::take(&mut service.flush.deleting) {
             service.flush.deleted.insert(ticket, result.clone());
         }
@@ -394,6 +396,7 @@ pub async fn run_part(shard: &Shard, silence: Silence, stopped: &Stopped) -> boo
             return true;
         };
         service.flush.state = State::Writing;
+        service.counters().flush_under_way.set(1);
         job
     };
     let result = write_and_name(shard, Some(job), Vec::new()).await;

@@ -1,7 +1,7 @@
 //! What comes back: answers, refusals, and connections that end.
 
 use super::client::State;
-use super::{Load, Sending, nanos};
+use super::{Load, Sending, Timing, nanos};
 use crate::answers::{Answer, Incoming};
 use crate::plan::{Lifetime, Offer, Refusals};
 use crate::request::mix;
@@ -90,7 +90,11 @@ impl Load<'_> {
             self.answered += 1;
             self.accepted += u64::from(answer.accepts());
             if answer.accepts() && entry.intended >= window {
-                self.latency.saturating_record(nanos(now.saturating_duration_since(entry.intended)));
+                let took = now.saturating_duration_since(entry.intended);
+                self.latency.saturating_record(nanos(took));
+                if self.plan.tells_each {
+                    self.each.push(Timing { intended: entry.intended, took });
+                }
             }
             // Elsewhere a request is meant for the moment when it is sent.
             if answer.accepts() && entry.sent >= window && self.arrivals.is_some() {
@@ -100,6 +104,7 @@ impl Load<'_> {
         let mut pause = Duration::ZERO;
         if answer.accepts() {
             self.acknowledged_requests += 1;
+            self.first_acknowledged_requests += u64::from(client == 0);
             self.level = answer.durability;
             self.levels_missed +=
                 u64::from(self.plan.durability.is_some_and(|asked| answer.durability != Some(asked)));

@@ -149,8 +149,19 @@ impl Load<'_> {
         }
     }
 
+    /// How often a tenth of the series has been replaced by now.
+    fn turnovers(&self, now: Instant) -> u64 {
+        match (self.plan.tenth_replaced_every, self.sending) {
+            (Some(every), Sending::Since(since)) => {
+                nanos(now.saturating_duration_since(since)) / nanos(every).max(1)
+            }
+            _ => 0,
+        }
+    }
+
     /// Sends the client's request, meant for the moment that it remembers.
     pub(super) fn transmit(&mut self, client: u32, conn: ConnId, now: Instant) {
+        let turnovers = self.turnovers(now);
         let entry = &mut self.clients[client as usize];
         if matches!(self.plan.offer, Offer::Open { .. }) {
             self.arrivals_sent += 1;
@@ -165,6 +176,6 @@ impl Load<'_> {
         let (template, sequence) = (&self.template, entry.sequence);
         entry.sequence += 1;
         self.in_flight += 1;
-        self.net.send_with(conn, |out| template.append(client, sequence, out));
+        self.net.send_with(conn, |out| template.append(client, sequence, turnovers, out));
     }
 }
