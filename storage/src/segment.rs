@@ -19,6 +19,7 @@ pub(crate) mod fuzz;
 mod label_index;
 mod layout;
 mod merge;
+mod order;
 mod read;
 mod run;
 mod workspace;

@@ -18,12 +18,13 @@ use super::label_index::{
 };
 use super::layout::{Block, Footer, HEAD_BYTES, Head, VERSION, name_hash};
 use super::merge::Merged;
+use super::order::BySlot;
 use super::{SEGMENTS_FOLDER, SegmentEntry, SegmentError, segment_path};
 use crate::column::{Aggregates, COLUMN_SAMPLES_MAX, Codec, Heat, Scratch, encode_clock, encode_values};
 use crate::disk::{Disk, DiskFile};
 use crate::index::Index;
-use crate::memtable::{CameAgain, Frozen, FrozenSeries};
-use model::{Arrival, LabelSet, LabelSetRef, MetricKind, SLOTS, Sample, Slot, Timestamp};
+use crate::memtable::{CameAgain, Frozen};
+use model::{Arrival, LabelSet, LabelSetRef, MetricKind, Sample, Slot, Timestamp};
 use std::io;
 
 /// Bytes handed to the disk at once.
@@ -58,34 +59,30 @@ async fn write_series<D: Disk>(
 ) -> Result<CameAgain, SegmentError> {
     let (mut piece, mut beside_late, mut beside_chunks) =
         (Vec::new(), CameAgain::default(), CameAgain::default());
-    for series in by_slot(frozen) {
-        let labels = series.labels().to_label_set();
-        let labels = labels.as_ref();
-        writer.begin_series(labels, series.kind(), series.arrival()).await?;
-        let mut merged = Merged::new(frozen.slice(series, &mut beside_late));
-        let failed = |error| SegmentError::Memory { series: format!("{labels:?}"), error };
-        while merged.next_piece(&mut piece).map_err(failed)? {
-            writer.push(&piece).await?;
+    let mut by_slot = BySlot::new(frozen);
+    while by_slot.step() {
+        writer.disk.give_way().await;
+    }
+    for mut slot in by_slot.slots() {
+        while slot.sort_some() {
+            writer.disk.give_way().await;
         }
-        beside_chunks.add(merged.came_again());
+        writer.disk.give_way().await;
+        while let Some((labels, series)) = slot.next() {
+            let mut merged = Merged::new(frozen.slice(series, &mut beside_late));
+            writer.begin(labels, series.kind(), series.arrival()).await?;
+            let failed = |error| SegmentError::Memory { series: format!("{:?}", series.labels()), error };
+            while merged.next_piece(&mut piece).map_err(failed)? {
+                writer.push(&piece).await?;
+            }
+            beside_chunks.add(merged.came_again());
+        }
     }
     // Those that were told had replaced a value, and count more than it even where yet another came since.
     let replaced = beside_chunks.replaced.saturating_sub(frozen.told());
     let untold = beside_chunks.count().saturating_sub(frozen.told());
     beside_late.add(CameAgain { repeated: untold - replaced, replaced });
     Ok(beside_late)
-}
-
-/// All series in slot order, within a slot by labels.
-fn by_slot(frozen: &Frozen) -> Vec<&FrozenSeries> {
-    let mut slots: Vec<Vec<&FrozenSeries>> = vec![Vec::new(); usize::from(SLOTS)];
-    for series in frozen.series() {
-        slots[usize::from(series.hash().slot().number())].push(series);
-    }
-    for slot in &mut slots {
-        slot.sort_by_cached_key(|series| series.labels().to_label_set());
-    }
-    slots.concat()
 }
 
 /// A segment that is being written. Whoever ends early says so by [`Self::abandon`], or the file stays, which is no harm
@@ -106,6 +103,8 @@ pub struct SegmentWriter<D: Disk> {
     block: BlockBuilder,
     /// Of the block at hand.
     names: Vec<u32>,
+    /// Of the series before.
+    before: Option<LabelSet>,
     first_slot: u16,
     last_slot: u16,
     blocks: Vec<Block>,
@@ -167,6 +166,7 @@ impl<D: Disk> SegmentWriter<D> {
             clocks: SharedClocks::default(),
             block: BlockBuilder::default(),
             names: Vec::new(),
+            before: None,
             first_slot: 0,
             last_slot: 0,
             blocks: Vec::new(),
@@ -193,10 +193,19 @@ impl<D: Disk> SegmentWriter<D> {
         kind: MetricKind,
         arrival: Arrival,
     ) -> Result<(), SegmentError> {
+        self.begin(labels.to_owned(), kind, arrival).await
+    }
+
+    async fn begin(
+        &mut self,
+        labels: LabelSet,
+        kind: MetricKind,
+        arrival: Arrival,
+    ) -> Result<(), SegmentError> {
         self.end_series().await?;
-        let slot = labels.hash().slot();
+        let slot = labels.as_ref().hash().slot();
         debug_assert!(self.last_slot <= slot.number(), "the caller sorts");
-        self.series = Some(Open { labels: labels.to_owned(), slot, kind, arrival });
+        self.series = Some(Open { labels, slot, kind, arrival });
         Ok(())
     }
 
@@ -319,7 +328,7 @@ impl<D: Disk> SegmentWriter<D> {
 
     async fn end_series(&mut self) -> Result<(), SegmentError> {
         self.seal_chunk().await?;
-        let Some(Open { labels, slot, kind, arrival }) = self.series.take() else { return Ok(()) };
+        let Some(Open { labels: held, slot, kind, arrival }) = self.series.take() else { return Ok(()) };
         if self.chunks.is_empty() {
             return Ok(());
         }
@@ -327,19 +336,37 @@ impl<D: Disk> SegmentWriter<D> {
             self.first_slot = slot.number();
         }
         self.last_slot = slot.number();
-        let labels = labels.as_ref();
+        let labels = held.as_ref();
         self.block.push(slot, kind, arrival, labels, &self.chunks);
         self.chunks.clear();
-        self.names.push(name_hash(labels.name()));
-        self.filter.insert(PairHash::new("__name__", labels.name()));
-        labels.labels().for_each(|(label, value)| self.filter.insert(PairHash::new(label, value)));
+        self.note_pairs(labels);
         // A part has far fewer rows.
         self.labels_bytes += self.labels.insert(labels, (self.series_count - self.part_row) as u32);
         self.series_count += 1;
+        self.before = Some(held);
         if self.block.len() >= BLOCK_BYTES_TARGET {
             self.end_block().await?;
         }
         if self.labels_bytes >= self.part_bytes_max { self.end_part().await } else { Ok(()) }
+    }
+
+    /// Enters what the filter and the block are to know of a label set; what the one before had too is there. In the order
+    /// of labels neighbours share most of them.
+    fn note_pairs(&mut self, labels: LabelSetRef<'_>) {
+        let before = self.before.as_ref().map(LabelSet::as_ref);
+        let is_named_so = before.is_some_and(|before| before.name() == labels.name());
+        if !is_named_so {
+            self.filter.insert(PairHash::new("__name__", labels.name()));
+        }
+        if !is_named_so || self.names.is_empty() {
+            self.names.push(name_hash(labels.name()));
+        }
+        let mut of_before = before.into_iter().flat_map(|before| before.labels());
+        for (label, value) in labels.labels() {
+            if of_before.next() != Some((label, value)) {
+                self.filter.insert(PairHash::new(label, value));
+            }
+        }
     }
 
     /// The labels of the rows at hand become a part of the label index.
