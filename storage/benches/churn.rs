@@ -193,19 +193,22 @@ impl Shard {
         self.out += began.elapsed();
         self.step("switch", |shard| shard.store.finish_flush(flushed));
         drop(job);
-        let names = self.step("names", |shard| shard.store.names_of_stopped(SILENCE, &stopped));
+        let mut names = self.step("names", |shard| shard.store.names_of_stopped(&stopped));
+        while self.step("names", |shard| shard.store.find_names(&mut names)) {}
         let mut share = Share::default();
-        for mut names in names {
+        for mut names in names.end() {
             while self.step("take back", |shard| {
                 share.clear();
-                let some = shard.store.take_some_names(&mut names, NAMES_PER_MESSAGE, &mut share);
+                let some = shard.store.take_some_names(&mut names, SILENCE, NAMES_PER_MESSAGE, &mut share);
                 shard.writer.take_back(&share);
                 shard.store.take_names_back(0, &share);
                 some
             }) {}
         }
         self.note_peak();
-        self.step("forget", |shard| shard.store.forget_idle());
+        self.step("forget", |shard| shard.store.begin_forgetting(stopped));
+        let mut hashes = Vec::new();
+        while self.step("forget", |shard| shard.store.forget_some(&mut hashes)) {}
     }
 
     fn step<T>(&mut self, name: &'static str, work: impl FnOnce(&mut Shard) -> T) -> T {

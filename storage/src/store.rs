@@ -29,7 +29,7 @@ pub use flush::{FlushJob, Flushed};
 pub use memory::Memory;
 pub(crate) use merge::SeriesMerge;
 pub use select::{Piece, SelectedSeries, Selection};
-pub use stopped::{Stopped, StoppedNames};
+pub use stopped::{NamesOfStopped, Stopped, StoppedNames};
 pub use summary::{ChunkSummary, Summarised};
 pub use walk::{Place, Walk, WalkPlan, WalkRange, Walked};
 
@@ -43,6 +43,7 @@ use model::{Arrival, Sample, SeriesNumber, Share, Timestamp};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
+use stopped::Forgetting;
 use views::Views;
 
 /// Numbers in one dictionary at most; a loop begins a new one long before. An [`Arrival`] has room for them.
@@ -83,6 +84,8 @@ pub struct Store<D: Disk> {
     /// What the manifest names and could not be opened.
     unopened: Vec<SegmentEntry>,
     loops: Vec<Numbers>,
+    /// While it goes on.
+    forgetting: Option<Forgetting>,
 }
 
 /// A part that only selections keep in memory.
@@ -139,6 +142,7 @@ impl<D: Disk> Store<D> {
             deletes: Rc::default(),
             unopened: Vec::new(),
             loops: Vec::new(),
+            forgetting: None,
         }
     }
 
@@ -184,6 +188,9 @@ impl<D: Disk> Store<D> {
             let arrival = Arrival::new(share.stamp, number);
             if let Some(id) = memtable.intern(labels, kind, arrival) {
                 numbers.define(number, id);
+                if let Some(forgetting) = &mut self.forgetting {
+                    forgetting.keep(id);
+                }
             }
         }
         let mut applied = Applied::default();

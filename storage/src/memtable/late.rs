@@ -218,6 +218,11 @@ impl Late {
         self.give_back_tail(pool);
     }
 
+    /// Whether it has samples in the pool.
+    pub(super) fn is_in_pool(&self) -> bool {
+        self.tail_len > 0
+    }
+
     /// Leaves the pool, and adds to `bytes` what that took: all that was in the tail is in a run.
     pub(super) fn leave_pool(&mut self, pool: &mut TailPool, bytes: &mut usize, again: &mut CameAgain) {
         if self.tail_len > 0 {

@@ -42,6 +42,13 @@ pub struct FrozenSeries {
 /// written, twice, in lists that may have grown to twice their length.
 pub(super) const FROZEN_SERIES_BYTES: usize = size_of::<FrozenSeries>() + 3 * size_of::<&FrozenSeries>();
 
+/// A row that was taken out of the table.
+struct Dropped {
+    id: SeriesId,
+    hash: SeriesHash,
+    labels: RowLabels,
+}
+
 /// Allocations freed in one step of [`Frozen::let_go`], some 0.1 ms.
 const LET_GO_WORK: usize = 2048;
 
@@ -91,35 +98,64 @@ impl Memtable {
         self.forget(0, keep)
     }
 
+    /// The same of those of the series alone, and [`Self::give_back`] stays to be done: a step of it. Ids of other series, or
+    /// of none, do no harm.
+    pub fn forget_some(
+        &mut self,
+        ids: impl IntoIterator<Item = SeriesId>,
+        keep: impl Fn(SeriesId) -> bool,
+    ) -> Vec<SeriesHash> {
+        let dropped = ids.into_iter().filter_map(|id| self.take_idle(id, 0, &keep)).collect();
+        self.let_go_of(dropped)
+    }
+
     /// Drops series without a sample now and in so many freezes before.
     fn forget(&mut self, idle_cycles: u8, keep: impl Fn(SeriesId) -> bool) -> Vec<SeriesHash> {
-        let mut hashes = Vec::new();
-        let mut dropped: Vec<(SeriesId, RowLabels)> = Vec::new();
-        for (index, place) in self.series.iter_mut().enumerate() {
-            let id = SeriesId(index as u32);
-            let idle = |row: &mut super::Series| {
-                row.samples.is_empty() && row.heard.idle_cycles() >= idle_cycles && !keep(id)
-            };
-            let Some(row) = place.take_if(idle) else { continue };
-            if let Ok(entry) = self.by_labels.find_entry(super::hash_key(row.hash), |other| *other == id) {
-                entry.remove();
-            }
-            hashes.push(row.hash);
-            dropped.push((id, row.labels));
+        let ids = (0..self.id_end()).map(SeriesId);
+        let dropped: Vec<_> = ids.filter_map(|id| self.take_idle(id, idle_cycles, &keep)).collect();
+        let is_any = !dropped.is_empty();
+        let hashes = self.let_go_of(dropped);
+        if is_any {
+            self.give_back();
         }
+        hashes
+    }
+
+    /// Takes a row out, if it is idle for so long; neither the index nor the list of free ids knows of it yet.
+    fn take_idle(
+        &mut self,
+        id: SeriesId,
+        idle_cycles: u8,
+        keep: &impl Fn(SeriesId) -> bool,
+    ) -> Option<Dropped> {
+        let is_idle = |row: &mut super::Series| {
+            row.samples.is_empty() && row.heard.idle_cycles() >= idle_cycles && !keep(id)
+        };
+        let row = self.series.get_mut(id.0 as usize)?.take_if(is_idle)?;
+        if let Ok(entry) = self.by_labels.find_entry(super::hash_key(row.hash), |other| *other == id) {
+            entry.remove();
+        }
+        Some(Dropped { id, hash: row.hash, labels: row.labels })
+    }
+
+    fn let_go_of(&mut self, dropped: Vec<Dropped>) -> Vec<SeriesHash> {
         if dropped.is_empty() {
-            return hashes;
+            return Vec::new();
         }
         self.clearings += 1;
-        let labels: usize = dropped.iter().map(|(_, labels)| SERIES_BYTES + labels.bytes()).sum();
-        let freed = labels + self.index.remove(dropped.iter().map(|(id, labels)| (id.0, labels.pairs())));
+        let labels: usize = dropped.iter().map(|row| SERIES_BYTES + row.labels.bytes()).sum();
+        let freed = labels + self.index.remove(dropped.iter().map(|row| (row.id.0, row.labels.pairs())));
         self.series_bytes = self.series_bytes.saturating_sub(freed);
         self.series_count -= dropped.len();
         self.recount_names();
-        self.free.extend(dropped.into_iter().map(|(id, _)| Reverse(id)));
+        self.free.extend(dropped.iter().map(|row| Reverse(row.id)));
+        dropped.into_iter().map(|row| row.hash).collect()
+    }
+
+    /// What series that were dropped have left goes back to the allocator, names and tables.
+    pub fn give_back(&mut self) {
         self.series_bytes = self.series_bytes.saturating_sub(self.shapes.give_back());
         self.give_back_tables();
-        hashes
     }
 
     /// What a storm of series has left of the tables goes back to the allocator.

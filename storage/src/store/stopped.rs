@@ -3,11 +3,14 @@
 //! ```text
 //!   tick, stopped            some rows at a time: who has been silent for long     (memtable/stopped.rs)
 //!   begin_part_flush         what they have in memory goes to a segment of its own, as any flush
-//!   names_of_stopped         what the loops call those that have none in memory by now
+//!   names_of_stopped         what the loops call them, some numbers at a time
 //!     (the loops take the names back, behind the last sample that came under them)
 //!   take_names_back          then no dictionary names them any more,
-//!   forget_idle              and they leave the table
+//!   forget_some              and those without a sample leave the table, some at a time
 //! ```
+//!
+//! Each is done in steps of a fraction of a millisecond, however many series there are; what a step has seen may be other
+//! by the next one, which looks again where that matters. Only the samples are taken away in one step.
 //!
 //! A flush of all series, an eighth of which have stopped, would write the others eight times as often as their samples
 //! are worth it, and hold all of them twice meanwhile. The journals' positions stay where they are, for the others need
@@ -16,10 +19,14 @@
 use super::{FlushJob, NO_SERIES, Store};
 use crate::disk::Disk;
 use crate::memtable::{SeriesId, Silence};
-use model::{MetricKind, SeriesNumber, Share};
+use model::{MetricKind, SeriesHash, SeriesNumber, Share};
 
 /// Rows looked at in one step.
 const ROWS_PER_STEP: u32 = 4096;
+/// Numbers of dictionaries looked at in one step.
+const NUMBERS_PER_STEP: usize = 1 << 16;
+/// Rows forgotten in one step.
+const FORGOTTEN_PER_STEP: usize = 256;
 
 /// The series of a store that have stopped, as far as it was looked.
 #[derive(Debug, Default)]
@@ -29,6 +36,45 @@ pub struct Stopped {
     ids: Vec<SeriesId>,
 }
 
+/// What the loops call series that have stopped, as far as it was looked.
+#[derive(Debug)]
+pub struct NamesOfStopped {
+    are_meant: Vec<bool>,
+    /// The loop and the number to be looked at next.
+    loop_index: usize,
+    number: usize,
+    /// Those of one loop behind the other's.
+    found: Vec<StoppedNames>,
+}
+
+impl NamesOfStopped {
+    /// Loop by loop.
+    pub fn end(self) -> Vec<StoppedNames> {
+        self.found
+    }
+}
+
+/// Series that are to leave the table.
+#[derive(Debug)]
+pub(super) struct Forgetting {
+    /// Those that were not looked at yet.
+    ids: Vec<SeriesId>,
+    /// Which ids a dictionary names, as far as it was looked, and by what was defined meanwhile.
+    are_named: Vec<bool>,
+    /// The loop and the number to be looked at next.
+    loop_index: usize,
+    number: usize,
+}
+
+impl Forgetting {
+    /// A loop names the series from now on.
+    pub(super) fn keep(&mut self, id: SeriesId) {
+        if let Some(is_named) = self.are_named.get_mut(id.0 as usize) {
+            *is_named = true;
+        }
+    }
+}
+
 /// What one loop calls series that have stopped.
 #[derive(Debug)]
 pub struct StoppedNames {
@@ -36,6 +82,12 @@ pub struct StoppedNames {
     pub loop_index: usize,
     dictionary: u64,
     names: Vec<(SeriesNumber, SeriesId)>,
+}
+
+impl StoppedNames {
+    fn is_of(&self, loop_index: usize, dictionary: u64) -> bool {
+        (self.loop_index, self.dictionary) == (loop_index, dictionary)
+    }
 }
 
 impl Stopped {
@@ -53,12 +105,11 @@ impl<D: Disk> Store<D> {
 
     /// Looks for more series that have stopped, until `count_max` are found; `false` when there is nothing more to look at.
     pub fn find_stopped(&self, silence: Silence, count_max: usize, stopped: &mut Stopped) -> bool {
-        let memtable = self.memtable.borrow();
+        let mut memtable = self.memtable.borrow_mut();
         let room = u32::try_from(count_max.saturating_sub(stopped.ids.len())).unwrap_or(u32::MAX);
         let until = memtable.id_end().min(stopped.row.saturating_add(ROWS_PER_STEP.min(room)));
-        memtable.stopped_in(stopped.row..until, silence, |id| stopped.ids.push(id));
-        stopped.row = until;
-        until < memtable.id_end() && stopped.ids.len() < count_max
+        stopped.row = memtable.stopped_in(stopped.row..until, silence, |id| stopped.ids.push(id));
+        stopped.row < memtable.id_end() && stopped.ids.len() < count_max
     }
 
     /// Takes the samples of those series alone, to be written as segment `id`, which must be above every earlier one: no
@@ -85,37 +136,103 @@ impl<D: Disk> Store<D> {
         self.parted_bytes = 0;
     }
 
-    /// What the loops call those of the series that have nothing in memory. It costs a look at every number.
-    pub fn names_of_stopped(&self, silence: Silence, stopped: &Stopped) -> Vec<StoppedNames> {
-        let memtable = self.memtable.borrow();
-        let mut are_meant = vec![false; memtable.id_end() as usize];
-        for id in stopped.ids.iter().filter(|id| memtable.is_silent_and_empty(**id, silence)) {
-            are_meant[id.0 as usize] = true;
-        }
-        let mut all = Vec::new();
-        for (loop_index, numbers) in self.loops.iter().enumerate() {
-            let Some(dictionary) = numbers.dictionary else { continue };
-            let names = (0u32..).map(SeriesNumber).zip(numbers.series.iter().copied());
-            let is_meant = |(_, id): &(SeriesNumber, SeriesId)| are_meant.get(id.0 as usize) == Some(&true);
-            let names: Vec<_> = names.filter(is_meant).collect();
-            if !names.is_empty() {
-                all.push(StoppedNames { loop_index, dictionary, names });
+    /// Begins to look for what the loops call those of the series that have stopped.
+    pub fn names_of_stopped(&self, stopped: &Stopped) -> NamesOfStopped {
+        let mut are_meant = vec![false; self.memtable.borrow().id_end() as usize];
+        for id in &stopped.ids {
+            if let Some(is_meant) = are_meant.get_mut(id.0 as usize) {
+                *is_meant = true;
             }
         }
-        all
+        NamesOfStopped { are_meant, loop_index: 0, number: 0, found: Vec::new() }
     }
 
-    /// Puts some of those names into a share, for the loop to take them back; `false` when none is left.
-    pub fn take_some_names(&self, of: &mut StoppedNames, count: usize, share: &mut Share) -> bool {
+    /// Looks at some of the loops' numbers; `false` when all were looked at.
+    pub fn find_names(&self, of: &mut NamesOfStopped) -> bool {
+        let Some(numbers) = self.loops.get(of.loop_index) else { return false };
+        let some = numbers.series.iter().enumerate().skip(of.number).take(NUMBERS_PER_STEP);
+        let is_meant = |(_, id): &(usize, &SeriesId)| of.are_meant.get(id.0 as usize) == Some(&true);
+        // There are far fewer numbers than a `u32` holds.
+        let names = some.filter(is_meant).map(|(number, id)| (SeriesNumber(number as u32), *id));
+        let names: Vec<_> = names.collect();
+        if let Some(dictionary) = numbers.dictionary.filter(|_| !names.is_empty()) {
+            let is_same = |last: &&mut StoppedNames| last.is_of(of.loop_index, dictionary);
+            match of.found.last_mut().filter(is_same) {
+                Some(last) => last.names.extend(names),
+                None => of.found.push(StoppedNames { loop_index: of.loop_index, dictionary, names }),
+            }
+        }
+        of.number += NUMBERS_PER_STEP;
+        if of.number >= numbers.series.len() {
+            (of.loop_index, of.number) = (of.loop_index + 1, 0);
+        }
+        of.loop_index < self.loops.len()
+    }
+
+    /// Puts some of those names into a share, for the loop to take them back: of those series that are silent still and have
+    /// nothing in memory. `false` when none is left.
+    pub fn take_some_names(
+        &self,
+        of: &mut StoppedNames,
+        silence: Silence,
+        count: usize,
+        share: &mut Share,
+    ) -> bool {
         let memtable = self.memtable.borrow();
         share.dictionary = of.dictionary;
-        for (number, id) in of.names.drain(of.names.len().saturating_sub(count)..) {
-            // The kind says nothing here.
-            if let Some(labels) = memtable.labels(id) {
-                share.define(number, MetricKind::Gauge, labels.to_label_set().as_ref());
+        while share.is_empty() && !of.names.is_empty() {
+            for (number, id) in of.names.drain(of.names.len().saturating_sub(count)..) {
+                let labels = memtable.labels(id).filter(|_| memtable.is_silent_and_empty(id, silence));
+                // The kind says nothing here.
+                if let Some(labels) = labels {
+                    share.define(number, MetricKind::Gauge, labels.to_label_set().as_ref());
+                }
             }
         }
         !share.is_empty()
+    }
+
+    /// Begins to forget those of the series that have no sample in memory by now and that no dictionary names. What was
+    /// begun before and has not ended is given up.
+    pub fn begin_forgetting(&mut self, stopped: Stopped) {
+        let are_named = vec![false; self.memtable.borrow().id_end() as usize];
+        let forgetting = Forgetting { ids: stopped.ids, are_named, loop_index: 0, number: 0 };
+        self.forgetting = Some(forgetting);
+    }
+
+    /// Gives it up: who is left stays.
+    pub fn stop_forgetting(&mut self) {
+        self.forgetting = None;
+    }
+
+    /// Goes on with it; the hashes of those that have left are added. `false` when it has ended, or a flush has begun, which
+    /// finds by the table what it writes: then the others stay.
+    pub fn forget_some(&mut self, hashes: &mut Vec<SeriesHash>) -> bool {
+        let Some(forgetting) = self.forgetting.as_mut().filter(|_| self.frozen.is_none()) else {
+            self.forgetting = None;
+            return false;
+        };
+        if let Some(numbers) = self.loops.get(forgetting.loop_index) {
+            let some = numbers.series.iter().skip(forgetting.number).take(NUMBERS_PER_STEP);
+            some.for_each(|id| forgetting.keep(*id));
+            forgetting.number += NUMBERS_PER_STEP;
+            if forgetting.number >= numbers.series.len() {
+                (forgetting.loop_index, forgetting.number) = (forgetting.loop_index + 1, 0);
+            }
+            return true;
+        }
+        let rest = forgetting.ids.len().saturating_sub(FORGOTTEN_PER_STEP);
+        let (ids, are_named) = (forgetting.ids.drain(rest..), &forgetting.are_named);
+        let is_named = |id: SeriesId| are_named.get(id.0 as usize) != Some(&false);
+        let mut memtable = self.memtable.borrow_mut();
+        hashes.extend(memtable.forget_some(ids, is_named));
+        if rest > 0 {
+            return true;
+        }
+        memtable.give_back();
+        drop(memtable);
+        self.forgetting = None;
+        false
     }
 
     /// The loop uses the numbers that a share defines no more, and everything that came under them is applied.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::disk::{Call, SimDisk, Times, ready};
+use crate::memtable::Silence;
 use crate::segment::SEGMENTS_FOLDER;
 use model::{Condition, LabelSet, Matcher, MetricKind, SeriesHash, Stamp, Timestamp};
 use proptest::prelude::*;
@@ -604,6 +605,55 @@ fn nothing_is_forgotten_while_a_flush_is_under_way() {
     store.finish_flush(ready(job.run(&disk)).unwrap());
     assert_eq!(store.forget_idle().len(), 9);
     assert_eq!(all_of(&store).len(), 9);
+}
+
+/// Series that have stopped leave some at a time; who is named in between stays, with a sample or without, and so do those
+/// of whom a flush begins to write.
+#[test]
+fn series_are_forgotten_in_steps_but_those_that_are_named_meanwhile() {
+    const SERIES: u32 = 600;
+    let silence = Silence { ticks: 1, tick_ms: 15_000 };
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    (0..SERIES).for_each(|n| put(&mut store, n, at(1, 1.0)));
+    flush(&mut store, &disk, 1).unwrap();
+    store.begin_dictionary(0, 1);
+    (0..5).for_each(|_| store.tick());
+    let begin = |store: &mut Store<SimDisk>| {
+        let mut stopped = Stopped::default();
+        while store.find_stopped(silence, usize::MAX, &mut stopped) {}
+        let count = stopped.count();
+        store.begin_forgetting(stopped);
+        count
+    };
+    assert_eq!(begin(&mut store), SERIES as usize);
+    let mut hashes = Vec::new();
+    assert!(store.forget_some(&mut hashes) && hashes.is_empty(), "the numbers first");
+    assert!(store.forget_some(&mut hashes));
+    assert!(!hashes.is_empty() && hashes.len() < 300, "{}", hashes.len());
+    let mut share = Share::default();
+    share.dictionary = 1;
+    share.define(SeriesNumber(0), MetricKind::Counter, set(0).as_ref());
+    share.push(SeriesNumber(0), at(2, 2.0));
+    share.define(SeriesNumber(1), MetricKind::Counter, set(1).as_ref());
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
+    while store.forget_some(&mut hashes) {}
+    assert_eq!((hashes.len(), store.series_count()), (SERIES as usize - 2, 2));
+    assert!(!store.forget_some(&mut hashes), "that is all");
+    share.clear();
+    share.dictionary = 1;
+    share.push(SeriesNumber(1), at(3, 3.0));
+    assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
+
+    store.begin_dictionary(0, 2);
+    (0..5).for_each(|_| store.tick());
+    assert_eq!(begin(&mut store), 2);
+    let job = store.begin_flush(2).unwrap();
+    assert!(!store.forget_some(&mut hashes));
+    store.finish_flush(ready(job.run(&disk)).unwrap());
+    assert!(!store.forget_some(&mut hashes), "it was given up");
+    assert_eq!(store.series_count(), 2);
+    assert_eq!(all_of(&store).len(), SERIES as usize);
 }
 
 #[test]

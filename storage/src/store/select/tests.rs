@@ -120,9 +120,11 @@ proptest! {
                     let silence = Silence { ticks: 1, tick_ms: 1 << 40 };
                     let mut stopped = Stopped::default();
                     while store.find_stopped(silence, SERIES as usize / 2, &mut stopped) {}
-                    for mut names in store.names_of_stopped(silence, &stopped) {
+                    let mut names = store.names_of_stopped(&stopped);
+                    while store.find_names(&mut names) {}
+                    for mut names in names.end() {
                         let mut share = Share::default();
-                        while store.take_some_names(&mut names, 100, &mut share) {
+                        while store.take_some_names(&mut names, silence, 100, &mut share) {
                             store.take_names_back(names.loop_index, &share);
                             share.clear();
                         }

@@ -23,9 +23,11 @@ impl Machine {
         (0..ticks).for_each(|_| executor.store.tick());
         let mut stopped = Stopped::default();
         while executor.store.find_stopped(SILENCE, usize::MAX, &mut stopped) {}
-        for mut names in executor.store.names_of_stopped(SILENCE, &stopped) {
+        let mut names = executor.store.names_of_stopped(&stopped);
+        while executor.store.find_names(&mut names) {}
+        for mut names in names.end() {
             let mut share = Share::default();
-            while executor.store.take_some_names(&mut names, 3, &mut share) {
+            while executor.store.take_some_names(&mut names, SILENCE, 3, &mut share) {
                 let state = &mut self.loops[names.loop_index];
                 state.writer.take_back(&share);
                 state.taken_back.push((at, std::mem::take(&mut share)));
