@@ -19,7 +19,7 @@ use std::rc::Rc;
 /// How long a series is silent that has stopped.
 #[derive(Clone, Copy, Debug)]
 pub struct Silence {
-    /// So many ticks at least, 12 at most: rows count up to 63 of them and then from 0 again.
+    /// So many ticks at least, 9 at most: rows count up to 63 of them and then from 0 again.
     pub ticks: u8,
     /// Milliseconds of a tick.
     pub tick_ms: i64,
@@ -37,12 +37,24 @@ const UNKNOWN_INTERVAL: u8 = 5;
 pub(super) struct Heard(u8);
 
 const TICKS: u8 = 1 << 6;
+/// Silent for so many, a series has stopped whatever it is used to: rows cannot count much further. One that is slower goes
+/// to a segment by each sample, and costs that much more, once in so long a time.
+const SILENT_MAX: u8 = 48;
+const _: () = assert!(SILENT_MAX < TICKS - 8, "a look may be some ticks late");
 /// Series whose late samples are sorted in one step, some microseconds each.
 const SORTED_PER_STEP: usize = 128;
 
 impl Heard {
     fn next(self) -> Heard {
         Heard(self.0.wrapping_add(4))
+    }
+
+    /// So that a silence beyond [`SILENT_MAX`] ticks stays that long, and does not begin anew when ticks do.
+    fn hold(&mut self, now: Heard) {
+        if now.ticks_since(*self) > SILENT_MAX {
+            let ticks = (now.0 >> 2).wrapping_sub(SILENT_MAX) % TICKS;
+            self.0 = ticks << 2 | self.idle_cycles();
+        }
     }
 
     fn ticks_since(self, heard: Heard) -> u8 {
@@ -69,10 +81,11 @@ impl Memtable {
     /// Gives the series in these rows that have stopped; says which row is the next to be looked at. What came late to them
     /// is sorted on the way, or it would all have to be when their samples are taken away, in one step.
     pub fn stopped_in(&mut self, rows: Range<u32>, silence: Silence, mut take: impl FnMut(SeriesId)) -> u32 {
-        debug_assert!(silence.ticks <= (TICKS - 1) / UNKNOWN_INTERVAL);
+        debug_assert!(silence.ticks * UNKNOWN_INTERVAL <= SILENT_MAX);
         let mut sorted = 0;
         for row in rows.clone() {
             let Some(Some(series)) = self.series.get_mut(row as usize) else { continue };
+            series.heard.hold(self.tick);
             if !series.has_stopped(self.tick, silence) {
                 continue;
             }
@@ -148,11 +161,12 @@ impl Memtable {
 impl Series {
     fn has_stopped(&self, now: Heard, silence: Silence) -> bool {
         let silent = now.ticks_since(self.heard);
-        silent >= silence.ticks
-            && match self.samples.interval_ms() {
-                Some(interval_ms) => i64::from(silent) * silence.tick_ms >= MISSED * interval_ms,
-                None => silent >= UNKNOWN_INTERVAL * silence.ticks,
-            }
+        silent >= SILENT_MAX
+            || silent >= silence.ticks
+                && match self.samples.interval_ms() {
+                    Some(interval_ms) => i64::from(silent) * silence.tick_ms >= MISSED * interval_ms,
+                    None => silent >= UNKNOWN_INTERVAL * silence.ticks,
+                }
     }
 }
 
@@ -190,12 +204,13 @@ mod tests {
         found
     }
 
-    /// A sample every 15 s, every minute, every two minutes, and one alone: each has stopped once it was silent for two
-    /// minutes and three times its interval; the last after ten.
+    /// A sample every 15 s, every minute, every two minutes, one alone, and every six minutes: each has stopped once it was
+    /// silent for two minutes and three times its interval; the one alone after ten minutes, the slowest after twelve, and
+    /// then it stays so, however long nobody takes it.
     #[test]
     fn a_series_has_stopped_by_what_it_is_used_to() {
         let mut table = Memtable::new(Box::new(|_| 0));
-        for (n, interval_s) in [15i64, 60, 120, 1_200].into_iter().enumerate() {
+        for (n, interval_s) in [15i64, 60, 120, 1_200, 360].into_iter().enumerate() {
             let labels = LabelSet::new("a", &[("n", &n.to_string())]).unwrap();
             let id = table.intern(labels.as_ref(), MetricKind::Gauge, Arrival::from_bits(n as u128)).unwrap();
             for at in (0..=1_000).step_by(interval_s as usize) {
@@ -203,22 +218,22 @@ mod tests {
                 table.append(id, Sample { timestamp, value: 1.0 }).unwrap();
             }
         }
-        let mut after = [None; 4];
-        for tick in 1..TICKS {
+        let mut after = [None; 5];
+        for tick in 1..3 * TICKS {
             table.tick();
             for id in stopped(&mut table) {
                 after[id as usize].get_or_insert(tick);
             }
         }
-        assert_eq!(after, [Some(8), Some(12), Some(24), Some(40)]);
-        assert_eq!(stopped(&mut table), [0, 1, 2, 3]);
+        assert_eq!(after, [Some(8), Some(12), Some(24), Some(40), Some(48)]);
+        assert_eq!(stopped(&mut table), [0, 1, 2, 3, 4]);
         // One is heard of; of the others the samples go, and nothing else.
         let heard = Sample { timestamp: Timestamp::from_millis(2_000_000).unwrap(), value: 2.0 };
         table.append(SeriesId(1), heard).unwrap();
-        assert_eq!(stopped(&mut table), [0, 2, 3]);
+        assert_eq!(stopped(&mut table), [0, 2, 3, 4]);
         let (bytes, samples) = (table.sample_bytes(), table.sample_count());
-        let part = table.freeze_stopped(&[0, 1, 2, 3].map(SeriesId), SILENCE).unwrap();
-        assert_eq!((part.series().len(), part.is_part(), table.series_count()), (3, true, 4));
+        let part = table.freeze_stopped(&[0, 1, 2, 3, 4].map(SeriesId), SILENCE).unwrap();
+        assert_eq!((part.series().len(), part.is_part(), table.series_count()), (4, true, 5));
         assert_eq!(part.sample_count() + table.sample_count(), samples);
         assert!(table.has_samples() && table.sample_bytes() <= bytes);
         assert!(
