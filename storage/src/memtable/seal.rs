@@ -16,6 +16,8 @@ pub struct Frozen {
     pub(super) series: Vec<FrozenSeries>,
     pub(super) bytes: usize,
     pub(super) sample_count: u64,
+    /// Of the labels, where the series leave the table as soon as this is written.
+    pub(super) label_bytes: usize,
     /// Those of all series.
     late: AllLate,
     forgotten: Vec<SeriesHash>,
@@ -65,6 +67,7 @@ impl Memtable {
             series: Vec::with_capacity(self.active_count),
             bytes: std::mem::take(&mut self.sample_bytes) + self.active_count * FROZEN_SERIES_BYTES,
             sample_count: self.sample_count(),
+            label_bytes: 0,
             late: AllLate { again: CameAgain::default(), ..std::mem::take(&mut self.late) },
             forgotten: Vec::new(),
             next: None,
@@ -203,6 +206,11 @@ impl Frozen {
     /// Bytes of memory held, and what writing it to a segment takes beside.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the labels of series that leave the table once it is written: whoever reads it on keeps those, too.
+    pub(crate) fn label_bytes(&self) -> usize {
+        self.label_bytes
     }
 
     /// The hashes of the series that this freeze dropped from the table.

@@ -121,6 +121,7 @@ impl Memtable {
             row.samples.late.leave_pool(pool, &mut self.sample_bytes, again);
             frozen.bytes += row.samples.bytes();
             frozen.sample_count += row.samples.count();
+            frozen.label_bytes += row.labels.bytes();
             frozen.series.push(row.freeze(id));
         }
         if frozen.series.is_empty() {

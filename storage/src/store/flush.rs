@@ -130,8 +130,10 @@ impl<D: Disk> Store<D> {
     pub fn finish_flush(&mut self, flushed: Flushed<D>) {
         self.read_on.retain(|kept| kept.part.strong_count() > 0);
         let number = self.freezes;
-        let read_on =
-            |frozen: Rc<Frozen>| ReadOn { part: Rc::downgrade(&frozen), number, bytes: frozen.bytes() };
+        let read_on = |frozen: Rc<Frozen>| {
+            let bytes = frozen.bytes() + frozen.label_bytes();
+            ReadOn { part: Rc::downgrade(&frozen), number, bytes }
+        };
         self.read_on.extend(self.frozen.take().map(read_on));
         self.flushing = false;
         self.segments.push(flushed.reader);
