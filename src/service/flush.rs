@@ -50,8 +50,10 @@ const ASK_RETRY: Duration = Duration::from_millis(10);
 pub struct Flush {
     state: State,
     retry_at_nanos: u64,
-    /// It was to begin, and a loop had no place for the question.
+    /// It was to begin, and a loop had no place for the question, or something was in the way that does not do its work.
     unasked: bool,
+    /// What is under way writes some of the series only.
+    is_part: bool,
     /// A task that asks again by the clock is under way.
     asking_again: bool,
     /// What a journal has lost is in memory and not yet frozen.
@@ -97,6 +99,7 @@ impl Flush {
             state: State::Resting,
             retry_at_nanos: 0,
             unasked: false,
+            is_part: false,
             asking_again: false,
             at_once: false,
             applied,
@@ -189,8 +192,8 @@ impl Service {
     /// Asks the loops how far they are, unless a flush is under way or has just failed. Where one has no place for the
     /// question, [`ask_again`] is to see to it.
     pub fn begin_flush(&mut self) {
-        // While the loops sync for a checkpoint, it begins a moment later.
-        self.flush.unasked = matches!(self.flush.state, State::SyncingCheckpoint(_));
+        // While the loops sync for a checkpoint, or some series are written alone, it begins a moment later.
+        self.flush.unasked = self.flush.is_part || matches!(self.flush.state, State::SyncingCheckpoint(_));
         if !self.flush.rests() || Now::read().nanos < self.flush.retry_at_nanos {
             return;
         }
@@ -300,6 +303,7 @@ fn end(shard: &Shard, result: Result<(), String>) {
     {
         let mut service = shard.borrow_mut();
         service.flush.state = State::Resting;
+        service.flush.is_part = false;
         service.counters().flush_under_way.set(0);
         for ticket in std::mem::take(&mut service.flush.deleting) {
             service.flush.deleted.insert(ticket, result.clone());
@@ -396,6 +400,7 @@ pub async fn run_part(shard: &Shard, silence: Silence, stopped: &Stopped) -> boo
             return true;
         };
         service.flush.state = State::Writing;
+        service.flush.is_part = true;
         service.counters().flush_under_way.set(1);
         job
     };
