@@ -111,6 +111,11 @@ const METRICS: &[Metric] = &[
         "Samples that replaced another value at their time. Late ones may be counted only when memory is flushed.",
         |s| &s.store.samples_replaced,
     ),
+    counter(
+        "store_samples_unknown_total",
+        "Samples that came under a number which no series has, a fault of the server's: kept in the journal alone.",
+        |s| &s.store.samples_unknown,
+    ),
     counter("store_samples_replayed_total", "Samples read back from the journal at start.", |s| {
         &s.store.samples_replayed
     }),

@@ -33,6 +33,7 @@ use crate::adapt::ShardDisk;
 use crate::export::ExportPage;
 use crate::fan_in::{Deadline, FanIn, Inquiry, QueryError, Question};
 use crate::front::{LargeBody, Now};
+use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::query_memory::QueryMemory;
 use crate::shared::{Shared, StoreCounters};
@@ -263,7 +264,9 @@ impl Service {
         };
         let arrivals = self.store.arrivals();
         let applied = self.store.apply(from, &share, &mut observe);
-        debug_assert_eq!(applied.unknown, 0, "a loop defines a series before its first sample");
+        if applied.unknown > 0 {
+            self.tell_unknown(from, applied.unknown);
+        }
         let counters = self.counters();
         counters.samples_repeated.add(applied.repeated);
         counters.samples_replaced.add(applied.replaced);
@@ -282,6 +285,22 @@ impl Service {
         if outbox.push(ToLoop::Spent(share)).is_ok() {
             outbox.publish();
         }
+    }
+
+    /// Samples came under numbers that no definition names. A loop defines a series before its first sample, so this is a
+    /// fault of ours; they are in the journal, and a start that replays it finds them.
+    #[cold]
+    fn tell_unknown(&self, from: usize, samples: u64) {
+        let unknown = &self.counters().samples_unknown;
+        if unknown.get() == 0 {
+            log::error(format_args!(
+                "shard {}: {samples} samples of loop {from} came under numbers that no series has; they are in the \
+                 journal, and not in memory. ringwatch_store_samples_unknown_total counts them",
+                self.index
+            ));
+        }
+        unknown.add(samples);
+        debug_assert!(false, "a loop defines a series before its first sample");
     }
 
     /// Tells what the store holds in memory.

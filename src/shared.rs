@@ -359,6 +359,8 @@ pub struct StoreCounters {
     pub samples_applied: Counter,
     pub samples_repeated: Counter,
     pub samples_replaced: Counter,
+    /// Under numbers that no definition named, which is a fault of ours.
+    pub samples_unknown: Counter,
     pub samples_replayed: Counter,
     /// What the start found in the checkpoint.
     pub samples_loaded: Counter,
