@@ -53,8 +53,11 @@ use storage::journal::{JournalPosition, NextFile};
 use storage::memtable::Appended;
 use storage::store::{Memory, Store};
 
-/// Messages taken from the rings before other tasks get their turn.
-const DRAIN_MESSAGES_MAX: usize = 256;
+/// Samples taken from the rings before other tasks, and the loop, get their turn: some 0.3 ms of work. While a flush or a
+/// query has its turns too, what has come meanwhile would be ten milliseconds' work at once, and the loop waits for its core.
+const DRAIN_SAMPLES_MAX: usize = 4096;
+/// A message counts as so many samples at least.
+const MESSAGE_SAMPLES_MIN: usize = 16;
 /// How long a task waits for a place in a full ring before it looks again.
 const RING_RETRY: Duration = Duration::from_micros(200);
 
@@ -173,7 +176,7 @@ impl Service {
         }
         let mut jobs = Vec::new();
         loop {
-            let drained = shard.borrow_mut().drain(DRAIN_MESSAGES_MAX, &mut jobs);
+            let drained = shard.borrow_mut().drain(DRAIN_SAMPLES_MAX, &mut jobs);
             for job in jobs.drain(..) {
                 start(&shard, job);
             }
@@ -184,6 +187,7 @@ impl Service {
                 admission::settle(&shard);
                 checkpoint::look(&shard);
                 stopped::watch(&shard);
+                executor::offer_core();
                 executor::yield_now().await;
             } else {
                 waiter.wait(|| shard.borrow().has_mail()).await?;
@@ -199,19 +203,21 @@ impl Service {
         &self.shared.shards[self.index].store
     }
 
-    /// Takes messages, the earliest first over all loops; says whether there were any.
-    fn drain(&mut self, messages_max: usize, jobs: &mut Vec<Job>) -> bool {
+    /// Takes messages, the earliest first over all loops, until they hold so many samples; says whether there were any.
+    fn drain(&mut self, samples_max: usize, jobs: &mut Vec<Job>) -> bool {
         let now = Now::read();
         // Everything stamped before this moment; what is stamped while we drain waits for the next drain.
         let bound = Stamp { run: u64::MAX, nanos: now.nanos, loop_index: u16::MAX };
-        let mut taken = 0;
+        let (mut taken, mut spent) = (0, 0);
         let mut samples = 0;
-        while taken < messages_max {
+        while spent < samples_max {
             let key = |message: &ToStore| Stamp { run: u64::MAX, ..message.stamp() };
             let Some((from, message)) = self.inbox.pop_earliest(key, &bound) else { break };
             taken += 1;
+            spent += MESSAGE_SAMPLES_MIN;
             match message {
                 ToStore::Share(share) => {
+                    spent += share.len().saturating_sub(MESSAGE_SAMPLES_MIN);
                     samples += share.len() as u64;
                     let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
                     self.flush.applied(from, end);

@@ -293,11 +293,17 @@ pub async fn sleep(duration: Duration) {
 /// The core is offered to the I/O loop, too, which otherwise gets it when the kernel's slice of some milliseconds is over.
 pub async fn yield_if_needed() {
     if clock::monotonic_nanos() >= SLICE.get().1 {
-        thread::yield_now();
+        offer_core();
         yield_now().await;
         let (length, _) = SLICE.get();
         SLICE.set((length, clock::monotonic_nanos().saturating_add(length)));
     }
+}
+
+/// Offers the core to the I/O loop, if that has something to do: a thread that works on gives it up only after the kernel's
+/// slice.
+pub fn offer_core() {
+    thread::yield_now();
 }
 
 /// Lets the executor look at its rings and timers, and every task that is ready run, before this one goes on. It costs
