@@ -103,6 +103,10 @@ pub async fn run_clock(shard: Shard) {
     let interval = shard.borrow().shared.config.storage_checkpoint_interval;
     loop {
         executor::sleep(interval).await;
+        let moved = shard.borrow().flush.moved();
+        while shard.borrow().stopped.is_in_round() {
+            moved.wait().await;
+        }
         if shard.borrow().checkpoints.is_wanted {
             begin(&shard);
         }
@@ -118,6 +122,10 @@ pub fn look(shard: &Shard) {
 
 fn begin(shard: &Shard) {
     let mut service = shard.borrow_mut();
+    // What a start would replay meanwhile has gone to segments, mostly; the next look comes soon.
+    if service.stopped.is_in_round() {
+        return;
+    }
     if !service.shared.is_stopping() && !std::mem::replace(&mut service.checkpoints.under_way, true) {
         executor::spawn_local(TaskClass::Background, run(shard.clone())).detach();
     }
@@ -126,7 +134,9 @@ fn begin(shard: &Shard) {
 async fn run(shard: Shard) {
     let begun_nanos = Now::read().nanos;
     let Some((job, positions)) = cut(&shard) else {
-        shard.borrow_mut().checkpoints.under_way = false;
+        let mut service = shard.borrow_mut();
+        service.checkpoints.under_way = false;
+        service.flush.moved().notify();
         return;
     };
     shard.borrow().counters().checkpoint_under_way.set(1);

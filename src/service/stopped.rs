@@ -7,8 +7,9 @@
 //!   → they are forgotten
 //! ```
 //!
-//! Always: one round at a time; whatever fails or is in the way, a flush or a checkpoint, leaves them where they are until
-//! the next tick. A series that comes again costs a definition and a place among the new ones, and nothing else.
+//! Always: one round at a time, and the next at once where it was a full one; no checkpoint is begun meanwhile, and one that
+//! is under way is waited for. Where a server is saturated checkpoints follow one another, and none of both may keep the
+//! other from its turn. Whatever fails, or a flush, leaves them where they are until the next tick. A series that comes again costs a definition and a place among the new ones, and nothing else.
 //! Not here: memory that fills faster than series fall silent (`admission.rs`), what a stopped series is
 //! (`storage::memtable::Silence`).
 
@@ -40,6 +41,8 @@ const UNANSWERED_MAX: usize = 4;
 pub struct StoppedSeries {
     /// A task looks by the clock.
     watching: bool,
+    /// A round is under way, or waits for a checkpoint.
+    in_round: bool,
     /// Names that the loops have not taken back yet, in messages.
     unanswered: usize,
     /// Rung when one is answered.
@@ -47,6 +50,11 @@ pub struct StoppedSeries {
 }
 
 impl StoppedSeries {
+    /// Whether no checkpoint is to be begun; when that is over the flush's event says so.
+    pub fn is_in_round(&self) -> bool {
+        self.in_round
+    }
+
     /// A loop has taken names back, or knows them no more.
     pub fn took_back(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
@@ -59,7 +67,8 @@ pub fn watch(shard: &Shard) {
     let mut service = shard.borrow_mut();
     let is_worth_it = service.store.series_count() >= SERIES_MIN;
     if is_worth_it && !std::mem::replace(&mut service.stopped.watching, true) {
-        executor::spawn_local(TaskClass::Background, run_clock(shard.clone())).detach();
+        // With a background task's share series would leave more slowly than they come, where all send what they can.
+        executor::spawn_local(TaskClass::Query, run_clock(shard.clone())).detach();
     }
 }
 
@@ -76,18 +85,33 @@ async fn run_clock(shard: Shard) {
                 return;
             }
         }
-        let mut stopped = Stopped::default();
-        while shard.borrow().store.find_stopped(silence, ROUND_MAX, &mut stopped) {
-            executor::yield_if_needed().await;
-        }
-        let series = shard.borrow().store.series_count();
-        let is_worth_it = stopped.count() == ROUND_MAX || stopped.count() * STOPPED_SHARE >= series;
-        if !is_worth_it || !flush::run_part(&shard, silence, &stopped).await {
-            continue;
-        }
-        take_names_back(&shard, silence, &stopped).await;
-        forget(&shard, stopped).await;
+        while round(&shard, silence).await {}
     }
+}
+
+/// One round, if it is worth it; whether another is likely to be.
+async fn round(shard: &Shard, silence: Silence) -> bool {
+    let mut stopped = Stopped::default();
+    while shard.borrow().store.find_stopped(silence, ROUND_MAX, &mut stopped) {
+        executor::yield_if_needed().await;
+    }
+    let is_full = stopped.count() == ROUND_MAX;
+    if !is_full && stopped.count() * STOPPED_SHARE < shard.borrow().store.series_count() {
+        return false;
+    }
+    let moved = shard.borrow().flush.moved();
+    shard.borrow_mut().stopped.in_round = true;
+    while shard.borrow().checkpoints.is_under_way() {
+        moved.wait().await;
+    }
+    let mut forgotten = 0;
+    if flush::run_part(shard, silence, &stopped).await {
+        take_names_back(shard, silence, &stopped).await;
+        forgotten = forget(shard, stopped).await;
+    }
+    shard.borrow_mut().stopped.in_round = false;
+    moved.notify();
+    is_full && forgotten > 0
 }
 
 /// Has the loops take back what they call those of the series that have nothing in memory any more.
@@ -122,22 +146,23 @@ fn next_share(shard: &Shard, silence: Silence, names: &mut StoppedNames) -> Opti
     store.take_some_names(names, silence, NAMES_PER_MESSAGE, &mut share).then_some(share)
 }
 
-/// Those that no dictionary names leave the table, until something is on its way that finds them by it.
-async fn forget(shard: &Shard, stopped: Stopped) {
+/// Those that no dictionary names leave the table, until something is on its way that finds them by it; how many left.
+async fn forget(shard: &Shard, stopped: Stopped) -> usize {
     shard.borrow_mut().store.begin_forgetting(stopped);
-    let mut hashes = Vec::new();
+    let (mut hashes, mut forgotten) = (Vec::new(), 0);
     loop {
         {
             let mut service = shard.borrow_mut();
             if service.checkpoints.is_under_way() {
                 service.store.stop_forgetting();
-                return;
+                return forgotten;
             }
             let goes_on = service.store.forget_some(&mut hashes);
             service.forgot(&hashes);
+            forgotten += hashes.len();
             hashes.clear();
             if !goes_on {
-                return;
+                return forgotten;
             }
         }
         executor::yield_if_needed().await;
