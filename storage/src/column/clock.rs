@@ -18,6 +18,7 @@ const FINE: u8 = 1;
 
 /// Milliseconds that a timestamp may have lie from its negative up to one below it.
 const MILLIS_HALF: i64 = MILLIS_MAX + 2;
+const MILLIS: std::ops::Range<i64> = -MILLIS_HALF..MILLIS_HALF;
 const _: () = assert!(-MILLIS_HALF << FINE_BITS == i64::MIN && (MILLIS_HALF as u64).is_power_of_two());
 
 /// Appends the column of these times, 1 to [`COLUMN_SAMPLES_MAX`] of them, strictly rising.
@@ -61,6 +62,15 @@ pub fn decode_clock<'a>(
         fields.end()?;
         return steady(first, distance, &mut scratch.numbers[..count]);
     }
+    if form == WHOLE && header.rises() {
+        let (first, last) =
+            integers::decode_rising(header, &mut fields, count, FINE_BITS, &mut scratch.numbers)?;
+        if !MILLIS.contains(&first) || !MILLIS.contains(&last) {
+            return Err(ColumnError::Time);
+        }
+        fields.end()?;
+        return Ok(&scratch.numbers[..count]);
+    }
     integers::decode_behind(header, &mut fields, count, &mut scratch.numbers)?;
     let times = &mut scratch.numbers[..count];
     // Of numbers that are all in range no difference overflows. Both checks are sums and masks, several at a time:
@@ -95,10 +105,9 @@ pub fn decode_clock<'a>(
 
 /// Whole milliseconds at one distance: whether they are right is known by the first and the last.
 fn steady(first: i64, distance: i64, times: &mut [i64]) -> Result<&[i64], ColumnError> {
-    let millis = -MILLIS_HALF..MILLIS_HALF;
     let more = times.len() as i64 - 1;
     let last = distance.checked_mul(more).and_then(|all| first.checked_add(all));
-    let is_right = millis.contains(&first) && last.is_some_and(|last| millis.contains(&last));
+    let is_right = MILLIS.contains(&first) && last.is_some_and(|last| MILLIS.contains(&last));
     if !is_right || (more > 0 && distance <= 0) {
         return Err(ColumnError::Time);
     }

@@ -195,6 +195,24 @@ impl Header {
         let is_steady = self.way == Way::Delta && self.width == 0 && self.patches == 0;
         is_steady.then(|| (self.first, self.base.wrapping_mul(self.divisor)))
     }
+
+    /// Whether the numbers rise strictly whatever is packed: each distance is a positive number and what is packed, or the
+    /// line is steeper than what is packed is high. True only where none of them comes near to 64 bits.
+    pub(super) fn rises(&self) -> bool {
+        let is_small = self.first.unsigned_abs() < 1 << 50
+            && self.base.unsigned_abs() < 1 << 24
+            && self.widest <= 24
+            && (1..1 << 24).contains(&self.divisor);
+        is_small
+            && match self.way {
+                // At most 2^10 distances of 2^25 times 2^24.
+                Way::Delta => self.base > 0,
+                Way::Line(slope @ 0..=SLOPE_MAX) => {
+                    self.divisor == 1 && slope >> SLOPE_BITS >= 1 << self.widest
+                }
+                Way::Line(_) | Way::Frame | Way::Change(_) => false,
+            }
+    }
 }
 
 /// Takes `count` numbers, 1 to as many as a column holds, off the front of `fields`; those behind are undefined.
@@ -294,6 +312,34 @@ pub(super) fn decode_behind(
         }
     }
     Ok(())
+}
+
+/// Takes the numbers of a header that [`Header::rises`], multiplied by 2^`scale_bits`, which may wrap; returns the first and
+/// the last as they are.
+pub(super) fn decode_rising(
+    header: Header,
+    fields: &mut Fields<'_>,
+    count: usize,
+    scale_bits: u32,
+    out: &mut Numbers,
+) -> Result<(i64, i64), ColumnError> {
+    debug_assert!((1..=out.len()).contains(&count));
+    let Way::Line(slope) = header.way else {
+        decode_behind(header, fields, count, out)?;
+        let numbers = &mut out[..count];
+        let ends = (numbers[0], numbers[count - 1]);
+        numbers.iter_mut().for_each(|number| *number <<= scale_bits);
+        return Ok(ends);
+    };
+    unpack_residuals(&header, fields, out)?;
+    let first = header.first + header.base;
+    let ends = (out[0] + first, out[count - 1] + first + on_line(slope, count - 1));
+    let mut line = 0u64;
+    for place in &mut out[..count] {
+        *place = (*place + first + (line >> SLOPE_BITS) as i64) << scale_bits;
+        line += slope as u64;
+    }
+    Ok(ends)
 }
 
 /// What is packed, without its base.

@@ -203,6 +203,44 @@ proptest! {
         }
     }
 
+    /// Clocks by delta and by line, around where the header alone says that they rise, are those that the twin reads; a
+    /// clock is refused exactly where its times do not rise.
+    #[test]
+    fn a_clock_is_what_the_twin_reads(
+        count in 1usize..200, first in -(1i64 << 41)..1 << 41, by_line in any::<bool>(),
+        divisor in prop_oneof![2 => Just(1u64), 1 => 2u64..20], base in -20i64..40, width in 0u32..9, more in -3i64..4,
+        steep in prop_oneof![Just(0i64), 0i64..1 << 16], patched in proptest::option::of((any::<prop::sample::Index>(), 1u32..4)),
+        noise in proptest::collection::vec(any::<u8>(), 300),
+    ) {
+        let residuals = if by_line { count } else { count - 1 };
+        let patched = patched.filter(|_| residuals > 0);
+        let has = |is: bool, bit: u8| if is { bit } else { 0 };
+        let form = if by_line { 3 } else { 1 } | has(divisor > 1, 4) | has(patched.is_some(), 8);
+        let mut bytes = vec![0, form, width as u8];
+        put_varint(&mut bytes, fields::zigzag(first));
+        if divisor > 1 {
+            put_varint(&mut bytes, divisor);
+        }
+        put_varint(&mut bytes, fields::zigzag(base));
+        if by_line {
+            put_varint(&mut bytes, fields::zigzag((((1i64 << width) + more) << 16) + steep));
+        }
+        let packed = &noise[..pack::packed_len(residuals, width)];
+        match patched {
+            None => bytes.extend_from_slice(packed),
+            Some((place, bits)) => {
+                bytes.extend([1, 0, (width + bits) as u8]);
+                bytes.extend_from_slice(packed);
+                bytes.extend((place.index(residuals) as u16).to_le_bytes());
+                bytes.push(noise[299]);
+            }
+        }
+        let ticks = naive::clock(&bytes, count).filter(|ticks| ticks.is_sorted_by(|a, b| a < b));
+        let mut scratch = Scratch::default();
+        let read = decode_clock(&bytes, count, &mut scratch);
+        prop_assert_eq!(read.map(<[i64]>::to_vec), ticks.ok_or(ColumnError::Time));
+    }
+
     #[test]
     fn any_bytes_never_panic(name in any::<u8>(), bytes in proptest::collection::vec(any::<u8>(), 0..400), count in 0usize..2_000) {
         if let Ok(ticks) = decode_clock(&bytes, count, &mut Scratch::default()) {
