@@ -209,8 +209,9 @@ fn ask_rows(store: &Store<StdDisk>, question: Question) -> f64 {
     selection.summarise(Summarised::InRange);
     let (mut piece, mut sum, mut most) = (Piece::default(), 0.0, f64::MIN);
     while ready(selection.next_piece(&mut piece)) {
-        assert!(piece.samples.is_empty(), "every chunk is alone in its time");
-        for summary in &piece.summaries {
+        let is_told = piece.samples.is_empty() && piece.summaries.is_empty();
+        assert!(is_told, "every series is alone in its time");
+        for summary in piece.told.iter().flat_map(|series| series.chunks) {
             sum += summary.aggregates.sum;
             most = most.max(summary.aggregates.max);
         }

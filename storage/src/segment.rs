@@ -22,6 +22,7 @@ mod merge;
 mod order;
 mod read;
 mod run;
+mod series_list;
 mod workspace;
 mod write;
 
@@ -34,6 +35,7 @@ pub use label_index::Rows;
 pub(crate) use label_index::{PART_BYTES_MAX, part_bytes_max};
 pub use read::{SegmentReader, SegmentSeries, Verified};
 pub use run::{ChunkRun, run_len};
+pub use series_list::{ListedSeries, SeriesList};
 pub use workspace::Workspace;
 pub use write::{SegmentWriter, write_segment};
 

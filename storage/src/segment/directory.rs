@@ -246,17 +246,16 @@ pub(super) struct BlockRows<'a> {
     rows_left: u32,
     fields: Fields<'a>,
     column_end: u64,
-    /// The canonical label bytes of the row at hand.
-    labels: Vec<u8>,
 }
 
-/// One series of a block.
+/// One series of a block, beside its labels and chunks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row<'a> {
+pub(super) struct Row {
     pub(super) slot: Slot,
     pub(super) kind: MetricKind,
     pub(super) arrival: Arrival,
-    pub(super) labels: LabelSetRef<'a>,
+    /// Whether it was asked for: else it has left neither labels nor chunks.
+    pub(super) is_wanted: bool,
 }
 
 /// The bytes are no directory block. The checksum was right, so only a writer at fault or a forger brings it about.
@@ -271,7 +270,6 @@ impl<'a> BlockRows<'a> {
             rows_left: 0,
             fields: Fields(block),
             column_end: 0,
-            labels: Vec::new(),
         };
         rows.read_head().ok_or(NoBlock)?;
         Ok(rows)
@@ -307,67 +305,68 @@ impl<'a> BlockRows<'a> {
         Some(())
     }
 
-    /// The next row, if its slot and number are wanted; of others the slot alone. Its chunks are appended to `chunks`, which the caller has cleared. `None` behind the last one, an
-    /// error once for a row that is not in the form, and nothing behind it.
-    ///
-    /// Putting labels together takes most of the time that a row takes.
+    /// The next row. If its slot is wanted, its canonical label bytes and its chunks are appended to what the caller gives;
+    /// `None` behind the last one, an error once for a row that is not in the form, and nothing behind it.
     pub(super) fn next_wanted(
         &mut self,
-        chunks: &mut Vec<ChunkRow>,
+        (labels, chunks): (&mut Vec<u8>, &mut Vec<ChunkRow>),
         wanted: impl FnOnce(Slot) -> bool,
-    ) -> Option<Result<(Slot, Option<Row<'_>>), NoBlock>> {
+    ) -> Option<Result<Row, NoBlock>> {
         if self.rows_left == 0 {
             let is_whole = self.fields.0.is_empty();
             self.fields.0 = &[];
             return (!is_whole).then_some(Err(NoBlock));
         }
         self.rows_left -= 1;
-        let Some((slot, kind, arrival, is_wanted)) = self.read_row(chunks, wanted) else {
+        let row = self.read_row(labels, chunks, wanted);
+        if row.is_none() {
             (self.rows_left, self.fields.0) = (0, &[]);
-            return Some(Err(NoBlock));
-        };
-        if !is_wanted {
-            return Some(Ok((slot, None)));
         }
-        let Ok(labels) = LabelSetRef::from_bytes(&self.labels) else {
-            (self.rows_left, self.fields.0) = (0, &[]);
-            return Some(Err(NoBlock));
-        };
-        Some(Ok((slot, Some(Row { slot, kind, arrival, labels }))))
+        Some(row.ok_or(NoBlock))
     }
 
     fn read_row(
         &mut self,
+        labels: &mut Vec<u8>,
         chunks: &mut Vec<ChunkRow>,
         wanted: impl FnOnce(Slot) -> bool,
-    ) -> Option<(Slot, MetricKind, Arrival, bool)> {
+    ) -> Option<Row> {
         let slot = Slot::new(self.fields.u16()?)?;
         let [kind] = self.fields.take()?;
         let kind = MetricKind::from_byte(kind)?;
         let arrival = Arrival::from_bits(u128::from_le_bytes(self.fields.take()?));
         let is_wanted = wanted(slot);
-        self.labels.clear();
+        let begin = labels.len();
         let name = self.symbol()?;
-        self.labels.push(u8::try_from(name.len()).ok()?);
-        self.labels.extend_from_slice(name);
-        let labels = self.fields.varint()?;
-        if labels > LABELS_MAX as u64 {
+        labels.push(u8::try_from(name.len()).ok()?);
+        labels.extend_from_slice(name);
+        let pairs = self.fields.varint()?;
+        if pairs > LABELS_MAX as u64 {
             return None;
         }
-        for _ in 0..labels {
+        for _ in 0..pairs {
             let (label, value) = (self.symbol()?, self.symbol()?);
             if !is_wanted {
                 continue;
             }
-            self.labels.push(u8::try_from(label.len()).ok()?);
-            self.labels.extend_from_slice(label);
-            self.labels.extend_from_slice(&u16::try_from(value.len()).ok()?.to_le_bytes());
-            self.labels.extend_from_slice(value);
+            labels.push(u8::try_from(label.len()).ok()?);
+            labels.extend_from_slice(label);
+            labels.extend_from_slice(&u16::try_from(value.len()).ok()?.to_le_bytes());
+            labels.extend_from_slice(value);
         }
+        if is_wanted {
+            LabelSetRef::from_bytes(&labels[begin..]).ok()?;
+        } else {
+            labels.truncate(begin);
+        }
+        let first = chunks.len();
         for _ in 0..self.fields.varint()? {
-            chunks.push(self.read_chunk()?);
+            self.read_chunk(chunks)?;
+            if !is_wanted {
+                chunks.truncate(first);
+            }
         }
-        Some((slot, kind, arrival, is_wanted))
+        Some(Row { slot, kind, arrival, is_wanted })
     }
 
     fn symbol(&mut self) -> Option<&'a [u8]> {
@@ -375,7 +374,9 @@ impl<'a> BlockRows<'a> {
         self.symbols.get(usize::try_from(number).ok()?).copied()
     }
 
-    fn read_chunk(&mut self) -> Option<ChunkRow> {
+    /// Appends the next chunk: where it is made is where it stays, for there are many.
+    #[inline]
+    fn read_chunk(&mut self, chunks: &mut Vec<ChunkRow>) -> Option<()> {
         let fields = &mut self.fields;
         let clock = *self.clocks.get(usize::try_from(fields.varint()?).ok()?)?;
         let [name] = fields.take()?;
@@ -383,7 +384,8 @@ impl<'a> BlockRows<'a> {
         if name.codec == Codec::Constant {
             let value = fields.double()?;
             let aggregates = Aggregates::of_constant(value, clock.count as usize);
-            return Some(ChunkRow { clock, values: ValuesAt::Here(value), aggregates });
+            chunks.push(ChunkRow { clock, values: ValuesAt::Here(value), aggregates });
+            return Some(());
         }
         let offset = self.column_end.wrapping_add(fields.varint()?);
         let len = u32::try_from(fields.varint()?).ok()?;
@@ -393,8 +395,11 @@ impl<'a> BlockRows<'a> {
         let resets = u16::try_from(fields.varint()?).ok()?;
         let (first, last) = (fields.double()?, fields.double()?);
         let (min, max, sum) = (fields.double()?, fields.double()?, fields.double()?);
+        if !(1..=COLUMN_BYTES_MAX).contains(&(len as usize)) {
+            return None;
+        }
         let aggregates = Aggregates { stale, resets, first, last, min, max, sum };
-        let fits = (1..=COLUMN_BYTES_MAX).contains(&(len as usize));
-        fits.then_some(ChunkRow { clock, values: ValuesAt::Column(name, at), aggregates })
+        chunks.push(ChunkRow { clock, values: ValuesAt::Column(name, at), aggregates });
+        Some(())
     }
 }

@@ -35,8 +35,16 @@ impl<'a> Fields<'a> {
         self.take().map(u64::from_le_bytes)
     }
 
+    /// Most are below 128.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Option<u64> {
-        take_varint(&mut self.0)
+        match self.0 {
+            [byte, rest @ ..] if *byte < 1 << 7 => {
+                self.0 = rest;
+                Some(u64::from(*byte))
+            }
+            _ => take_varint(&mut self.0),
+        }
     }
 
     pub(crate) fn double(&mut self) -> Option<f64> {

@@ -4,11 +4,11 @@ use super::directory::{BlockBuilder, BlockRows};
 use super::filter::Filter;
 use super::label_index::{Part, Values, decode_head, encode_head};
 use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, MAGIC};
-use super::{ChunkRow, PairHash, Rows, SegmentReader, SegmentWriter, Workspace, segment_path};
+use super::{ChunkRow, PairHash, Rows, SegmentReader, SegmentWriter, SeriesList, Workspace, segment_path};
 use crate::column::Heat;
 use crate::disk::{Disk, DiskFile, SimDisk, ready};
 use crate::fuzz::history;
-use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Timestamp};
+use model::{Arrival, Condition, LabelSet, LabelSetRef, Matcher, MetricKind, Timestamp};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 
@@ -90,8 +90,11 @@ pub(crate) fn file(data: &[u8]) -> bool {
     while let Some((block, _)) = reader.next_block(next, &rows, |_| true) {
         assert!(block >= next && block < reader.block_count());
         let range = (Timestamp::MIN, Timestamp::MAX);
-        for found in ready(reader.find_in_block(block, &rows, &matchers, range, |_| true, &mut errors)) {
-            assert!(matchers.iter().all(|matcher| matcher.matches(found.labels.as_ref())));
+        let mut list = SeriesList::default();
+        let into = (&mut list, &mut errors);
+        ready(reader.find_in_block(block, &rows, &matchers, range, |_| true, into));
+        for found in list.iter() {
+            assert!(matchers.iter().all(|matcher| matcher.matches(found.labels)));
             assert!(found.chunks.is_sorted_by(|a, b| a.last() < b.first()));
         }
         next = block + 1;
@@ -199,11 +202,13 @@ pub(crate) fn directory(data: &[u8]) -> bool {
 /// The rows, each put into the builder too.
 fn read_directory(block: &[u8], builder: &mut BlockBuilder) -> Option<Vec<(String, Vec<ChunkRow>)>> {
     let mut rows = BlockRows::new(block).ok()?;
-    let (mut read, mut chunks) = (Vec::new(), Vec::new());
-    while let Some(row) = rows.next_wanted(&mut chunks, |_| true) {
-        let row = row.ok()?.1?;
-        builder.push(row.slot, row.kind, row.arrival, row.labels, &chunks);
-        read.push((format!("{row:?}"), std::mem::take(&mut chunks)));
+    let (mut read, mut labels, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(row) = rows.next_wanted((&mut labels, &mut chunks), |_| true) {
+        let row = row.ok()?;
+        let set = LabelSetRef::from_bytes(&labels).expect("a row's labels are checked");
+        builder.push(row.slot, row.kind, row.arrival, set, &chunks);
+        read.push((format!("{row:?} {set:?}"), std::mem::take(&mut chunks)));
+        labels.clear();
     }
     Some(read)
 }

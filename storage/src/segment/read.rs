@@ -1,13 +1,14 @@
 //! Reading a segment: a little is kept in memory, the rest is read when a query asks and then checked.
 
-use super::directory::{BlockRows, ChunkRow, Row};
+use super::directory::{BlockRows, ChunkRow};
 use super::filter::{Filter, PairHash};
 use super::label_index::{Cache, Part, Rows};
 use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, name_hash};
+use super::series_list::SeriesList;
 use super::workspace::Workspace;
 use super::{SegmentEntry, SegmentError, run_len, segment_path};
 use crate::disk::{Disk, DiskFile};
-use model::{Arrival, LabelSet, Matcher, MetricKind, Slot, Timestamp};
+use model::{Arrival, LabelSet, LabelSetRef, Matcher, MetricKind, Slot, Timestamp};
 use roaring::RoaringBitmap;
 use std::io;
 
@@ -240,8 +241,8 @@ impl<D: Disk> SegmentReader<D> {
     }
 
     /// Finds in block `block`, among these rows, the series that meet all matchers, lie in a slot that `owned` claims
-    /// and have chunks from `start` to `end`, slots rising. What could not be read is told in `warnings`, and only that
-    /// is missing.
+    /// and have chunks from `start` to `end`, and appends them to `found`, slots rising, within a slot label sets. What
+    /// could not be read is told in `warnings`, and only that is missing.
     ///
     /// # Panics
     /// If there is no such block.
@@ -252,13 +253,13 @@ impl<D: Disk> SegmentReader<D> {
         matchers: &[Matcher],
         range: (Timestamp, Timestamp),
         owned: impl Fn(Slot) -> bool,
-        warnings: &mut Vec<SegmentError>,
-    ) -> Vec<SegmentSeries> {
+        (found, warnings): (&mut SeriesList, &mut Vec<SegmentError>),
+    ) {
         let Block { first_row, rows: count, .. } = self.blocks[block];
         let mut asked = rows.between(first_row, first_row + count).peekable();
         let asked = |number: u32, slot| asked.next_if_eq(&(first_row + number)).is_some() && owned(slot);
-        let meets = |row: &Row<'_>| matchers.iter().all(|matcher| matcher.matches(row.labels));
-        self.rows_of_block(block, asked, meets, range, warnings).await
+        let meets = |labels: LabelSetRef<'_>| matchers.iter().all(|matcher| matcher.matches(labels));
+        self.rows_of_block(block, asked, meets, range, (found, warnings)).await;
     }
 
     /// All series of a block in a slot that `owned` claims, as [`Self::find_in_block`] finds those of one name.
@@ -271,69 +272,73 @@ impl<D: Disk> SegmentReader<D> {
         owned: impl Fn(Slot) -> bool,
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
-        let all = (Timestamp::MIN, Timestamp::MAX);
-        self.rows_of_block(block, |_, slot| owned(slot), |_| true, all, warnings).await
+        let (all, mut found) = ((Timestamp::MIN, Timestamp::MAX), SeriesList::default());
+        self.rows_of_block(block, |_, slot| owned(slot), |_| true, all, (&mut found, warnings)).await;
+        found.iter().map(|series| series.to_owned()).collect()
     }
 
     async fn rows_of_block(
         &self,
         block: usize,
         mut asked: impl FnMut(u32, Slot) -> bool,
-        meets: impl Fn(&Row<'_>) -> bool,
+        meets: impl Fn(LabelSetRef<'_>) -> bool,
         (start, end): (Timestamp, Timestamp),
-        warnings: &mut Vec<SegmentError>,
-    ) -> Vec<SegmentSeries> {
+        (found, warnings): (&mut SeriesList, &mut Vec<SegmentError>),
+    ) {
         let block = &self.blocks[block];
-        let mut found = Vec::new();
         let damaged = |what| self.damaged(block.offset, None, what);
         let bytes = match self.read_checked(block.offset, block.len as usize, block.crc).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 warnings.push(error.unwrap_or_else(|| damaged("the checksum of a directory block")));
-                return found;
+                return;
             }
         };
         let Ok(mut rows) = BlockRows::new(&bytes) else {
-            warnings.push(damaged("the form of a directory block"));
-            return found;
+            return warnings.push(damaged("the form of a directory block"));
         };
-        let mut last_slot = block.first_slot;
-        let mut chunks = Vec::new();
-        let mut number = 0;
-        while let Some(row) = rows.next_wanted(&mut chunks, |slot| asked(number, slot)) {
-            let Ok((slot, row)) = row else {
-                warnings.push(damaged("the form of a directory row"));
-                break;
+        let (mut last_slot, mut number) = (block.first_slot, 0);
+        while let Some(row) = rows.next_wanted(found.room(), |slot| asked(number, slot)) {
+            let Ok(row) = row else {
+                found.forget();
+                return warnings.push(damaged("the form of a directory row"));
             };
             // Readers go from slot to slot and would miss one that stands elsewhere.
-            if !(last_slot..=block.last_slot).contains(&slot.number()) {
-                warnings.push(damaged("the order of directory rows"));
-                break;
+            let slot = row.slot.number();
+            if !(last_slot..=block.last_slot).contains(&slot) {
+                found.forget();
+                return warnings.push(damaged("the order of directory rows"));
             }
-            last_slot = slot.number();
+            last_slot = slot;
             number += 1;
-            let own = chunks.drain(..);
-            let Some(row) = row.filter(&meets) else { continue };
-            let mut in_range: Vec<ChunkRow> = Vec::new();
+            if !row.is_wanted {
+                continue;
+            }
+            let (labels, chunks) = found.put();
+            let labels = LabelSetRef::from_canonical(labels);
+            if !meets(labels) {
+                found.forget();
+                continue;
+            }
+            // Within a slot they look for label sets.
+            let before = found.len().checked_sub(1).and_then(|before| found.get(before));
+            if before.is_some_and(|before| before.slot == row.slot && before.labels >= labels) {
+                found.forget();
+                return warnings.push(damaged("the order of directory rows"));
+            }
+            // Chunks rise over all of a series: readers merge sources without sorting them.
+            let rises = chunks.is_sorted_by(|a, b| a.last() < b.first());
+            let series = (!rises).then(|| format!("{labels:?}"));
             let mut last = None;
-            for chunk in own {
-                // They rise over all chunks of a series: readers merge sources without sorting them.
-                if last.is_some_and(|last| last >= chunk.first()) {
-                    let series = Some(format!("{:?}", row.labels));
-                    warnings.push(self.damaged(block.offset, series, "the bounds of a chunk"));
-                    continue;
+            found.end_series((row.slot, row.kind, row.arrival), |chunk| {
+                if !rises && last.is_some_and(|last| last >= chunk.first()) {
+                    warnings.push(self.damaged(block.offset, series.clone(), "the bounds of a chunk"));
+                    return false;
                 }
                 last = Some(chunk.last());
-                if chunk.first() <= end && chunk.last() >= start {
-                    in_range.push(chunk);
-                }
-            }
-            if !in_range.is_empty() {
-                let (slot, labels, kind, arrival) = (row.slot, row.labels.to_owned(), row.kind, row.arrival);
-                found.push(SegmentSeries { slot, labels, kind, arrival, chunks: in_range });
-            }
+                chunk.first() <= end && chunk.last() >= start
+            });
         }
-        found
     }
 
     /// Reads and checks all of a directory block and of the chunks it tells of, and what these come to. What is wrong

@@ -6,7 +6,7 @@ use crate::chunk::Chunk;
 use crate::column::{Aggregates, COLUMN_SAMPLES_MAX, Codec, ColumnName, Heat};
 use crate::disk::{Disk, DiskFile, SimDisk, ready};
 use crate::memtable::{Frozen, Memtable, SeriesSlice};
-use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
+use model::{Arrival, Condition, LabelSet, LabelSetRef, Matcher, MetricKind, Sample, Slot, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -57,14 +57,15 @@ fn find(
     matchers: &[Matcher],
     warnings: &mut Vec<SegmentError>,
 ) -> Vec<SegmentSeries> {
-    let (mut found, mut next) = (Vec::new(), 0);
+    let (mut found, mut next) = (SeriesList::default(), 0);
     let rows = rows(reader, name, matchers, warnings);
     let all: Vec<Matcher> = [equal("__name__", name)].into_iter().chain(matchers.iter().cloned()).collect();
     while let Some((block, _)) = reader.next_block(next, &rows, |_| true) {
-        found.extend(ready(reader.find_in_block(block, &rows, &all, ALL, |_| true, warnings)));
+        ready(reader.find_in_block(block, &rows, &all, ALL, |_| true, (&mut found, warnings)));
         next = block + 1;
     }
-    assert!(found.is_sorted_by_key(|series| series.slot));
+    let found: Vec<SegmentSeries> = found.iter().map(|series| series.to_owned()).collect();
+    assert!(found.is_sorted_by_key(|series| (series.slot, series.labels.clone())));
     found
 }
 
@@ -556,11 +557,12 @@ fn a_disk_that_is_full_gets_its_space_back() {
 /// The rows of a block as text; `None` if it is not in the form.
 fn read_all(block: &[u8]) -> Option<Vec<String>> {
     let mut rows = BlockRows::new(block).ok()?;
-    let (mut read, mut chunks) = (Vec::new(), Vec::new());
-    while let Some(row) = rows.next_wanted(&mut chunks, |_| true) {
-        let (_, row) = row.ok()?;
-        let row = row?;
-        read.push(format!("{:?} {:?} {:?} {chunks:?}", row.slot, row.arrival, row.labels));
+    let (mut read, mut labels, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(row) = rows.next_wanted((&mut labels, &mut chunks), |_| true) {
+        let row = row.ok()?;
+        let set = LabelSetRef::from_bytes(&labels).expect("a row's labels are checked");
+        read.push(format!("{:?} {:?} {set:?} {chunks:?}", row.slot, row.arrival));
+        labels.clear();
         chunks.clear();
     }
     Some(read)

@@ -6,10 +6,10 @@
 //!   some thousand label values are tested, where an expression has to be, and fewer series are meant  until all are
 //!   if there are any: series in memory are put by slot (directories are sorted by it), some hundred at a time  until all are
 //!     and what they hold is taken ahead, as much as may be held
-//!     for each slot: directory blocks that reach into it are read, the rows of the slot gathered
+//!     for each slot: directory blocks that reach into it are read
 //!   some hundred series in memory are looked at: matched, described, their samples taken     those of the slot, or all
 //!   some thousand samples of one series are read (`merge.rs`)                          until what was taken is read
-//!     then series of the slot that only segments hold are read
+//!     then series of the slot that only segments hold are read, or told by their rows, some hundred at once (`summary.rs`)
 //! ```
 //!
 //! What a view shows of each series that had been met at the moment of [`Store::select`]: every sample in the range
@@ -32,23 +32,25 @@ mod memory;
 mod tests;
 
 use super::merge::SeriesMerge;
-use super::{ChunkSummary, Store, Summarised};
+use super::{ChunkSummary, Store, Summarised, Told};
 use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
 use crate::index::NAME_LABEL;
 use crate::memtable::SeriesSlice;
-use crate::segment::{ChunkRow, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
+use crate::segment::{ChunkRow, ListedSeries, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
 use directories::Directories;
 use memory::{InMemory, MemorySeries};
 use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Chunks and late samples taken in one step, and what looking at their series costs in the same measure: 0.2 ms
 /// at worst. A step ends with the series that reaches it.
 const WORK_PER_LOOK: usize = 2048;
-/// Series of segments that are gathered, begun or let go of in one step.
+/// Series of segments that are begun or told in one step.
 const SERIES_PER_STEP: usize = 256;
+/// Chunks told in one step, about, some 10 ns each.
+const TOLD_PER_STEP: usize = 4096;
 
 /// See the head of this file.
 pub struct Selection<D: Disk> {
@@ -56,9 +58,6 @@ pub struct Selection<D: Disk> {
     stage: Stage,
     memory: InMemory,
     directories: Directories<D>,
-    /// What segments hold of the slot at hand and was not yet joined with what memory holds.
-    in_segments: BTreeMap<LabelSet, InSegments>,
-    in_segments_bytes: usize,
     /// Series to be read next.
     waiting: VecDeque<Source>,
     waiting_bytes: usize,
@@ -101,8 +100,6 @@ enum Stage {
     Sorting,
     /// Reading directory blocks that reach into the slot.
     Searching(Slot),
-    /// Gathering what they hold of the slot.
-    Gathering(Slot),
     /// Looking at the series in memory: those of the slot, or all where no segment holds the name.
     Looking,
     /// Beginning those of the slot that only segments hold.
@@ -115,9 +112,9 @@ enum Stage {
 pub struct SelectedSeries {
     /// The label set.
     pub labels: Rc<LabelSet>,
-    /// What the client called it, last.
+    /// What the client called it, last: as the newest says that holds samples in the range.
     pub kind: MetricKind,
-    /// When it first arrived: the earliest that memory and segments say.
+    /// When it first arrived: the earliest that those say that hold samples in the range.
     pub arrival: Arrival,
 }
 
@@ -131,16 +128,8 @@ pub struct Piece {
     /// Chunks of it that their directory rows speak for ([`Selection::summarise`]), in order of time: they lie between the
     /// samples where their times say.
     pub summaries: Vec<ChunkSummary>,
-}
-
-/// What segments hold of one series.
-struct InSegments {
-    /// As the newest says.
-    kind: MetricKind,
-    arrival: Arrival,
-    /// By index into the selection's segments, rising.
-    chunks: Vec<(usize, Vec<ChunkRow>)>,
-    bytes: usize,
+    /// Series that rows tell whole: each begins and ends here, whatever series is at hand.
+    pub told: Told,
 }
 
 /// Where the samples of one series lie.
@@ -198,8 +187,6 @@ impl<D: Disk> Store<D> {
             directories: Directories::new(segments.cloned().collect()),
             wanted,
             stage: Stage::Asking,
-            in_segments: BTreeMap::new(),
-            in_segments_bytes: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             reading: None,
@@ -256,6 +243,7 @@ impl<D: Disk> Selection<D> {
         piece.begins = None;
         piece.samples.clear();
         piece.summaries.clear();
+        piece.told.clear();
         if self.memory.free_some() {
             return true;
         }
@@ -274,16 +262,11 @@ impl<D: Disk> Selection<D> {
             Stage::Sorting => self.next_slot(),
             Stage::Searching(slot) => {
                 let more = self.directories.read_some(slot, &self.wanted, &mut self.warnings).await;
-                if more { Stage::Searching(slot) } else { Stage::Gathering(slot) }
-            }
-            Stage::Gathering(slot) if self.gather_some(slot) => Stage::Gathering(slot),
-            Stage::Gathering(slot) => {
-                self.memory.begin_slot(slot);
-                Stage::Looking
+                if more { Stage::Searching(slot) } else { self.begin_slot(slot) }
             }
             Stage::Looking if self.look() => Stage::Looking,
             Stage::Looking => Stage::SegmentsAlone,
-            Stage::SegmentsAlone if self.begin_segments_alone() => Stage::SegmentsAlone,
+            Stage::SegmentsAlone if self.begin_segments_alone(&mut piece.told) => Stage::SegmentsAlone,
             Stage::SegmentsAlone => self.next_slot(),
             Stage::Done => return false,
         };
@@ -301,7 +284,6 @@ impl<D: Disk> Selection<D> {
         size_of::<Selection<D>>()
             + self.memory.bytes()
             + self.directories.bytes()
-            + self.in_segments_bytes
             + self.waiting.capacity() * size_of::<Source>()
             + self.waiting_bytes
             + self.workspace.bytes()
@@ -325,13 +307,7 @@ impl<D: Disk> Selection<D> {
             return true;
         }
         self.waiting = VecDeque::new();
-        for _ in 0..SERIES_PER_STEP {
-            let Some((_, series)) = self.in_segments.pop_first() else {
-                return self.directories.let_go() || self.memory.let_go();
-            };
-            self.in_segments_bytes -= series.bytes;
-        }
-        true
+        self.directories.let_go() || self.memory.let_go()
     }
 
     /// Whether series in memory are looked at before those that wait are read.
@@ -347,77 +323,120 @@ impl<D: Disk> Selection<D> {
 
     fn next_slot(&mut self) -> Stage {
         let slots = [self.directories.next_slot(), self.memory.next_slot()];
-        slots.into_iter().flatten().min().map_or(Stage::Done, Stage::Searching)
+        let next = slots.into_iter().flatten().min();
+        if next.is_none() {
+            // What they held was given.
+            while self.directories.let_go() {}
+        }
+        next.map_or(Stage::Done, Stage::Searching)
     }
 
-    /// Gathers some of what segments hold of the slot; `false` when all is there.
-    fn gather_some(&mut self, slot: Slot) -> bool {
-        for _ in 0..SERIES_PER_STEP {
-            let Some((segment, series)) = self.directories.take(slot) else { return false };
-            let bytes = size_of::<InSegments>() + series.bytes();
-            let (kind, arrival) = (series.kind, series.arrival);
-            let known = self.in_segments.entry(series.labels);
-            let known = known.or_insert(InSegments { kind, arrival, chunks: Vec::new(), bytes: 0 });
-            // Older segments come first.
-            known.kind = kind;
-            known.arrival = known.arrival.min(arrival);
-            known.chunks.push((segment, series.chunks));
-            known.bytes += bytes;
-            self.in_segments_bytes += bytes;
-        }
-        true
+    /// All that segments hold of the slot is found.
+    fn begin_slot(&mut self, slot: Slot) -> Stage {
+        self.directories.begin_slot(slot);
+        self.memory.begin_slot(slot);
+        Stage::Looking
     }
 
     /// Takes what memory holds of some series; `false` when none is left to be looked at.
     fn look(&mut self) -> bool {
         let room = self.ahead_room();
-        let Selection { wanted, memory, in_segments, in_segments_bytes, waiting, waiting_bytes, .. } = self;
+        let Selection { wanted, memory, directories, waiting, waiting_bytes, .. } = self;
         memory.look(wanted, room, |series| {
             let mut bytes = series.bytes();
             let MemorySeries { labels, kind, arrival, frozen, memtable, shared_bytes } = series;
-            let known = in_segments.remove(&*labels);
-            if known.is_none() && frozen.is_empty() && memtable.is_empty() {
+            let mut series = SelectedSeries { labels, kind, arrival };
+            let mut in_segments = Vec::new();
+            directories.look_up((*series.labels).as_ref(), |segment, known| {
+                series.arrival = series.arrival.min(known.arrival);
+                bytes += put(&mut in_segments, segment, known.chunks);
+            });
+            if in_segments.is_empty() && frozen.is_empty() && memtable.is_empty() {
                 return;
             }
-            let mut source = Source {
-                series: SelectedSeries { labels, kind, arrival },
-                in_segments: Vec::new(),
-                frozen,
-                memtable,
-                shared_bytes,
-                bytes: 0,
-            };
-            if let Some(known) = known {
-                source.series.arrival = arrival.min(known.arrival);
-                source.in_segments = known.chunks;
-                *in_segments_bytes -= known.bytes;
-                bytes += known.bytes;
-            }
-            source.bytes = bytes;
             *waiting_bytes += bytes;
-            waiting.push_back(source);
+            waiting.push_back(Source { series, in_segments, frozen, memtable, shared_bytes, bytes });
         })
     }
 
-    /// Begins some of the series that only segments hold; `false` when none is left.
-    fn begin_segments_alone(&mut self) -> bool {
+    /// Begins or tells some of the series that only segments hold, of the slot at hand and of those behind it of which
+    /// all is found and memory holds nothing; `false` when none is left.
+    fn begin_segments_alone(&mut self, told: &mut Told) -> bool {
         for _ in 0..SERIES_PER_STEP {
-            let Some((labels, InSegments { kind, arrival, chunks, bytes })) = self.in_segments.pop_first()
-            else {
-                return false;
-            };
-            self.in_segments_bytes -= bytes;
-            self.waiting_bytes += bytes;
-            self.waiting.push_back(Source {
-                series: SelectedSeries { labels: Rc::new(labels), kind, arrival },
-                in_segments: chunks,
-                frozen: SeriesSlice::default(),
-                memtable: SeriesSlice::default(),
-                shared_bytes: 0,
-                bytes,
-            });
+            if self.directories.next_series() {
+                if !self.tell(told) {
+                    self.begin_at_hand();
+                }
+            } else {
+                let next = self.directories.next_found_slot();
+                let next = next.filter(|next| self.memory.next_slot().is_none_or(|slot| slot > *next));
+                let Some(next) = next else { return false };
+                self.directories.begin_slot(next);
+            }
+            if told.chunk_count() >= TOLD_PER_STEP {
+                break;
+            }
         }
         true
+    }
+
+    /// Tells the series at hand by its rows, if they may speak for all of it.
+    fn tell(&self, told: &mut Told) -> bool {
+        if self.summarised == Summarised::None {
+            return false;
+        }
+        let is_told = |segment: usize, series: &ListedSeries<'_>| {
+            let row = |row: &ChunkRow| {
+                self.wanted.start <= row.first()
+                    && row.last() <= self.wanted.end
+                    && self.summarised.may_tell(row.first(), row.last())
+            };
+            // Deletes are few, and mostly there are none.
+            let is_hidden = || {
+                let hidden =
+                    Hidden::of(&self.deletes, self.directories.segment(segment).entry(), series.labels);
+                series.chunks.iter().any(|row| hidden.reaches(row.first(), row.last()))
+            };
+            series.chunks.iter().all(row) && (self.deletes.is_empty() || !is_hidden())
+        };
+        // Those of a newer segment lie behind those of an older one; else they are lined up.
+        let mut last = None;
+        for (segment, series) in self.directories.at_hand() {
+            let follows = series.chunks.first().is_some_and(|row| last < Some(row.first()));
+            if !follows || !is_told(segment, &series) {
+                return false;
+            }
+            last = series.chunks.last().map(ChunkRow::last);
+        }
+        let mut of = None;
+        for (_, series) in self.directories.at_hand() {
+            told.push_chunks(series.chunks);
+            let arrival = of.map_or(series.arrival, |(_, _, arrival)| series.arrival.min(arrival));
+            of = Some((series.labels, series.kind, arrival));
+        }
+        let Some((labels, kind, arrival)) = of else { return false };
+        told.end_series(labels, kind, arrival);
+        true
+    }
+
+    /// The series at hand is one of those to be read next.
+    fn begin_at_hand(&mut self) {
+        let (mut series, mut bytes, mut in_segments) = (None, 0, Vec::new());
+        for (segment, known) in self.directories.at_hand() {
+            bytes += put(&mut in_segments, segment, known.chunks);
+            let series = series.get_or_insert_with(|| SelectedSeries {
+                labels: Rc::new(known.labels.to_owned()),
+                kind: known.kind,
+                arrival: known.arrival,
+            });
+            series.kind = known.kind;
+            series.arrival = series.arrival.min(known.arrival);
+        }
+        let Some(series) = series else { return };
+        bytes += (*series.labels).as_ref().bytes().len();
+        self.waiting_bytes += bytes;
+        let (frozen, memtable) = (SeriesSlice::default(), SeriesSlice::default());
+        self.waiting.push_back(Source { series, in_segments, frozen, memtable, shared_bytes: 0, bytes });
     }
 
     /// Lines up the sources of the next series; `false` when none waits.
@@ -450,4 +469,10 @@ impl<D: Disk> Selection<D> {
             self.reading = None;
         }
     }
+}
+
+/// Appends a copy of a segment's rows of a series; its bytes.
+fn put(rows: &mut Vec<(usize, Vec<ChunkRow>)>, segment: usize, chunks: &[ChunkRow]) -> usize {
+    rows.push((segment, chunks.to_vec()));
+    size_of::<(usize, Vec<ChunkRow>)>() + size_of_val(chunks)
 }

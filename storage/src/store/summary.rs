@@ -6,6 +6,9 @@
 //!   late, and memory are read sample by sample;
 //! - no delete reaches into it.
 //!
+//! A series that rows tell whole is given so, many at once ([`ToldSeries`]): nothing is lined up for it, and its label set
+//! lies where those of the others do. Of the others those chunks are told that can be, between their samples.
+//!
 //! What is in memory has no rows, and is read. Count, least, greatest, first, last and resets are then what the samples say,
 //! to the last bit; staleness markers are counted apart and in nothing else. The sum was added up with what each addition
 //! loses kept beside, and rounded once: where all partial sums are whole numbers below 2⁵³ it is that of any order.
@@ -13,7 +16,7 @@
 
 use crate::column::Aggregates;
 use crate::segment::ChunkRow;
-use model::Timestamp;
+use model::{Arrival, LabelSetRef, MetricKind, Timestamp};
 
 /// Which chunks are told by their rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,77 @@ pub struct ChunkSummary {
     pub aggregates: Aggregates,
 }
 
+/// Series that are told whole, one behind the other; kept and filled again.
+#[derive(Debug, Default)]
+pub struct Told {
+    series: Vec<ToldEnd>,
+    /// Canonical bytes of all label sets.
+    labels: Vec<u8>,
+    chunks: Vec<ChunkSummary>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ToldEnd {
+    kind: MetricKind,
+    arrival: Arrival,
+    labels_end: usize,
+    chunks_end: usize,
+}
+
+/// One series that is told whole.
+#[derive(Clone, Copy, Debug)]
+pub struct ToldSeries<'a> {
+    /// The label set.
+    pub labels: LabelSetRef<'a>,
+    /// What the client called it, last.
+    pub kind: MetricKind,
+    /// When it first arrived: the earliest that segments say.
+    pub arrival: Arrival,
+    /// All its chunks in the range, in order of time; at least one.
+    pub chunks: &'a [ChunkSummary],
+}
+
+impl Told {
+    /// All, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = ToldSeries<'_>> + Clone {
+        let (mut labels_begin, mut chunks_begin) = (0, 0);
+        self.series.iter().map(move |end| {
+            let labels = &self.labels[std::mem::replace(&mut labels_begin, end.labels_end)..end.labels_end];
+            let chunks = &self.chunks[std::mem::replace(&mut chunks_begin, end.chunks_end)..end.chunks_end];
+            let (kind, arrival) = (end.kind, end.arrival);
+            ToldSeries { labels: LabelSetRef::from_canonical(labels), kind, arrival, chunks }
+        })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Chunks of all.
+    pub(super) fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.series.clear();
+        self.labels.clear();
+        self.chunks.clear();
+    }
+
+    /// Chunks of the next series, which come behind all before.
+    pub(super) fn push_chunks(&mut self, rows: &[ChunkRow]) {
+        self.chunks.extend(rows.iter().map(ChunkSummary::of));
+    }
+
+    /// The chunks that were pushed are those of this series.
+    pub(super) fn end_series(&mut self, labels: LabelSetRef<'_>, kind: MetricKind, arrival: Arrival) {
+        self.labels.extend_from_slice(labels.bytes());
+        let (labels_end, chunks_end) = (self.labels.len(), self.chunks.len());
+        self.series.push(ToldEnd { kind, arrival, labels_end, chunks_end });
+    }
+}
+
 impl Summarised {
     pub(super) fn may_tell(self, first: Timestamp, last: Timestamp) -> bool {
         match self {
@@ -71,64 +145,147 @@ impl ChunkSummary {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, flush, open, put};
-    use super::super::{Piece, Selection};
+    use super::super::tests::{at, flush, open, put, set};
+    use super::super::{Piece, Selection, Store};
     use super::*;
     use crate::disk::{SimDisk, ready};
+    use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
-    /// Count, greatest and sum of each step: by what is told, and how many chunks were.
-    fn ask(mut selection: Selection<SimDisk>, millis: i64) -> (Vec<(i64, u64, f64, f64)>, usize) {
-        let (mut steps, mut piece, mut told) = (Vec::<(i64, u64, f64, f64)>::new(), Piece::default(), 0);
-        let mut add = |at: Timestamp, count: u32, max: f64, sum: f64| {
-            let step = at.millis().div_euclid(millis);
-            if !steps.iter().any(|of| of.0 == step) {
-                steps.push((step, 0, f64::MIN, 0.0));
-            }
-            let of = steps.iter_mut().find(|of| of.0 == step).unwrap();
-            (of.1, of.2, of.3) = (of.1 + u64::from(count), of.2.max(max), of.3 + sum);
+    /// A NaN of these bits says that a series has ended.
+    const STALE: u64 = 0x7ff0_0000_0000_0002;
+
+    /// What the samples of one series come to in one step, in the order of their times.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Fold {
+        count: u64,
+        stale: u64,
+        resets: u64,
+        /// First, last, least, greatest, sum; of what is no staleness marker.
+        values: Option<[f64; 5]>,
+    }
+
+    const NOTHING: Fold = Fold { count: 0, stale: 0, resets: 0, values: None };
+
+    /// Of one sample, or of a chunk as its row tells it.
+    type Part = (Timestamp, Fold);
+
+    fn of_sample(sample: &Sample) -> Part {
+        let Sample { timestamp, value } = *sample;
+        let is_stale = value.to_bits() == STALE;
+        let values = (!is_stale).then_some([value; 5]);
+        (timestamp, Fold { count: 1, stale: u64::from(is_stale), resets: 0, values })
+    }
+
+    fn of_summary(summary: &ChunkSummary) -> Part {
+        let Aggregates { stale, resets, first, last, min, max, sum } = summary.aggregates;
+        let (count, stale) = (u64::from(summary.count), u64::from(stale));
+        let values = (count > stale).then_some([first, last, min, max, sum]);
+        (summary.first, Fold { count, stale, resets: u64::from(resets), values })
+    }
+
+    /// What follows joined to what is there.
+    fn join(before: Fold, next: Fold) -> Fold {
+        let is_reset = before.values.zip(next.values).is_some_and(|(before, next)| next[0] < before[1]);
+        let both = |before: [f64; 5], next: [f64; 5]| {
+            [before[0], next[1], before[2].min(next[2]), before[3].max(next[3]), before[4] + next[4]]
         };
+        Fold {
+            count: before.count + next.count,
+            stale: before.stale + next.stale,
+            resets: before.resets + next.resets + u64::from(is_reset),
+            values: match (before.values, next.values) {
+                (Some(before), Some(next)) => Some(both(before, next)),
+                (before, next) => before.or(next),
+            },
+        }
+    }
+
+    /// What each step of each series comes to, and how many chunks were told by their rows.
+    fn ask(mut selection: Selection<SimDisk>, millis: i64) -> (BTreeMap<(LabelSet, i64), Fold>, usize) {
+        let (mut parts, mut piece) = (BTreeMap::<LabelSet, Vec<Part>>::new(), Piece::default());
+        let (mut at_hand, mut told) = (None, 0);
         while ready(selection.next_piece(&mut piece)) {
-            piece.samples.iter().for_each(|s| add(s.timestamp, 1, s.value, s.value));
-            piece.summaries.iter().for_each(|s| add(s.first, s.count, s.aggregates.max, s.aggregates.sum));
+            if let Some(series) = &piece.begins {
+                assert!(!parts.contains_key(&*series.labels), "a series begins once");
+                at_hand = Some((*series.labels).clone());
+            }
+            let here = piece.samples.iter().map(of_sample).chain(piece.summaries.iter().map(of_summary));
+            let here: Vec<Part> = here.collect();
+            if !here.is_empty() {
+                let labels = at_hand.clone().expect("a series begins before what it holds");
+                parts.entry(labels).or_default().extend(here);
+            }
+            for series in piece.told.iter() {
+                let chunks = series.chunks.iter().map(of_summary).collect();
+                assert!(parts.insert(series.labels.to_owned(), chunks).is_none(), "a series begins once");
+                told += series.chunks.len();
+            }
             told += piece.summaries.len();
         }
         assert!(selection.take_warnings().is_empty());
-        steps.sort_by_key(|of| of.0);
+        let mut steps = BTreeMap::new();
+        for (labels, mut parts) in parts {
+            parts.sort_by_key(|(at, _)| *at);
+            for (at, part) in parts {
+                let step = steps.entry((labels.clone(), at.millis().div_euclid(millis))).or_insert(NOTHING);
+                *step = join(*step, part);
+            }
+        }
         (steps, told)
     }
 
+    /// The same samples to some series.
+    fn put_all(store: &mut Store<SimDisk>, series: std::ops::Range<u32>, samples: &[Sample]) {
+        let mut share = Share::default();
+        for n in series {
+            share.define(SeriesNumber(n), MetricKind::Counter, set(n).as_ref());
+            samples.iter().for_each(|sample| share.push(SeriesNumber(n), *sample));
+        }
+        assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
+    }
+
+    /// Whole numbers that go up and down, and a staleness marker now and then.
+    fn value(n: i64) -> f64 {
+        if n % 97 == 0 { f64::from_bits(STALE) } else { (n * 7 % 31) as f64 }
+    }
+
     proptest! {
-        /// However samples lie in segments and in memory, some late and some replaced, rows in place of chunks change
-        /// nothing of what each step comes to.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// However samples of some series lie in segments and in memory, some late and some replaced, rows in place of
+        /// chunks change nothing of what each step of each comes to.
+        /// Method: each is asked sample by sample and by rows; whatever is told is joined in the order of time.
         #[test]
         fn rows_say_what_samples_say(
-            flushes in proptest::collection::vec((0i64..40, 1i64..400, 1i64..4), 1..5),
+            flushes in proptest::collection::vec((0u32..4, 1u32..4, 0i64..60, 1i64..400, 1i64..4), 1..7),
+            is_all_flushed in any::<bool>(),
             millis in prop_oneof![Just(1i64 << 30), 1i64..3_000],
-            range in (0i64..2_000, 500i64..4_000),
-            deleted in proptest::option::of((0i64..2_000, 0i64..2_000)),
+            range in prop_oneof![Just((0, 1 << 30)), (0i64..2_000, 500i64..4_000)],
+            deleted in proptest::option::of((0i64..2_000, 0i64..2_000, 0u32..5)),
         ) {
             let disk = SimDisk::new(1);
             let mut store = open(&disk, 0, 1, &[]);
-            let mut value = 0.0;
-            let last = flushes.len() - 1;
-            for (id, (from, count, gap)) in flushes.into_iter().enumerate() {
-                for n in 0..count {
-                    value += 1.0;
-                    put(&mut store, 0, at((from * 50 + n * gap) << 20, value));
-                }
-                if id < last {
-                    flush(&mut store, &disk, id as u64 + 1);
+            let mut values = 0;
+            let count_of_flushes = flushes.len() as u64;
+            for (id, (series, many, from, count, gap)) in (1..).zip(flushes) {
+                let sample = |n: i64| at((from * 50 + n * gap) << 20, value(values + n));
+                let samples: Vec<Sample> = (0..count).map(sample).collect();
+                values += count;
+                put_all(&mut store, series..series + many, &samples);
+                if is_all_flushed || id < count_of_flushes {
+                    flush(&mut store, &disk, id);
                 }
             }
-            if let Some((start_ms, millis)) = deleted {
+            if let Some((start_ms, millis, series)) = deleted {
                 let tombstone = crate::manifest::Tombstone {
-                    id: last as u64 + 1,
+                    id: count_of_flushes + 1,
                     shards: 1,
                     shard: 0,
                     start_ms,
                     end_ms: start_ms + millis,
-                    selector: r#"{__name__="cpu"}"#.to_owned(),
+                    selector: format!(r#"{{__name__="cpu",n="{series}"}}"#),
                 };
                 store.add_deletes(vec![crate::deletes::Delete::new(tombstone).unwrap()]);
             }
@@ -136,28 +293,45 @@ mod tests {
             let select = || store.select("cpu", &[], start, end, Timestamp::MIN);
             let (expected, none) = ask(select(), millis);
             prop_assert_eq!(none, 0);
-            let mut selection = select();
-            selection.summarise(Summarised::InSteps { from: Timestamp::first_of_milli(0), millis });
-            prop_assert_eq!(ask(selection, millis).0, expected);
+            for summarised in
+                [Summarised::InSteps { from: Timestamp::first_of_milli(0), millis }, Summarised::InRange]
+            {
+                if summarised == Summarised::InRange && millis < 1 << 30 {
+                    continue;
+                }
+                let mut selection = select();
+                selection.summarise(summarised);
+                prop_assert_eq!(&ask(selection, millis).0, &expected);
+            }
         }
     }
 
-    /// Chunks that are alone in their time are told, those that another segment overlaps are read.
+    /// Chunks that are alone in their time are told, those that another segment overlaps are read; a series of several
+    /// segments is told whole where these follow each other.
     #[test]
     fn chunks_that_are_alone_are_not_read() {
         let disk = SimDisk::new(1);
         let mut store = open(&disk, 0, 1, &[]);
-        (0..5_000i64).for_each(|n| put(&mut store, 0, at(n << 20, n as f64)));
-        flush(&mut store, &disk, 1);
-        let ask_all = |store: &super::super::Store<SimDisk>| {
+        for half in [0..2_500i64, 2_500..5_000] {
+            let samples: Vec<Sample> = half.clone().map(|n| at(n << 20, n as f64)).collect();
+            put_all(&mut store, 0..3, &samples);
+            flush(&mut store, &disk, 1 + half.start as u64);
+        }
+        let ask_all = |store: &Store<SimDisk>, summarised| {
             let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
-            selection.summarise(Summarised::InRange);
-            ask(selection, 1 << 30)
+            selection.summarise(summarised);
+            let (steps, told) = ask(selection, 1 << 30);
+            (steps.into_values().map(|fold| fold.values.map(|values| values[4])).collect::<Vec<_>>(), told)
         };
-        let whole = |sum: f64| vec![(0, 5_000, 4_999.0, sum)];
-        let sum = 4_999.0 * 2_500.0;
-        assert_eq!(ask_all(&store), (whole(sum), 5));
-        put(&mut store, 0, at(1_500 << 20, 0.0));
-        assert_eq!(ask_all(&store), (whole(sum - 1_500.0), 4), "one value is replaced from memory");
+        let sum = Some(4_999.0 * 2_500.0);
+        assert_eq!(ask_all(&store, Summarised::InRange), (vec![sum; 3], 3 * 6));
+        assert_eq!(ask_all(&store, Summarised::None), (vec![sum; 3], 0));
+        put(&mut store, 1, at(1_500 << 20, 0.0));
+        let replaced = sum.map(|sum| sum - 1_500.0);
+        // One value is replaced from memory.
+        assert_eq!(ask_all(&store, Summarised::InRange), (vec![sum, replaced, sum], 3 * 6 - 1));
+        // All chunks of the first half lie in one step each, of the second half the last.
+        let steps = Summarised::InSteps { from: Timestamp::first_of_milli(0), millis: 1_024 };
+        assert_eq!(ask_all(&store, steps), (vec![sum, replaced, sum], 3 * 4 - 1));
     }
 }

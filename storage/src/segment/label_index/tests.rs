@@ -2,7 +2,7 @@ use super::*;
 use crate::column::Heat;
 use crate::disk::{Disk, DiskFile, SimDisk, ready};
 use crate::segment::layout::FOOTER_BYTES;
-use crate::segment::{Rows, SegmentError, SegmentReader, SegmentWriter, segment_path};
+use crate::segment::{Rows, SegmentError, SegmentReader, SegmentWriter, SeriesList, segment_path};
 use model::{Arrival, LabelSet, Matcher, MetricKind, Sample, Timestamp, parse_matchers};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -50,8 +50,9 @@ fn search(
     let (mut found, mut next) = (Vec::new(), 0);
     let ever = (Timestamp::MIN, Timestamp::MAX);
     while let Some((block, _)) = reader.next_block(next, &rows, |_| true) {
-        let series = ready(reader.find_in_block(block, &rows, matchers, ever, |_| true, warnings));
-        found.extend(series.into_iter().map(|series| series.labels));
+        let mut list = SeriesList::default();
+        ready(reader.find_in_block(block, &rows, matchers, ever, |_| true, (&mut list, warnings)));
+        found.extend(list.iter().map(|series| series.labels.to_owned()));
         next = block + 1;
     }
     (found, rows.len())

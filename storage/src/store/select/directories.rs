@@ -1,15 +1,17 @@
 //! What segments hold of a selection's series, slot by slot.
 //!
-//! A directory is sorted by slot, so the directories of all segments are read side by side, each a block at a
-//! time, and the series of one slot are there once no directory has an unread block that reaches into it.
-//! Which rows are meant is asked of each segment's label index first, so only blocks in which one lies are read.
+//! A directory is sorted by slot and label set, so the directories of all segments are read side by side, each a block at a
+//! time, and the series of one slot are there once no directory has an unread block that reaches into it. They are then
+//! given in the order of their label sets, what several segments hold of one together, or looked up; nothing is allocated
+//! series by series. Which rows are meant is asked of each segment's label index first, so only blocks in which one lies are read.
 //! In memory are, per segment, a set of those rows, and what was read of a block, and of the next where a slot ends in that.
 
 use super::Wanted;
 use crate::disk::Disk;
-use crate::segment::{Rows, SegmentError, SegmentReader, SegmentSeries};
-use model::Slot;
-use std::collections::VecDeque;
+use crate::segment::{ListedSeries, Rows, SegmentError, SegmentReader, SeriesList};
+use model::{LabelSetRef, Slot};
+use std::cmp::Ordering;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// See the head of this file.
@@ -22,8 +24,10 @@ pub(super) struct Directories<D: Disk> {
     asking: Option<Asking>,
     /// Those that may.
     directories: Vec<Directory>,
-    /// Of which directory [`Self::take`] takes.
-    taking: usize,
+    /// Those that hold something of the slot at hand that was not given, older segments first.
+    of_slot: Vec<usize>,
+    /// The series at hand: by directory, older segments first, which of those that it has found.
+    at_hand: Vec<(usize, usize)>,
     bytes: usize,
 }
 
@@ -42,8 +46,14 @@ struct Directory {
     rows: Rows,
     /// The next block in which one lies, and its first slot.
     next: Option<(usize, Slot)>,
-    /// Read and not yet taken, slots rising.
-    found: VecDeque<SegmentSeries>,
+    /// What was read and not dropped yet.
+    found: SeriesList,
+    /// How many of them were given.
+    given: usize,
+    /// Those of the slot at hand.
+    of_slot: Range<usize>,
+    /// Of these, in order, which were looked up and are not to be given again; empty where none was.
+    looked_up: Vec<bool>,
 }
 
 /// Segments whose filters are asked in one step, some 20 ns each, where they say no.
@@ -51,7 +61,15 @@ const FILTERS_PER_STEP: usize = 4096;
 
 impl<D: Disk> Directories<D> {
     pub(super) fn new(segments: Vec<Rc<SegmentReader<D>>>) -> Directories<D> {
-        Directories { segments, asked: 0, asking: None, directories: Vec::new(), taking: 0, bytes: 0 }
+        Directories {
+            segments,
+            asked: 0,
+            asking: None,
+            directories: Vec::new(),
+            of_slot: Vec::new(),
+            at_hand: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Finds out which rows of the next segment are meant, a part of its label index at a time, or asks the filters of
@@ -78,7 +96,15 @@ impl<D: Disk> Directories<D> {
         let next = segment.next_block(0, &rows, |slot| wanted.owns(slot));
         if next.is_some() {
             self.bytes += rows.bytes();
-            self.directories.push(Directory { segment: self.asked, rows, next, found: VecDeque::new() });
+            self.directories.push(Directory {
+                segment: self.asked,
+                rows,
+                next,
+                found: SeriesList::default(),
+                given: 0,
+                of_slot: 0..0,
+                looked_up: Vec::new(),
+            });
         }
         self.asked += 1;
         self.asked < self.segments.len()
@@ -97,10 +123,21 @@ impl<D: Disk> Directories<D> {
     /// The lowest slot that may still hold something.
     pub(super) fn next_slot(&self) -> Option<Slot> {
         let of = |directory: &Directory| {
-            let found = directory.found.front().map(|series| series.slot);
+            let found = directory.found.slot(directory.given);
             found.or(directory.next.map(|(_, slot)| slot))
         };
         self.directories.iter().filter_map(of).min()
+    }
+
+    /// The lowest slot of which something was found and not given, if all of it is found.
+    pub(super) fn next_found_slot(&self) -> Option<Slot> {
+        let (mut found, mut unread) = (None, None);
+        let least = |slot: Option<Slot>, other: Option<Slot>| slot.into_iter().chain(other).min();
+        for directory in &self.directories {
+            found = least(found, directory.found.slot(directory.given));
+            unread = least(unread, directory.next.map(|(_, first)| first));
+        }
+        found.filter(|found| unread.is_none_or(|unread| *found < unread))
     }
 
     /// Reads one block that may reach into the slot; `false` when there is none: then all of the slot is found.
@@ -111,31 +148,98 @@ impl<D: Disk> Directories<D> {
         warnings: &mut Vec<SegmentError>,
     ) -> bool {
         let reaches = |directory: &&mut Directory| directory.next.is_some_and(|(_, first)| first <= slot);
-        let Some(directory) = self.directories.iter_mut().find(reaches) else {
-            self.taking = 0;
-            return false;
-        };
+        let Some(directory) = self.directories.iter_mut().find(reaches) else { return false };
         let Some((block, _)) = directory.next else { return false };
         let segment = &self.segments[directory.segment];
         let (rows, range) = (&directory.rows, (wanted.start, wanted.end));
         let owned = |slot: Slot| wanted.owns(slot);
-        let found = segment.find_in_block(block, rows, &wanted.matchers, range, owned, warnings).await;
+        let before = directory.found.bytes();
+        // What was given of the block before goes, so the list stays as long as two blocks.
+        directory.found.drop_first(std::mem::take(&mut directory.given));
+        let into = (&mut directory.found, warnings);
+        segment.find_in_block(block, rows, &wanted.matchers, range, owned, into).await;
         directory.next = segment.next_block(block + 1, rows, owned);
-        self.bytes += found.iter().map(SegmentSeries::bytes).sum::<usize>();
-        directory.found.extend(found);
+        self.bytes += directory.found.bytes() - before;
         true
     }
 
-    /// The next series of the slot, and the index of its segment: older segments first.
-    pub(super) fn take(&mut self, slot: Slot) -> Option<(usize, SegmentSeries)> {
-        while let Some(directory) = self.directories.get_mut(self.taking) {
-            if let Some(series) = directory.found.pop_front_if(|series| series.slot <= slot) {
-                self.bytes -= series.bytes();
-                return Some((directory.segment, series));
+    /// The series of that slot are those to be given, and all of it is found.
+    pub(super) fn begin_slot(&mut self, slot: Slot) {
+        self.of_slot.clear();
+        for (at, directory) in self.directories.iter_mut().enumerate() {
+            let mut end = directory.given;
+            while directory.found.slot(end).is_some_and(|found| found <= slot) {
+                end += 1;
             }
-            self.taking += 1;
+            directory.looked_up.clear();
+            directory.of_slot = directory.given..end;
+            if end > directory.given {
+                self.of_slot.push(at);
+            }
         }
-        None
+    }
+
+    /// Gives what segments hold of a series of the slot, older segments first; it is not given again.
+    pub(super) fn look_up(&mut self, labels: LabelSetRef<'_>, mut take: impl FnMut(usize, ListedSeries<'_>)) {
+        for at in &self.of_slot {
+            let Directory { segment, found, of_slot, looked_up, .. } = &mut self.directories[*at];
+            let (mut from, mut until) = (of_slot.start, of_slot.end);
+            while let Some(series) = found.get(from + (until - from) / 2).filter(|_| from < until) {
+                let middle = from + (until - from) / 2;
+                match series.labels.cmp(&labels) {
+                    Ordering::Less => from = middle + 1,
+                    Ordering::Greater => until = middle,
+                    Ordering::Equal => {
+                        looked_up.resize(of_slot.len(), false);
+                        looked_up[middle - of_slot.start] = true;
+                        take(*segment, series);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Comes to the next series of the slot that was not looked up; `false` when there is none.
+    pub(super) fn next_series(&mut self) -> bool {
+        self.at_hand.clear();
+        let mut first: Option<LabelSetRef<'_>> = None;
+        let mut is_over = true;
+        for at in &self.of_slot {
+            let directory = &mut self.directories[*at];
+            let Range { start, end } = directory.of_slot;
+            while directory.given < end
+                && directory.looked_up.get(directory.given - start).is_some_and(|is| *is)
+            {
+                directory.given += 1;
+            }
+        }
+        for at in &self.of_slot {
+            let Directory { found, given, of_slot, .. } = &self.directories[*at];
+            let Some(series) = found.get(*given).filter(|_| *given < of_slot.end) else { continue };
+            is_over = false;
+            match first.map_or(Ordering::Less, |first| series.labels.cmp(&first)) {
+                Ordering::Less => {
+                    first = Some(series.labels);
+                    self.at_hand.clear();
+                    self.at_hand.push((*at, *given));
+                }
+                Ordering::Equal => self.at_hand.push((*at, *given)),
+                Ordering::Greater => {}
+            }
+        }
+        for (at, _) in &self.at_hand {
+            self.directories[*at].given += 1;
+        }
+        !is_over
+    }
+
+    /// What segments hold of the series at hand, older segments first.
+    pub(super) fn at_hand(&self) -> impl Iterator<Item = (usize, ListedSeries<'_>)> {
+        self.at_hand.iter().filter_map(|(at, index)| {
+            let directory = &self.directories[*at];
+            Some((directory.segment, directory.found.get(*index)?))
+        })
     }
 
     /// Bytes of memory held.
@@ -149,6 +253,7 @@ impl<D: Disk> Directories<D> {
     /// Lets go of what one directory has found; `false` when nothing is left.
     pub(super) fn let_go(&mut self) -> bool {
         (self.bytes, self.asking) = (0, None);
+        (self.of_slot, self.at_hand) = (Vec::new(), Vec::new());
         self.directories.pop().is_some()
     }
 }

@@ -12,7 +12,7 @@
 //! The parts are kept no longer than that, for they hold samples of every name, and memory that is full of them
 //! closes the store. Kept until the selection ends they are only where the slices would be more than the selection
 //! may hold ahead: then these are taken slot by slot, and share what the parts hold.
-//! A series without a sample needs neither part: only its kind and its arrival are asked for.
+//! A series without a sample in the range needs neither part: segments tell its kind and its arrival, if it is in them.
 
 use super::super::views::Hold;
 use super::{WORK_PER_LOOK, Wanted};
@@ -97,15 +97,17 @@ impl InMemory {
         wanted: &Wanted,
     ) -> InMemory {
         let table = memtable.borrow();
-        let search = table.search(&wanted.matchers);
+        // Without a sample no series is looked for: after a flush that may be a million.
+        let holds_samples = frozen.is_some() || table.has_samples();
+        let search = holds_samples.then(|| table.search(&wanted.matchers));
         InMemory {
             memtable: memtable.clone(),
             view: table.view(),
             frozen,
             hold: Some(hold),
             needs_parts: false,
-            meant_bytes: search.bytes(),
-            search: Some(search),
+            meant_bytes: search.as_ref().map_or(0, Search::bytes),
+            search,
             meant: RoaringBitmap::new().into_iter(),
             left_over: Vec::new(),
             ids: Vec::new(),
@@ -142,8 +144,12 @@ impl InMemory {
             if !found.described.meets(&self.left_over) {
                 continue;
             }
+            let bytes = found.ahead_bytes(wanted);
+            if bytes == 0 {
+                continue;
+            }
             let slot = usize::from(found.described.hash.slot().number());
-            self.ahead_bytes += found.ahead_bytes(wanted);
+            self.ahead_bytes += bytes;
             self.by_slot_bytes += push(&mut self.by_slot[slot].ids, id);
         }
         if self.meant.len() > 0 {
@@ -221,8 +227,10 @@ impl InMemory {
     /// The lowest slot that holds something and was not begun, once all are sorted.
     pub(super) fn next_slot(&mut self) -> Option<Slot> {
         let ahead = self.by_slot.get(self.next_slot..)?;
-        self.next_slot += ahead.iter().position(|of| !(of.ids.is_empty() && of.taken.is_empty()))?;
-        Slot::new(self.next_slot as u16)
+        let next = ahead.iter().position(|of| !(of.ids.is_empty() && of.taken.is_empty()));
+        // Those that were gone through once hold nothing any more.
+        self.next_slot += next.unwrap_or(ahead.len());
+        next.and(Slot::new(self.next_slot as u16))
     }
 
     /// The series of that slot are those to be looked at.

@@ -7,6 +7,7 @@ use crate::store::tests::{History, Mark, Reader, all_of, at, drain, flush, open,
 use crate::store::{FlushJob, Stopped, Store};
 use model::{MetricKind, SeriesNumber, Share, parse_matchers};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const EVER: (Timestamp, Timestamp) = (Timestamp::MIN, Timestamp::MAX);
 
@@ -332,7 +333,7 @@ fn what_a_flush_has_written_goes_in_steps_when_nobody_reads_it() {
     }
 }
 
-/// The kind is what the client called the series last, wherever that lies: in the newest of its segments, or in memory.
+/// The kind is what the client called the series last by the newest that holds samples of it: a segment, or memory.
 #[test]
 fn a_series_is_of_the_kind_that_it_was_called_last() {
     let disk = SimDisk::new(1);
@@ -362,6 +363,9 @@ fn a_series_is_of_the_kind_that_it_was_called_last() {
     assert_eq!(kind_in(&store), MetricKind::Counter);
     let mut share = Share::default();
     share.define(SeriesNumber(1), MetricKind::Gauge, set(1).as_ref());
+    store.apply(0, &share, &mut |_, _, _| {});
+    assert_eq!(kind_in(&store), MetricKind::Counter, "memory holds no sample of it");
+    share.push(SeriesNumber(1), at(4, 1.0));
     store.apply(0, &share, &mut |_, _, _| {});
     assert_eq!(kind_in(&store), MetricKind::Gauge);
 }
