@@ -18,7 +18,7 @@ use std::sync::Barrier;
 use std::time::Instant;
 use storage::disk::{StdDisk, ready};
 use storage::segment::segment_path;
-use storage::store::{Piece, Store, StoreOptions, Summarised};
+use storage::store::{Piece, RowSums, Store, StoreOptions, Summarised};
 
 /// Between samples: a day has 8,640.
 const INTERVAL_S: i64 = 10;
@@ -206,13 +206,13 @@ fn ask(store: &Store<StdDisk>, question: Question) -> f64 {
 /// The same of what directory rows say: no chunk is read.
 fn ask_rows(store: &Store<StdDisk>, question: Question) -> f64 {
     let mut selection = store.select("requests_total", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
-    selection.summarise(Summarised::InRange);
+    selection.summarise(Summarised::InRange, RowSums::Exact);
     let (mut piece, mut sum, mut most) = (Piece::default(), 0.0, f64::MIN);
     while ready(selection.next_piece(&mut piece)) {
         let is_told = piece.samples.is_empty() && piece.summaries.is_empty();
         assert!(is_told, "every series is alone in its time");
         for summary in piece.told.iter().flat_map(|series| series.chunks) {
-            sum += summary.aggregates.sum;
+            sum += summary.aggregates.sum.high;
             most = most.max(summary.aggregates.max);
         }
     }

@@ -28,6 +28,7 @@ mod general;
 mod gorilla;
 mod integers;
 mod pack;
+mod sum;
 mod values;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod tests;
 
 pub use aggregates::Aggregates;
 pub use clock::{decode_clock, encode_clock};
+pub use sum::Sum;
 pub use values::{Heat, decode_values, encode_values};
 
 pub(crate) use fields::{put_varint, take_varint};

@@ -30,7 +30,7 @@ pub use memory::Memory;
 pub(crate) use merge::SeriesMerge;
 pub use select::{Piece, SelectedSeries, Selection};
 pub use stopped::{NamesOfStopped, Stopped, StoppedNames};
-pub use summary::{ChunkSummary, Summarised, Told, ToldSeries};
+pub use summary::{ChunkSummary, RowSums, Summarised, Told, ToldSeries};
 pub use walk::{Place, Walk, WalkPlan, WalkRange, Walked};
 
 use crate::compact::{Merge, OpenSegment, Owner, Windows, choose, choose_to_clean};

@@ -1,5 +1,7 @@
 //! What the directory says of a chunk's values, so that a query over whole chunks need not read them.
 
+use super::Sum;
+
 /// The values of a chunk in a few numbers. Staleness markers, which say that there is no value, are counted and left
 /// out of all else.
 #[derive(Clone, Copy, Debug)]
@@ -16,14 +18,14 @@ pub struct Aggregates {
     pub min: f64,
     /// The greatest value; NaN only if there is no other.
     pub max: f64,
-    /// All added up, with what each addition loses kept beside: right to the last place but one.
-    pub sum: f64,
+    /// All added up.
+    pub sum: Sum,
 }
 
 /// A NaN of these bits is Prometheus' word for "the series has ended here".
 const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
-/// Sums run side by side, so that no addition waits for the one before.
+/// Comparisons run side by side, so that none waits for the one before.
 const LANES: usize = 8;
 
 impl Aggregates {
@@ -48,7 +50,6 @@ impl Aggregates {
         if value.to_bits() == STALE_BITS {
             return Aggregates { stale: count as u16, ..of_present(&[]) };
         }
-        let sum = value * count as f64;
         Aggregates {
             stale: 0,
             resets: 0,
@@ -56,40 +57,46 @@ impl Aggregates {
             last: value,
             min: value,
             max: value,
-            sum: if sum.is_nan() { f64::NAN } else { sum },
+            sum: Sum::of_constant(value, count),
         }
+    }
+
+    /// The sum of these as rows held it before version 5 of the format.
+    pub(crate) fn sum_before_version_5(values: &[f64]) -> f64 {
+        let present: Vec<f64> =
+            values.iter().copied().filter(|value| value.to_bits() != STALE_BITS).collect();
+        if present.is_empty() { f64::NAN } else { Sum::before_version_5(&present) }
     }
 
     /// Equal to the last bit.
     pub fn same_bits(&self, other: &Aggregates) -> bool {
-        let bits = |of: &Aggregates| [of.first, of.last, of.min, of.max, of.sum].map(f64::to_bits);
+        self.same_but_sum(other) && self.sum.same_bits(&other.sum)
+    }
+
+    /// Whether all but the sum is equal to the last bit.
+    pub(crate) fn same_but_sum(&self, other: &Aggregates) -> bool {
+        let bits = |of: &Aggregates| [of.first, of.last, of.min, of.max].map(f64::to_bits);
         (self.stale, self.resets) == (other.stale, other.resets) && bits(self) == bits(other)
     }
 }
 
 fn of_present(values: &[f64]) -> Aggregates {
     let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
-        let none = f64::NAN;
-        return Aggregates { stale: 0, resets: 0, first: none, last: none, min: none, max: none, sum: none };
+        let (none, sum) = (f64::NAN, Sum::of(&[]));
+        return Aggregates { stale: 0, resets: 0, first: none, last: none, min: none, max: none, sum };
     };
     let resets = values.windows(2).filter(|pair| pair[1] < pair[0]).count() as u16;
     let (mut mins, mut maxs) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
-    let (mut sums, mut losts) = ([0.0; LANES], [0.0; LANES]);
     let mut add = |values: &[f64]| {
         for (lane, &value) in values.iter().enumerate() {
             // A comparison with NaN is false: it is passed over.
             mins[lane] = if value < mins[lane] { value } else { mins[lane] };
             maxs[lane] = if value > maxs[lane] { value } else { maxs[lane] };
-            (sums[lane], losts[lane]) = add_exactly(sums[lane], losts[lane], value);
         }
     };
     let (blocks, rest) = values.as_chunks::<LANES>();
     blocks.iter().for_each(|block| add(block));
     add(rest);
-    let (mut sum, mut lost) = (0.0, 0.0);
-    sums.iter().for_each(|&lane| (sum, lost) = add_exactly(sum, lost, lane));
-    // An infinity leaves NaN behind it in what was lost.
-    let sum: f64 = if f64::is_finite(sum) { sum + lost + losts.iter().sum::<f64>() } else { sum };
     let (mut min, mut max) = (mins[0], maxs[0]);
     mins.iter().for_each(|&lane| min = if lane < min { lane } else { min });
     maxs.iter().for_each(|&lane| max = if lane > max { lane } else { max });
@@ -101,15 +108,6 @@ fn of_present(values: &[f64]) -> Aggregates {
         last,
         min: if is_number { min } else { f64::NAN },
         max: if is_number { max } else { f64::NAN },
-        // The bits of a NaN that an addition makes are the machine's choice.
-        sum: if sum.is_nan() { f64::NAN } else { sum },
+        sum: Sum::of(values),
     }
-}
-
-/// The rounded sum, and what all roundings so far have lost.
-#[inline(always)]
-fn add_exactly(sum: f64, lost: f64, value: f64) -> (f64, f64) {
-    let rounded = sum + value;
-    let added = rounded - sum;
-    (rounded, lost + ((sum - (rounded - added)) + (value - added)))
 }

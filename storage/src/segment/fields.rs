@@ -4,6 +4,7 @@ use crate::column::take_varint;
 use model::Timestamp;
 
 /// What is left of bytes that are being read; `None` where they end.
+#[derive(Clone, Debug)]
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {

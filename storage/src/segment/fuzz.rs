@@ -1,6 +1,6 @@
 //! What holds of a segment's bytes whatever they are; see `crate::fuzz`.
 
-use super::directory::{BlockBuilder, BlockRows};
+use super::directory::{BlockBuilder, BlockRows, ChunkRows, Form};
 use super::filter::Filter;
 use super::label_index::{Part, Values, decode_head, encode_head};
 use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, MAGIC};
@@ -91,11 +91,11 @@ pub(crate) fn file(data: &[u8]) -> bool {
         assert!(block >= next && block < reader.block_count());
         let range = (Timestamp::MIN, Timestamp::MAX);
         let mut list = SeriesList::default();
-        let into = (&mut list, &mut errors);
-        ready(reader.find_in_block(block, &rows, &matchers, range, |_| true, into));
+        ready(reader.find_in_block(block, &rows, &matchers, |_| true, (&mut list, &mut errors)));
         for found in list.iter() {
             assert!(matchers.iter().all(|matcher| matcher.matches(found.labels)));
-            assert!(found.chunks.is_sorted_by(|a, b| a.last() < b.first()));
+            let chunks = reader.chunks_of(&found, range, &mut errors);
+            assert!(chunks.is_sorted_by(|a, b| a.last() < b.first()));
         }
         next = block + 1;
     }
@@ -201,13 +201,15 @@ pub(crate) fn directory(data: &[u8]) -> bool {
 
 /// The rows, each put into the builder too.
 fn read_directory(block: &[u8], builder: &mut BlockBuilder) -> Option<Vec<(String, Vec<ChunkRow>)>> {
-    let mut rows = BlockRows::new(block).ok()?;
-    let (mut read, mut labels, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
-    while let Some(row) = rows.next_wanted((&mut labels, &mut chunks), |_| true) {
+    let mut rows = BlockRows::new(block, Form::Short).ok()?;
+    let (mut read, mut labels) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next_wanted(&mut labels, |_| true) {
         let row = row.ok()?;
         let set = LabelSetRef::from_bytes(&labels).expect("a row's labels are checked");
+        let chunks = ChunkRows::new(rows.chunk_bytes(&row), rows.clocks(), row.column, rows.form());
+        let chunks: Vec<ChunkRow> = chunks.collect::<Result<_, _>>().ok()?;
         builder.push(row.slot, row.kind, row.arrival, set, &chunks);
-        read.push((format!("{row:?} {set:?}"), std::mem::take(&mut chunks)));
+        read.push((format!("{:?} {:?} {:?} {set:?}", row.slot, row.kind, row.arrival), chunks));
         labels.clear();
     }
     Some(read)

@@ -3,8 +3,9 @@
 use super::fields::Fields;
 use model::{Slot, Timestamp};
 
-pub(super) const VERSION: u16 = 4;
-/// What is read besides: version 3 has no label index.
+pub(super) const VERSION: u16 = 5;
+/// What is read besides: version 4 says more of a chunk than it must and has sums of one double, version 3 has no label
+/// index either.
 pub(super) const OLDEST_VERSION: u16 = 3;
 pub(super) const MAGIC: [u8; 8] = *b"RINGWSEG";
 pub(super) const HEAD_BYTES: usize = 32;

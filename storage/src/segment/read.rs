@@ -1,10 +1,10 @@
 //! Reading a segment: a little is kept in memory, the rest is read when a query asks and then checked.
 
-use super::directory::{BlockRows, ChunkRow};
+use super::directory::{BlockRows, ChunkRow, Form};
 use super::filter::{Filter, PairHash};
 use super::label_index::{Cache, Part, Rows};
 use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, Refused, name_hash};
-use super::series_list::SeriesList;
+use super::series_list::{ListedSeries, SeriesList};
 use super::workspace::Workspace;
 use super::{SegmentEntry, SegmentError, run_len, segment_path};
 use crate::disk::{Disk, DiskFile};
@@ -240,9 +240,9 @@ impl<D: Disk> SegmentReader<D> {
         self.blocks.len()
     }
 
-    /// Finds in block `block`, among these rows, the series that meet all matchers, lie in a slot that `owned` claims
-    /// and have chunks from `start` to `end`, and appends them to `found`, slots rising, within a slot label sets. What
-    /// could not be read is told in `warnings`, and only that is missing.
+    /// Finds in block `block`, among these rows, the series that meet all matchers and lie in a slot that `owned` claims,
+    /// and appends them to `found`, slots rising, within a slot label sets. What could not be read is told in `warnings`,
+    /// and only that is missing.
     ///
     /// # Panics
     /// If there is no such block.
@@ -251,7 +251,6 @@ impl<D: Disk> SegmentReader<D> {
         block: usize,
         rows: &Rows,
         matchers: &[Matcher],
-        range: (Timestamp, Timestamp),
         owned: impl Fn(Slot) -> bool,
         (found, warnings): (&mut SeriesList, &mut Vec<SegmentError>),
     ) {
@@ -259,10 +258,10 @@ impl<D: Disk> SegmentReader<D> {
         let mut asked = rows.between(first_row, first_row + count).peekable();
         let asked = |number: u32, slot| asked.next_if_eq(&(first_row + number)).is_some() && owned(slot);
         let meets = |labels: LabelSetRef<'_>| matchers.iter().all(|matcher| matcher.matches(labels));
-        self.rows_of_block(block, asked, meets, range, (found, warnings)).await;
+        self.rows_of_block(block, asked, meets, (found, warnings)).await;
     }
 
-    /// All series of a block in a slot that `owned` claims, as [`Self::find_in_block`] finds those of one name.
+    /// All series of a block in a slot that `owned` claims, with all their chunks.
     ///
     /// # Panics
     /// If there is no such block.
@@ -272,9 +271,49 @@ impl<D: Disk> SegmentReader<D> {
         owned: impl Fn(Slot) -> bool,
         warnings: &mut Vec<SegmentError>,
     ) -> Vec<SegmentSeries> {
-        let (all, mut found) = ((Timestamp::MIN, Timestamp::MAX), SeriesList::default());
-        self.rows_of_block(block, |_, slot| owned(slot), |_| true, all, (&mut found, warnings)).await;
-        found.iter().map(|series| series.to_owned()).collect()
+        let mut found = SeriesList::default();
+        self.rows_of_block(block, |_, slot| owned(slot), |_| true, (&mut found, warnings)).await;
+        let ever = (Timestamp::MIN, Timestamp::MAX);
+        let with_chunks = |series: ListedSeries<'_>| {
+            let chunks = self.chunks_of(&series, ever, warnings);
+            let ListedSeries { slot, kind, arrival, labels, .. } = series;
+            (!chunks.is_empty()).then(|| SegmentSeries {
+                slot,
+                labels: labels.to_owned(),
+                kind,
+                arrival,
+                chunks,
+            })
+        };
+        found.iter().filter_map(with_chunks).collect()
+    }
+
+    /// The chunks of a listed series that reach into the time from `start` to `end`, in order of time. What is damaged is
+    /// told in `warnings` and missing.
+    pub fn chunks_of(
+        &self,
+        series: &ListedSeries<'_>,
+        (start, end): (Timestamp, Timestamp),
+        warnings: &mut Vec<SegmentError>,
+    ) -> Vec<ChunkRow> {
+        let damaged = |what| self.damaged(series.block, Some(format!("{:?}", series.labels)), what);
+        let (mut chunks, mut last) = (Vec::new(), None);
+        for chunk in series.chunks() {
+            let Ok(chunk) = chunk else {
+                warnings.push(damaged("the form of a directory row"));
+                break;
+            };
+            // They rise over all chunks of a series: readers merge sources without sorting them.
+            if last.is_some_and(|last| last >= chunk.first()) {
+                warnings.push(damaged("the bounds of a chunk"));
+                continue;
+            }
+            last = Some(chunk.last());
+            if chunk.first() <= end && chunk.last() >= start {
+                chunks.push(chunk);
+            }
+        }
+        chunks
     }
 
     async fn rows_of_block(
@@ -282,7 +321,6 @@ impl<D: Disk> SegmentReader<D> {
         block: usize,
         mut asked: impl FnMut(u32, Slot) -> bool,
         meets: impl Fn(LabelSetRef<'_>) -> bool,
-        (start, end): (Timestamp, Timestamp),
         (found, warnings): (&mut SeriesList, &mut Vec<SegmentError>),
     ) {
         let block = &self.blocks[block];
@@ -294,7 +332,7 @@ impl<D: Disk> SegmentReader<D> {
                 return;
             }
         };
-        let Ok(mut rows) = BlockRows::new(&bytes) else {
+        let Ok(mut rows) = BlockRows::new(&bytes, Form::of_version(self.footer.version)) else {
             return warnings.push(damaged("the form of a directory block"));
         };
         let (mut last_slot, mut number) = (block.first_slot, 0);
@@ -314,30 +352,22 @@ impl<D: Disk> SegmentReader<D> {
             if !row.is_wanted {
                 continue;
             }
-            let (labels, chunks) = found.put();
-            let labels = LabelSetRef::from_canonical(labels);
+            let labels = LabelSetRef::from_canonical(found.put());
             if !meets(labels) {
                 found.forget();
                 continue;
             }
             // Within a slot they look for label sets.
-            let before = found.len().checked_sub(1).and_then(|before| found.get(before));
-            if before.is_some_and(|before| before.slot == row.slot && before.labels >= labels) {
+            let before = found.len().checked_sub(1);
+            let follows = |before| {
+                found.slot(before) < Some(row.slot)
+                    || found.labels(before).is_some_and(|before| before < labels)
+            };
+            if !before.is_none_or(follows) {
                 found.forget();
                 return warnings.push(damaged("the order of directory rows"));
             }
-            // Chunks rise over all of a series: readers merge sources without sorting them.
-            let rises = chunks.is_sorted_by(|a, b| a.last() < b.first());
-            let series = (!rises).then(|| format!("{labels:?}"));
-            let mut last = None;
-            found.end_series((row.slot, row.kind, row.arrival), |chunk| {
-                if !rises && last.is_some_and(|last| last >= chunk.first()) {
-                    warnings.push(self.damaged(block.offset, series.clone(), "the bounds of a chunk"));
-                    return false;
-                }
-                last = Some(chunk.last());
-                chunk.first() <= end && chunk.last() >= start
-            });
+            found.end_series(&row, (&rows, block.offset));
         }
     }
 

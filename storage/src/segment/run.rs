@@ -193,11 +193,23 @@ impl<D: Disk> SegmentReader<D> {
         workspace: &mut Workspace,
     ) -> Result<usize, SegmentError> {
         let Decoded { times, values } = self.decode(labels, chunk, run, workspace.room())?;
-        if Aggregates::of(values).same_bits(&chunk.aggregates) {
+        if self.says(chunk, values) {
             Ok(times.len())
         } else {
             let offset = chunk.column().map_or(chunk.clock.at.offset, |column| column.offset);
             Err(self.damaged(offset, Some(format!("{labels:?}")), "what the values of a chunk come to"))
+        }
+    }
+
+    /// Whether the values come to what the row says. Before version 5 the sum was one double, added up otherwise.
+    fn says(&self, chunk: &ChunkRow, values: &[f64]) -> bool {
+        let (row, found) = (&chunk.aggregates, Aggregates::of(values));
+        match chunk.values {
+            ValuesAt::Column(..) if self.version() < 5 => {
+                let sum = Aggregates::sum_before_version_5(values);
+                row.same_but_sum(&found) && row.sum.high.to_bits() == sum.to_bits()
+            }
+            _ => row.same_bits(&found),
         }
     }
 

@@ -14,7 +14,7 @@
 //! steps; in memory are, per source, one chunk's samples and the bytes of one read.
 //! Not here: which sources a series has (`select.rs`, `../compact/merge.rs`).
 
-use super::summary::{ChunkSummary, Summarised};
+use super::summary::{ByRows, ChunkSummary};
 use crate::chunk::Chunk;
 use crate::deletes::Hidden;
 use crate::disk::Disk;
@@ -39,7 +39,7 @@ pub(crate) struct SeriesMerge<D: Disk> {
     /// The greatest is the earliest, of one time the newest source.
     heads: BinaryHeap<(Reverse<Timestamp>, usize)>,
     last: Option<Timestamp>,
-    summarised: Summarised,
+    by_rows: ByRows,
     /// Told and not yet taken, times rising.
     summaries: Vec<ChunkSummary>,
 }
@@ -74,14 +74,14 @@ impl<D: Disk> SeriesMerge<D> {
             sources: Vec::new(),
             heads: BinaryHeap::new(),
             last: None,
-            summarised: Summarised::None,
+            by_rows: ByRows::NOTHING,
             summaries: Vec::new(),
         }
     }
 
     /// From now on chunks are told by their rows where they may be.
-    pub(super) fn summarise(&mut self, summarised: Summarised) {
-        self.summarised = summarised;
+    pub(super) fn summarise(&mut self, by_rows: ByRows) {
+        self.by_rows = by_rows;
     }
 
     /// Appends what pieces have told by rows since this was last asked.
@@ -141,7 +141,7 @@ impl<D: Disk> SeriesMerge<D> {
                     let is_in_range = self.start <= first && last <= self.end;
                     is_in_range && until.is_none_or(|until| last < until) && self.last < Some(first)
                 });
-                if is_whole && let Some(summary) = source.summarise_next(self.summarised) {
+                if is_whole && let Some(summary) = source.summarise_next(self.by_rows) {
                     self.last = Some(summary.last);
                     self.summaries.push(summary);
                     match source.next_time() {
@@ -226,10 +226,10 @@ impl<D: Disk> Source<D> {
     }
 
     /// What the row of the next chunk says, if it may speak for it: then the chunk is passed over.
-    fn summarise_next(&mut self, summarised: Summarised) -> Option<ChunkSummary> {
+    fn summarise_next(&mut self, by_rows: ByRows) -> Option<ChunkSummary> {
         let Chunks::Segment { rows, hidden, .. } = &mut self.chunks else { return None };
         let row = rows.as_slice().first()?;
-        let may = summarised.may_tell(row.first(), row.last()) && !hidden.reaches(row.first(), row.last());
+        let may = by_rows.may_tell(row) && !hidden.reaches(row.first(), row.last());
         may.then(|| rows.next().map(|row| ChunkSummary::of(&row)))?
     }
 

@@ -32,12 +32,13 @@ mod memory;
 mod tests;
 
 use super::merge::SeriesMerge;
-use super::{ChunkSummary, Store, Summarised, Told};
+use super::summary::ByRows;
+use super::{ChunkSummary, RowSums, Store, Summarised, Told};
 use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
 use crate::index::NAME_LABEL;
 use crate::memtable::SeriesSlice;
-use crate::segment::{ChunkRow, ListedSeries, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
+use crate::segment::{ChunkRow, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
 use directories::Directories;
 use memory::{InMemory, MemorySeries};
 use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
@@ -65,7 +66,7 @@ pub struct Selection<D: Disk> {
     workspace: Workspace,
     /// See [`Selection::hold_ahead`].
     ahead_bytes_max: usize,
-    summarised: Summarised,
+    by_rows: ByRows,
     /// Those of the moment.
     deletes: Rc<[Delete]>,
     warnings: Vec<SegmentError>,
@@ -88,6 +89,11 @@ struct Wanted {
 impl Wanted {
     fn owns(&self, slot: Slot) -> bool {
         slot.owner(self.shards) == self.shard
+    }
+
+    /// Whether all of that time lies in the range.
+    fn holds(&self, first: Timestamp, last: Timestamp) -> bool {
+        self.start <= first && last <= self.end
     }
 }
 
@@ -192,7 +198,7 @@ impl<D: Disk> Store<D> {
             reading: None,
             workspace: Workspace::default(),
             ahead_bytes_max: 0,
-            summarised: Summarised::None,
+            by_rows: ByRows::NOTHING,
             deletes: self.deletes.clone(),
             warnings: self.unopened(start, end),
         }
@@ -222,8 +228,10 @@ impl<D: Disk> Selection<D> {
 
     /// Whole chunks of segments are told by their directory rows where these may speak for them, and are not read. To be
     /// said before the first piece.
-    pub fn summarise(&mut self, summarised: Summarised) {
-        self.summarised = summarised;
+    ///
+    /// Chunks whose sum the row does not say as `sums` asks for are read.
+    pub fn summarise(&mut self, summarised: Summarised, sums: RowSums) {
+        self.by_rows = ByRows { summarised, sums };
     }
 
     /// Whether it keeps parts of memory that would otherwise be free once they are on disk.
@@ -341,15 +349,16 @@ impl<D: Disk> Selection<D> {
     /// Takes what memory holds of some series; `false` when none is left to be looked at.
     fn look(&mut self) -> bool {
         let room = self.ahead_room();
-        let Selection { wanted, memory, directories, waiting, waiting_bytes, .. } = self;
+        let Selection { wanted, memory, directories, waiting, waiting_bytes, warnings, .. } = self;
+        let range = (wanted.start, wanted.end);
         memory.look(wanted, room, |series| {
             let mut bytes = series.bytes();
             let MemorySeries { labels, kind, arrival, frozen, memtable, shared_bytes } = series;
             let mut series = SelectedSeries { labels, kind, arrival };
             let mut in_segments = Vec::new();
-            directories.look_up((*series.labels).as_ref(), |segment, known| {
+            directories.look_up((*series.labels).as_ref(), |(index, segment), known| {
                 series.arrival = series.arrival.min(known.arrival);
-                bytes += put(&mut in_segments, segment, known.chunks);
+                bytes += put(&mut in_segments, index, segment.chunks_of(&known, range, warnings));
             });
             if in_segments.is_empty() && frozen.is_empty() && memtable.is_empty() {
                 return;
@@ -382,48 +391,49 @@ impl<D: Disk> Selection<D> {
 
     /// Tells the series at hand by its rows, if they may speak for all of it.
     fn tell(&self, told: &mut Told) -> bool {
-        if self.summarised == Summarised::None {
+        if self.by_rows.summarised == Summarised::None {
             return false;
         }
-        let is_told = |segment: usize, series: &ListedSeries<'_>| {
-            let row = |row: &ChunkRow| {
-                self.wanted.start <= row.first()
-                    && row.last() <= self.wanted.end
-                    && self.summarised.may_tell(row.first(), row.last())
-            };
+        let (mut last, mut of) = (None, None);
+        for ((_, segment), series) in self.directories.at_hand() {
             // Deletes are few, and mostly there are none.
-            let is_hidden = || {
-                let hidden =
-                    Hidden::of(&self.deletes, self.directories.segment(segment).entry(), series.labels);
-                series.chunks.iter().any(|row| hidden.reaches(row.first(), row.last()))
-            };
-            series.chunks.iter().all(row) && (self.deletes.is_empty() || !is_hidden())
-        };
-        // Those of a newer segment lie behind those of an older one; else they are lined up.
-        let mut last = None;
-        for (segment, series) in self.directories.at_hand() {
-            let follows = series.chunks.first().is_some_and(|row| last < Some(row.first()));
-            if !follows || !is_told(segment, &series) {
-                return false;
+            let hidden =
+                (!self.deletes.is_empty()).then(|| Hidden::of(&self.deletes, segment.entry(), series.labels));
+            for row in series.chunks() {
+                // What is wrong with a row is told where it is lined up.
+                let Ok(row) = row else { return told.undo() };
+                if row.last() < self.wanted.start || row.first() > self.wanted.end {
+                    continue;
+                }
+                // Those of a newer segment lie behind those of an older one; else they are lined up.
+                let is_alone = last < Some(row.first()) && self.wanted.holds(row.first(), row.last());
+                let is_hidden = hidden.as_ref().is_some_and(|hidden| hidden.reaches(row.first(), row.last()));
+                if is_hidden || !is_alone || !self.by_rows.may_tell(&row) {
+                    return told.undo();
+                }
+                last = Some(row.last());
+                told.push(&row);
             }
-            last = series.chunks.last().map(ChunkRow::last);
-        }
-        let mut of = None;
-        for (_, series) in self.directories.at_hand() {
-            told.push_chunks(series.chunks);
             let arrival = of.map_or(series.arrival, |(_, _, arrival)| series.arrival.min(arrival));
             of = Some((series.labels, series.kind, arrival));
         }
-        let Some((labels, kind, arrival)) = of else { return false };
-        told.end_series(labels, kind, arrival);
+        if let Some((labels, kind, arrival)) = of {
+            told.end_series(labels, kind, arrival);
+        }
         true
     }
 
-    /// The series at hand is one of those to be read next.
+    /// The series at hand is one of those to be read next, if it has chunks in the range.
     fn begin_at_hand(&mut self) {
+        let Selection { wanted, directories, waiting, waiting_bytes, warnings, .. } = self;
+        let range = (wanted.start, wanted.end);
         let (mut series, mut bytes, mut in_segments) = (None, 0, Vec::new());
-        for (segment, known) in self.directories.at_hand() {
-            bytes += put(&mut in_segments, segment, known.chunks);
+        for ((index, segment), known) in directories.at_hand() {
+            let chunks = segment.chunks_of(&known, range, warnings);
+            if chunks.is_empty() {
+                continue;
+            }
+            bytes += put(&mut in_segments, index, chunks);
             let series = series.get_or_insert_with(|| SelectedSeries {
                 labels: Rc::new(known.labels.to_owned()),
                 kind: known.kind,
@@ -434,9 +444,9 @@ impl<D: Disk> Selection<D> {
         }
         let Some(series) = series else { return };
         bytes += (*series.labels).as_ref().bytes().len();
-        self.waiting_bytes += bytes;
+        *waiting_bytes += bytes;
         let (frozen, memtable) = (SeriesSlice::default(), SeriesSlice::default());
-        self.waiting.push_back(Source { series, in_segments, frozen, memtable, shared_bytes: 0, bytes });
+        waiting.push_back(Source { series, in_segments, frozen, memtable, shared_bytes: 0, bytes });
     }
 
     /// Lines up the sources of the next series; `false` when none waits.
@@ -445,7 +455,7 @@ impl<D: Disk> Selection<D> {
         let Source { series, in_segments, frozen, memtable, shared_bytes, bytes } = source;
         self.waiting_bytes -= bytes;
         let mut merge = SeriesMerge::new(series.labels.clone(), self.wanted.start, self.wanted.end);
-        merge.summarise(self.summarised);
+        merge.summarise(self.by_rows);
         for (segment, rows) in in_segments {
             let segment = self.directories.segment(segment).clone();
             let hidden = Hidden::of(&self.deletes, segment.entry(), (*series.labels).as_ref());
@@ -471,8 +481,9 @@ impl<D: Disk> Selection<D> {
     }
 }
 
-/// Appends a copy of a segment's rows of a series; its bytes.
-fn put(rows: &mut Vec<(usize, Vec<ChunkRow>)>, segment: usize, chunks: &[ChunkRow]) -> usize {
-    rows.push((segment, chunks.to_vec()));
-    size_of::<(usize, Vec<ChunkRow>)>() + size_of_val(chunks)
+/// Appends what a segment holds of a series; its bytes.
+fn put(in_segments: &mut Vec<(usize, Vec<ChunkRow>)>, segment: usize, chunks: Vec<ChunkRow>) -> usize {
+    let bytes = size_of::<(usize, Vec<ChunkRow>)>() + chunks.capacity() * size_of::<ChunkRow>();
+    in_segments.push((segment, chunks));
+    bytes
 }

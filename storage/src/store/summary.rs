@@ -10,8 +10,9 @@
 //! lies where those of the others do. Of the others those chunks are told that can be, between their samples.
 //!
 //! What is in memory has no rows, and is read. Count, least, greatest, first, last and resets are then what the samples say,
-//! to the last bit; staleness markers are counted apart and in nothing else. The sum was added up with what each addition
-//! loses kept beside, and rounded once: where all partial sums are whole numbers below 2⁵³ it is that of any order.
+//! to the last bit; staleness markers are counted apart and in nothing else. So is the sum where its pair is exact
+//! (`../column/sum.rs`): whoever adds pairs and samples up without loss gets the same from either, in any order. Of
+//! segments before version 5, and where two doubles do not hold it, the sum is rounded: [`RowSums`] says whether that will do.
 //! Resets are those inside the chunk: from its last value to the next first one is for the reader to compare.
 
 use crate::column::Aggregates;
@@ -32,6 +33,23 @@ pub enum Summarised {
         /// How long each is; at least 1.
         millis: i64,
     },
+}
+
+/// Which sums of rows will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowSums {
+    /// Those that are the sum itself; chunks of others are read.
+    #[default]
+    Exact,
+    /// All: the last place may differ from what the samples come to.
+    Rounded,
+}
+
+/// Which chunks of a selection are told by their rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByRows {
+    pub(super) summarised: Summarised,
+    pub(super) sums: RowSums,
 }
 
 /// A chunk in a few numbers.
@@ -105,30 +123,44 @@ impl Told {
         self.chunks.clear();
     }
 
-    /// Chunks of the next series, which come behind all before.
-    pub(super) fn push_chunks(&mut self, rows: &[ChunkRow]) {
-        self.chunks.extend(rows.iter().map(ChunkSummary::of));
+    /// A chunk of the next series, which comes behind all before.
+    #[inline]
+    pub(super) fn push(&mut self, row: &ChunkRow) {
+        self.chunks.push(ChunkSummary::of(row));
     }
 
-    /// The chunks that were pushed are those of this series.
+    /// Forgets the chunks that were pushed since a series ended; `false`, for it is not told.
+    pub(super) fn undo(&mut self) -> bool {
+        self.chunks.truncate(self.series.last().map_or(0, |series| series.chunks_end));
+        false
+    }
+
+    /// The chunks that were pushed are those of this series; without one it is left out.
     pub(super) fn end_series(&mut self, labels: LabelSetRef<'_>, kind: MetricKind, arrival: Arrival) {
-        self.labels.extend_from_slice(labels.bytes());
-        let (labels_end, chunks_end) = (self.labels.len(), self.chunks.len());
-        self.series.push(ToldEnd { kind, arrival, labels_end, chunks_end });
+        let (chunks_end, before) = (self.chunks.len(), self.series.last().map_or(0, |last| last.chunks_end));
+        if chunks_end > before {
+            self.labels.extend_from_slice(labels.bytes());
+            self.series.push(ToldEnd { kind, arrival, labels_end: self.labels.len(), chunks_end });
+        }
     }
 }
 
-impl Summarised {
-    pub(super) fn may_tell(self, first: Timestamp, last: Timestamp) -> bool {
-        match self {
+impl ByRows {
+    pub(super) const NOTHING: ByRows = ByRows { summarised: Summarised::None, sums: RowSums::Exact };
+
+    /// Whether this row may speak for its chunk, if that is alone in its time and in the range.
+    #[inline]
+    pub(super) fn may_tell(self, row: &ChunkRow) -> bool {
+        let is_in_one_step = match self.summarised {
             Summarised::None => false,
             Summarised::InRange => true,
             Summarised::InSteps { from, millis } => {
                 let step =
                     |at: Timestamp| at.millis().saturating_sub(from.millis()).div_euclid(millis.max(1));
-                step(first) == step(last)
+                step(row.first()) == step(row.last())
             }
-        }
+        };
+        is_in_one_step && (self.sums == RowSums::Rounded || row.aggregates.sum.is_exact)
     }
 }
 
@@ -181,7 +213,7 @@ mod tests {
     fn of_summary(summary: &ChunkSummary) -> Part {
         let Aggregates { stale, resets, first, last, min, max, sum } = summary.aggregates;
         let (count, stale) = (u64::from(summary.count), u64::from(stale));
-        let values = (count > stale).then_some([first, last, min, max, sum]);
+        let values = (count > stale).then_some([first, last, min, max, sum.high]);
         (summary.first, Fold { count, stale, resets: u64::from(resets), values })
     }
 
@@ -300,7 +332,7 @@ mod tests {
                     continue;
                 }
                 let mut selection = select();
-                selection.summarise(summarised);
+                selection.summarise(summarised, RowSums::Exact);
                 prop_assert_eq!(&ask(selection, millis).0, &expected);
             }
         }
@@ -319,7 +351,7 @@ mod tests {
         }
         let ask_all = |store: &Store<SimDisk>, summarised| {
             let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
-            selection.summarise(summarised);
+            selection.summarise(summarised, RowSums::Exact);
             let (steps, told) = ask(selection, 1 << 30);
             (steps.into_values().map(|fold| fold.values.map(|values| values[4])).collect::<Vec<_>>(), told)
         };

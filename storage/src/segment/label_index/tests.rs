@@ -48,10 +48,9 @@ fn search(
         ready(reader.search_part(part, matchers, &mut rows, warnings));
     }
     let (mut found, mut next) = (Vec::new(), 0);
-    let ever = (Timestamp::MIN, Timestamp::MAX);
     while let Some((block, _)) = reader.next_block(next, &rows, |_| true) {
         let mut list = SeriesList::default();
-        ready(reader.find_in_block(block, &rows, matchers, ever, |_| true, (&mut list, warnings)));
+        ready(reader.find_in_block(block, &rows, matchers, |_| true, (&mut list, warnings)));
         found.extend(list.iter().map(|series| series.labels.to_owned()));
         next = block + 1;
     }

@@ -151,13 +151,13 @@ impl<D: Disk> Directories<D> {
         let Some(directory) = self.directories.iter_mut().find(reaches) else { return false };
         let Some((block, _)) = directory.next else { return false };
         let segment = &self.segments[directory.segment];
-        let (rows, range) = (&directory.rows, (wanted.start, wanted.end));
+        let rows = &directory.rows;
         let owned = |slot: Slot| wanted.owns(slot);
         let before = directory.found.bytes();
         // What was given of the block before goes, so the list stays as long as two blocks.
         directory.found.drop_first(std::mem::take(&mut directory.given));
         let into = (&mut directory.found, warnings);
-        segment.find_in_block(block, rows, &wanted.matchers, range, owned, into).await;
+        segment.find_in_block(block, rows, &wanted.matchers, owned, into).await;
         directory.next = segment.next_block(block + 1, rows, owned);
         self.bytes += directory.found.bytes() - before;
         true
@@ -180,19 +180,25 @@ impl<D: Disk> Directories<D> {
     }
 
     /// Gives what segments hold of a series of the slot, older segments first; it is not given again.
-    pub(super) fn look_up(&mut self, labels: LabelSetRef<'_>, mut take: impl FnMut(usize, ListedSeries<'_>)) {
+    pub(super) fn look_up(
+        &mut self,
+        labels: LabelSetRef<'_>,
+        mut take: impl FnMut((usize, &SegmentReader<D>), ListedSeries<'_>),
+    ) {
         for at in &self.of_slot {
             let Directory { segment, found, of_slot, looked_up, .. } = &mut self.directories[*at];
             let (mut from, mut until) = (of_slot.start, of_slot.end);
-            while let Some(series) = found.get(from + (until - from) / 2).filter(|_| from < until) {
+            while from < until {
                 let middle = from + (until - from) / 2;
-                match series.labels.cmp(&labels) {
+                match found.labels(middle).map_or(Ordering::Greater, |found| found.cmp(&labels)) {
                     Ordering::Less => from = middle + 1,
                     Ordering::Greater => until = middle,
                     Ordering::Equal => {
                         looked_up.resize(of_slot.len(), false);
                         looked_up[middle - of_slot.start] = true;
-                        take(*segment, series);
+                        if let Some(series) = found.get(middle) {
+                            take((*segment, &self.segments[*segment]), series);
+                        }
                         break;
                     }
                 }
@@ -216,11 +222,11 @@ impl<D: Disk> Directories<D> {
         }
         for at in &self.of_slot {
             let Directory { found, given, of_slot, .. } = &self.directories[*at];
-            let Some(series) = found.get(*given).filter(|_| *given < of_slot.end) else { continue };
+            let Some(labels) = found.labels(*given).filter(|_| *given < of_slot.end) else { continue };
             is_over = false;
-            match first.map_or(Ordering::Less, |first| series.labels.cmp(&first)) {
+            match first.map_or(Ordering::Less, |first| labels.cmp(&first)) {
                 Ordering::Less => {
-                    first = Some(series.labels);
+                    first = Some(labels);
                     self.at_hand.clear();
                     self.at_hand.push((*at, *given));
                 }
@@ -235,10 +241,10 @@ impl<D: Disk> Directories<D> {
     }
 
     /// What segments hold of the series at hand, older segments first.
-    pub(super) fn at_hand(&self) -> impl Iterator<Item = (usize, ListedSeries<'_>)> {
+    pub(super) fn at_hand(&self) -> impl Iterator<Item = ((usize, &SegmentReader<D>), ListedSeries<'_>)> {
         self.at_hand.iter().filter_map(|(at, index)| {
-            let directory = &self.directories[*at];
-            Some((directory.segment, directory.found.get(*index)?))
+            let Directory { segment, found, .. } = &self.directories[*at];
+            Some(((*segment, &*self.segments[*segment]), found.get(*index)?))
         })
     }
 
