@@ -265,7 +265,7 @@ impl<D: Disk> Merge<D> {
         Ok(goes_on)
     }
 
-    /// Of the label index the segments that are written hold about so many bytes together.
+    /// Of the label index the segments that are written hold so many bytes together, and a series each at most.
     pub(crate) fn holding_parts_of(self, bytes_max: usize) -> Merge<D> {
         Merge { part_bytes_max: bytes_max, ..self }
     }
@@ -276,7 +276,15 @@ impl<D: Disk> Merge<D> {
         reading: &Reading<D>,
         samples: &[Sample],
     ) -> Result<(), SegmentError> {
-        let part_bytes_max = self.part_bytes_max / (self.outputs.len() + 1);
+        let is_new = !self.outputs.contains_key(&window);
+        let part_bytes_max = self.part_bytes_max / (self.outputs.len() + usize::from(is_new));
+        if is_new {
+            // Those that are there hold as much less: what is more goes to their files.
+            for output in self.outputs.values_mut() {
+                output.writer.hold_parts_of(part_bytes_max);
+                output.writer.end_full_part().await?;
+            }
+        }
         let output = match self.outputs.entry(window) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -295,6 +303,12 @@ impl<D: Disk> Merge<D> {
             output.writer.begin_series(labels, reading.kind, reading.arrival).await?;
         }
         output.writer.push(samples).await
+    }
+
+    /// Bytes that the segments that are written hold of their label indexes.
+    #[cfg(test)]
+    pub(super) fn part_bytes(&self) -> usize {
+        self.outputs.values().map(|output| output.writer.part_bytes()).sum()
     }
 
     /// Completes the segments of one owner and opens them again, which checks what was written.

@@ -392,6 +392,35 @@ fn damage_ends_a_merge_and_names_the_segment() {
     assert!(matches!(error, MergeError::Unreadable { id: 3, .. }), "{error}");
 }
 
+/// However many windows a merge writes to, and whenever it meets them, their parts of the label index stay within what
+/// they may hold together.
+/// Method: every series has a sample of one day, some hundred later ones of one more day each.
+#[test]
+fn the_parts_of_all_windows_are_bounded_together() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    for id in 1..=4 {
+        for n in 0..2_000 {
+            put(&mut store, n, id * HOUR, 1.0);
+            put(&mut store, n, (1 + i64::from(n) / 250) * DAY + id * HOUR, 1.0);
+        }
+        flush(&mut store, &disk, id as u64);
+    }
+    let before = contents(&store);
+    let bytes_max = 60_000;
+    let windows = Windows::new(Some(15 * DAY), 3 * HOUR);
+    let merge = store.begin_merge(12 * DAY, Timestamp::MIN, &windows, &BTreeSet::new(), next_id);
+    let (mut merge, mut most) = (merge.unwrap().holding_parts_of(bytes_max), 0);
+    while ready(merge.step()).unwrap() {
+        most = most.max(merge.part_bytes());
+    }
+    assert!((bytes_max / 2..bytes_max + 9 * 1_000).contains(&most), "{most}");
+    let merged = merge.end();
+    assert!(merged.added.len() > 6, "{} windows", merged.added.len());
+    store.replace_segments(&merged.removed, &merged.added);
+    assert!(contents(&store) == before);
+}
+
 /// A step is some thousand samples, so whoever carries out a merge may let others have the core often.
 #[test]
 fn a_step_is_bounded() {

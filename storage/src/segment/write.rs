@@ -133,9 +133,20 @@ struct Open {
 }
 
 impl<D: Disk> SegmentWriter<D> {
-    /// A part of the label index is written when it takes so many bytes here.
+    /// A part of the label index is written when it takes so many bytes here, which is asked when a series ends.
     pub fn hold_parts_of(&mut self, bytes_max: usize) {
         self.part_bytes_max = bytes_max;
+    }
+
+    /// Writes the part at hand if it takes as many bytes by now.
+    pub async fn end_full_part(&mut self) -> Result<(), SegmentError> {
+        if self.labels_bytes >= self.part_bytes_max { self.end_part().await } else { Ok(()) }
+    }
+
+    /// Bytes that the part at hand takes here.
+    #[cfg(test)]
+    pub(crate) fn part_bytes(&self) -> usize {
+        self.labels_bytes
     }
 
     /// Begins segment `id` of shard `shard` of `shards`; `heat` says how its values are packed.
@@ -347,7 +358,7 @@ impl<D: Disk> SegmentWriter<D> {
         if self.block.len() >= BLOCK_BYTES_TARGET {
             self.end_block().await?;
         }
-        if self.labels_bytes >= self.part_bytes_max { self.end_part().await } else { Ok(()) }
+        self.end_full_part().await
     }
 
     /// Enters what the filter and the block are to know of a label set; what the one before had too is there. In the order
