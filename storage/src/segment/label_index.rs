@@ -236,7 +236,7 @@ const BITMAP: u8 = 2;
 /// The values of a block, in order, each in the place of the one before.
 pub(super) struct Values<'a> {
     fields: Fields<'a>,
-    value: Vec<u8>,
+    value: String,
     /// Of the part.
     rows: u32,
 }
@@ -251,7 +251,7 @@ pub(super) struct RowsOf<'a> {
 
 impl<'a> Values<'a> {
     pub(super) fn new(block: &'a [u8], part: &Part) -> Values<'a> {
-        Values { fields: Fields(block), value: Vec::new(), rows: part.rows }
+        Values { fields: Fields(block), value: String::new(), rows: part.rows }
     }
 
     /// The next value; `None` behind the last one, an error once for one that is not in the form, and nothing behind it.
@@ -263,21 +263,18 @@ impl<'a> Values<'a> {
             self.fields.0 = &[];
             return Some(Err(NoLabelIndex));
         };
-        let Ok(value) = std::str::from_utf8(&self.value) else {
-            self.fields.0 = &[];
-            return Some(Err(NoLabelIndex));
-        };
-        Some(Ok((value, rows)))
+        Some(Ok((&self.value, rows)))
     }
 
+    #[inline]
     fn read(&mut self) -> Option<RowsOf<'a>> {
         let shared = usize::try_from(self.fields.varint()?).ok()?;
         let behind = usize::try_from(self.fields.varint()?).ok()?;
         if shared > self.value.len() || shared + behind.min(usize::from(u16::MAX)) > LABEL_VALUE_BYTES_MAX {
             return None;
         }
-        self.value.truncate(shared);
-        self.value.extend_from_slice(self.fields.slice(behind)?);
+        let behind = self.fields.slice(behind)?;
+        self.put(shared, behind)?;
         let form = u8::try_from(self.fields.varint()?).ok()?;
         let whole = self.fields.0;
         let bytes = if form == ROW {
@@ -288,6 +285,24 @@ impl<'a> Values<'a> {
             self.fields.slice(len)?
         };
         Some(RowsOf { form, bytes, rows: self.rows })
+    }
+
+    /// The value shares so many bytes with the one before, and these follow; none where that is no text.
+    fn put(&mut self, shared: usize, behind: &[u8]) -> Option<()> {
+        // What is shared was looked at before.
+        if self.value.is_char_boundary(shared)
+            && let Ok(behind) = std::str::from_utf8(behind)
+        {
+            self.value.truncate(shared);
+            self.value.push_str(behind);
+            return Some(());
+        }
+        // It ends, or what follows begins, amid a character.
+        let mut value = std::mem::take(&mut self.value).into_bytes();
+        value.truncate(shared);
+        value.extend_from_slice(behind);
+        self.value = String::from_utf8(value).ok()?;
+        Some(())
     }
 }
 
