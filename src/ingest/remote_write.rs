@@ -317,6 +317,13 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
     ) -> Result<usize, RemoteWriteError> {
         let mut fields = 0;
         while !series.rest.is_empty() && fields < fields_max && series.rest.at() < stop_at {
+            if let Labels::InBatch = series.labels {
+                let passed = self.usual_samples(series, fields_max - fields, stop_at);
+                if passed > 0 {
+                    fields += passed;
+                    continue;
+                }
+            }
             fields += 1;
             if series.rest.rest().first() == Some(&SECOND_OF_BYTES) {
                 series.rest.pass(1);
@@ -346,6 +353,23 @@ impl<'d, 'b, K: Fn(RepeatId) -> bool> Walk<'d, 'b, K> {
             }
         }
         Ok(fields)
+    }
+
+    /// Further samples of a series whose labels stand in the batch, as long as they are as usual; how many.
+    #[inline]
+    fn usual_samples(&mut self, series: &mut Series<'b>, samples_max: usize, stop_at: usize) -> usize {
+        let rows_before = self.batch.len();
+        let before_said_again = series.say_again_after.saturating_sub(rows_before - series.said_at);
+        let rest = &mut series.rest;
+        let oldest = self.bounds.oldest.unwrap_or_default().max(0);
+        let times = oldest..=self.bounds.newest;
+        let usual = std::iter::from_fn(|| {
+            let (millis, value) =
+                if rest.at() < stop_at { rest.usual_sample(|at| times.contains(&at)) } else { None }?;
+            Some((Timestamp::first_of_milli(millis), value))
+        });
+        self.batch.push_all_again(usual.take(samples_max.min(before_said_again)));
+        self.batch.len() - rows_before
     }
 
     /// A label stands behind what is no label, which no known sender does and the format allows: the series is begun

@@ -160,7 +160,17 @@ impl Batch {
         self.rows.push(Row { value, timestamp, has_time: true, goes_on: true, ..before });
     }
 
-    /// The same, and says the labels again if there are some: so whoever begins to read here need not look for them
+    /// Adds further samples of the series of the row before, in one go.
+    ///
+    /// # Panics
+    /// When there is no row.
+    #[inline]
+    pub fn push_all_again(&mut self, samples: impl Iterator<Item = (Timestamp, f64)>) {
+        let before = Row { has_time: true, goes_on: true, ..self.rows[self.len() - 1] };
+        self.rows.extend(samples.map(|(timestamp, value)| Row { value, timestamp, ..before }));
+    }
+
+    /// Adds another sample of that series, and says the labels again if there are some: so whoever begins to read here need not look for them
     /// further back.
     ///
     /// # Panics

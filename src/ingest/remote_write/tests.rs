@@ -147,6 +147,54 @@ fn a_request_becomes_its_samples_bit_for_bit() {
     assert_eq!(decode(b"").unwrap(), (vec![], RemoteWritten::default()), "an empty request is one");
 }
 
+proptest! {
+    /// What is taken at once is what the same bytes say field by field; what senders write is taken so, unless the body
+    /// or its part ends right behind it.
+    #[test]
+    fn a_sample_taken_at_once_is_the_one_that_stands_there(
+        millis in prop_oneof![0..300i64, 0..1i64 << 56],
+        bits in any::<u64>(),
+        change in proptest::option::of((0..24usize, any::<u8>())),
+        behind in 0..12usize,
+        cut in prop_oneof![Just(0), 0..24usize],
+    ) {
+        let number = millis_bytes(millis as u64);
+        let mut body = vec![0x12, 10 + number.len() as u8, 0x09];
+        body.extend_from_slice(&bits.to_le_bytes());
+        body.push(0x10);
+        body.extend_from_slice(&number);
+        let end = body.len();
+        body.resize(end + behind, 0x12);
+        if let Some((at, byte)) = change {
+            let at = at % body.len();
+            body[at] = byte;
+        }
+        let part_end = body.len().saturating_sub(cut);
+        let mut part = Wire::again(&body, 0, part_end);
+        prop_assert_eq!(part.usual_sample(|_| false), None);
+        prop_assert_eq!(part.at(), 0, "what is not taken is not passed");
+        if let Some((millis, value)) = part.usual_sample(|_| true) {
+            let mut fields = Wire::again(&body, 0, part_end);
+            prop_assert_eq!(fields.tag(), Ok((2, Kind::Bytes)));
+            let read = sample(fields.take().unwrap()).map(|(value, millis)| (value.to_bits(), millis));
+            prop_assert_eq!(read, Ok((value.to_bits(), millis)));
+            prop_assert_eq!(part.at(), fields.at());
+        } else {
+            prop_assert!(change.is_some() || body.len() < 20 || part_end < end);
+        }
+    }
+}
+
+fn millis_bytes(mut millis: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while millis >= 0x80 {
+        bytes.push(millis as u8 | 0x80);
+        millis >>= 7;
+    }
+    bytes.push(millis as u8);
+    bytes
+}
+
 /// What is wrong with one series or sample is said once, counted, and takes nothing else with it.
 #[test]
 fn what_cannot_be_taken_is_left_out_and_the_rest_is_not() {
