@@ -1,15 +1,16 @@
 //! One body on its way in: decode → check → claim → number → journal frame and shares.
 //!
-//! Always: nothing is journaled before a place is claimed in every ring and room in the journal; a body that is taken
-//! here is journaled whole or not at all (a large one in parts, `exchange/large.rs`); a share is
-//! published only after the kernel has its frame, where an answer waits for that (`memory` and the first parts of a
-//! large body may be seen before they are written).
+//! Always: nothing is journaled before a place is claimed in every ring and room in the journal; rows are journaled all
+//! or none ([`Intake::take_rows`]). Those of a body are one piece here, and several of a large one (`exchange/large.rs`);
+//! of a remote write what a limit refuses is left out first and told, and the rest goes in. A share is published only
+//! after the kernel has its frame, where an answer waits for that (`memory` and the first parts of a large body may be
+//! seen before they are written).
 //! The hot path allocates nothing: batch, frame and shares are kept, shares come back emptied.
 
 use super::address::{ADDRESS_TEXT_BYTES_MAX, AddressText};
 use super::admission::Admissions;
 use super::exchange::Now;
-use super::numbers::Numbers;
+use super::numbers::NumbersByNames;
 use super::wal::Wal;
 use crate::api::{Door, InfluxVersion, IntakeError};
 use crate::message::ToStore;
@@ -191,13 +192,11 @@ pub struct Intake {
     /// Names that were taken back and whose owners, by number, do not know it yet: a few each.
     taken_back: Vec<(usize, Box<Share>)>,
     metrics: MetricsDecoder,
-    /// By what that one calls label sets.
-    metrics_numbers: Numbers,
     remote_write: RemoteWriteDecoder,
-    remote_write_numbers: Numbers,
     imports: ImportDecoder,
     lines: LineDecoder,
-    lines_numbers: Numbers,
+    /// By what the decoders call label sets.
+    numbers: NumbersByNames,
     batch: Batch,
     named: Vec<u8>,
     stamps: StampClock,
@@ -237,12 +236,10 @@ impl Intake {
             told: vec![Told::default(); loops],
             taken_back: Vec::new(),
             metrics: MetricsDecoder::naming_repeats(shared.client_seed),
-            metrics_numbers: Numbers::new(ingest::REPEATS_MAX),
             remote_write: RemoteWriteDecoder::naming_repeats(shared.client_seed, remembered),
-            remote_write_numbers: Numbers::new(remembered),
             imports: ImportDecoder::new(),
             lines: LineDecoder::naming_repeats(shared.client_seed, remembered),
-            lines_numbers: Numbers::new(remembered),
+            numbers: NumbersByNames::new(remembered),
             batch: Batch::default(),
             named: Vec::new(),
             stamps: StampClock::new(loop_index, loops),
@@ -370,10 +367,11 @@ impl Intake {
         for _ in 0..2 {
             let writer = &self.wal.writer;
             let dictionary = writer.dictionary();
-            let numbers = match door {
-                Door::Lines { .. } => &mut self.lines_numbers,
-                _ => &mut self.remote_write_numbers,
+            let names = match door {
+                Door::Lines { .. } => Names::Lines { dictionary },
+                _ => Names::RemoteWrite { dictionary },
             };
+            let numbers = self.numbers.of(names);
             numbers.begin(dictionary);
             let numbers = &*numbers;
             let is_numbered = |id| {
@@ -381,13 +379,13 @@ impl Intake {
                 known.is_some_and(|(number, _)| writer.is_of_kind(number, MetricKind::Gauge))
             };
             let repeat = &mut memo.repeat;
-            let (names, mut accepted) = match door {
+            let mut accepted = match door {
                 Door::Lines { unit, .. } => {
                     let written = self
                         .lines
                         .decode(body, (unit, bounds), batch, repeat, is_numbered)
                         .map_err(IntakeError::Lines)?;
-                    (Names::Lines { dictionary }, Accepted::Lines { texts: written.texts })
+                    Accepted::Lines { texts: written.texts }
                 }
                 _ => {
                     let written = self
@@ -395,10 +393,7 @@ impl Intake {
                         .decode(body, bounds, batch, repeat, is_numbered)
                         .map_err(IntakeError::RemoteWrite)?;
                     let (samples, written) = (batch.len(), Box::new(written));
-                    (
-                        Names::RemoteWrite { dictionary },
-                        Accepted::Remote { samples, written, over_limit: None },
-                    )
+                    Accepted::Remote { samples, written, over_limit: None }
                 }
             };
             let mut taken = Ok(Taken::Whole);
@@ -440,11 +435,7 @@ impl Intake {
         if !is_limit || !matches!(accepted, Accepted::Remote { .. }) {
             return false;
         }
-        let numbers = match names {
-            Names::Metrics => &self.metrics_numbers,
-            Names::RemoteWrite { .. } => &self.remote_write_numbers,
-            Names::Lines { .. } => &self.lines_numbers,
-        };
+        let numbers = self.numbers.of(names);
         let refused = self.admissions.beyond_limits(&self.wal.writer, numbers, batch, rows);
         let before = batch.len();
         batch.retain(|row| refused.binary_search(&row).is_err());
@@ -491,11 +482,7 @@ impl Intake {
                 Reserve::TooLarge => return Err(NotTaken::LongerThanFile { bytes: needed }),
             }
         }
-        let numbers = match names {
-            Names::Metrics => &mut self.metrics_numbers,
-            Names::RemoteWrite { .. } => &mut self.remote_write_numbers,
-            Names::Lines { .. } => &mut self.lines_numbers,
-        };
+        let numbers = self.numbers.of(names);
         if let Names::RemoteWrite { dictionary } | Names::Lines { dictionary } = names
             && dictionary != self.wal.writer.dictionary()
         {
@@ -519,11 +506,9 @@ impl Intake {
         };
         numbers.begin(writer.dictionary());
         writer.begin_batch(client);
-        let mut before = None;
-        for row in batch.rows_in(rows) {
-            let known = before.filter(|_| row.goes_on).or_else(|| {
-                numbers.get(row.repeat).filter(|(number, _)| writer.is_of_kind(*number, row.kind))
-            });
+        for run in batch.runs_in(rows) {
+            let row = run.first;
+            let known = numbers.get(row.repeat).filter(|(number, _)| writer.is_of_kind(*number, row.kind));
             let (number, owner) = known.unwrap_or_else(|| {
                 let labels = row.labels.expect("it has a number of this dictionary, or labels");
                 let numbered = writer.number(labels, row.kind, |hash| ingest::owner(hash, shards) as u16);
@@ -538,17 +523,17 @@ impl Intake {
                 }
                 (numbered.number, numbered.owner)
             });
-            before = Some((number, owner));
-            let timestamp = row.timestamp.unwrap_or_else(|| {
-                let begin = || self.shared.stamping.begin(self.loop_index, now.unix_ms, now.micros);
-                let from = *self.stamps_from.get_or_insert_with(begin);
-                self.stamps.stamp(from)
+            let samples = run.samples().map(|(timestamp, value)| {
+                let timestamp = timestamp.unwrap_or_else(|| {
+                    let begin = || self.shared.stamping.begin(self.loop_index, now.unix_ms, now.micros);
+                    let from = *self.stamps_from.get_or_insert_with(begin);
+                    self.stamps.stamp(from)
+                });
+                Sample { timestamp, value }
             });
-            let sample = Sample { timestamp, value: row.value };
-            writer.push(number, sample);
             let share =
                 self.open[usize::from(owner)].get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-            share.push(number, sample);
+            writer.push_all(number, share.push_all(number, samples));
         }
         Ok(Taken::Whole)
     }

@@ -5,7 +5,35 @@
 //! Bounds: a place for each label set that the decoder remembers, 16 bytes each. The decoder calls no two sets the
 //! same and uses so many names in a row at a time, so a place is only ever taken from a set that it has forgotten.
 
+use super::intake::Names;
 use model::{RepeatId, SeriesNumber};
+
+/// Those of each decoder that names label sets.
+pub struct NumbersByNames {
+    metrics: Numbers,
+    remote_write: Numbers,
+    lines: Numbers,
+}
+
+impl NumbersByNames {
+    /// Where the decoders of remote write and of line protocol remember so many label sets.
+    pub fn new(remembered: usize) -> NumbersByNames {
+        NumbersByNames {
+            metrics: Numbers::new(ingest::REPEATS_MAX),
+            remote_write: Numbers::new(remembered),
+            lines: Numbers::new(remembered),
+        }
+    }
+
+    /// Those by which a batch of such names is numbered.
+    pub fn of(&mut self, names: Names) -> &mut Numbers {
+        match names {
+            Names::Metrics => &mut self.metrics,
+            Names::RemoteWrite { .. } => &mut self.remote_write,
+            Names::Lines { .. } => &mut self.lines,
+        }
+    }
+}
 
 /// See the head of this file.
 pub struct Numbers {

@@ -52,6 +52,29 @@ pub struct BatchRow<'a> {
     pub value: f64,
 }
 
+/// Samples in a row of a [`Batch`] that are of one series.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRun<'a> {
+    /// The first of them.
+    pub first: BatchRow<'a>,
+    rows: &'a [Row],
+}
+
+impl<'a> BatchRun<'a> {
+    /// Times and values of all of them, in order.
+    #[inline]
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = (Option<Timestamp>, f64)> + 'a {
+        self.rows.iter().map(|row| (row.time(), row.value))
+    }
+}
+
+impl Row {
+    #[inline]
+    fn time(&self) -> Option<Timestamp> {
+        self.has_time.then_some(self.timestamp)
+    }
+}
+
 impl Batch {
     /// Forgets the samples, keeps the memory.
     pub fn clear(&mut self) {
@@ -243,12 +266,35 @@ impl Batch {
                 start = last_end;
             }
             last_end = row.labels_end as usize;
-            let labels = &self.labels[start..last_end];
-            let labels = (!labels.is_empty()).then(|| LabelSetRef::from_canonical(labels));
-            let timestamp = row.has_time.then_some(row.timestamp);
-            let Row { repeat, goes_on, kind, value, .. } = *row;
-            BatchRow { labels, repeat, goes_on, kind, timestamp, value }
+            self.row(row, start..last_end)
         })
+    }
+
+    /// The same, the rows of a series that follow each other together. What of a series is in the range is a run of it,
+    /// also where its first row is not.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[inline]
+    pub fn runs_in(&self, rows: Range<usize>) -> impl Iterator<Item = BatchRun<'_>> {
+        let mut start = if rows.is_empty() { 0 } else { self.labels_start(rows.start) };
+        let mut left = &self.rows[rows];
+        std::iter::from_fn(move || {
+            let (first, others) = left.split_first()?;
+            let others = others.iter().position(|row| !row.goes_on).unwrap_or(others.len());
+            let (rows, behind) = left.split_at(1 + others);
+            left = behind;
+            let begin = std::mem::replace(&mut start, first.labels_end as usize);
+            Some(BatchRun { first: self.row(first, begin..start), rows })
+        })
+    }
+
+    #[inline]
+    fn row(&self, row: &Row, labels: Range<usize>) -> BatchRow<'_> {
+        let labels = &self.labels[labels];
+        let labels = (!labels.is_empty()).then(|| LabelSetRef::from_canonical(labels));
+        let Row { repeat, goes_on, kind, value, .. } = *row;
+        BatchRow { labels, repeat, goes_on, kind, timestamp: row.time(), value }
     }
 
     /// The rows that came with a time, by their places, in order.
@@ -357,6 +403,17 @@ mod tests {
                     expected[begin..end].iter().map(|set| set.map(|set| set.as_ref())).collect();
                 assert_eq!(labels, wanted, "{begin}..{end}");
                 assert!(rows.iter().zip(begin..).all(|(row, at)| row.value == at as f64));
+                let runs: Vec<_> = batch.runs_in(begin..end).collect();
+                let of_runs = runs.iter().flat_map(|run| {
+                    let samples = run.samples().enumerate();
+                    samples
+                        .map(|(at, sample)| (run.first.labels, (at == 0).then_some(run.first.repeat), sample))
+                });
+                let of_rows = rows.iter().enumerate().map(|(at, row)| {
+                    let begins = at == 0 || !row.goes_on;
+                    (row.labels, begins.then_some(row.repeat), (row.timestamp, row.value))
+                });
+                assert!(of_runs.eq(of_rows), "{begin}..{end}");
                 let sets_of = wanted.iter().flatten().fold(Vec::new(), |mut sets, set| {
                     if sets.last() != Some(set) {
                         sets.push(*set);

@@ -28,7 +28,7 @@ mod sample;
 pub use sample::Sample;
 
 mod batch;
-pub use batch::{Batch, BatchRow, RepeatId};
+pub use batch::{Batch, BatchRow, BatchRun, RepeatId};
 
 mod share;
 pub use share::{SeriesNumber, Share, Stamp};

@@ -83,6 +83,18 @@ impl Share {
         self.samples.push((number, sample));
     }
 
+    /// Adds samples of one series; gives them back as they came.
+    #[inline]
+    pub fn push_all(
+        &mut self,
+        number: SeriesNumber,
+        samples: impl Iterator<Item = Sample>,
+    ) -> impl ExactSizeIterator<Item = Sample> {
+        let before = self.samples.len();
+        self.samples.extend(samples.map(|sample| (number, sample)));
+        self.samples[before..].iter().map(|(_, sample)| *sample)
+    }
+
     /// The series met for the first time, in order.
     pub fn definitions(&self) -> impl Iterator<Item = (SeriesNumber, MetricKind, LabelSetRef<'_>)> {
         let mut start = 0;
@@ -116,6 +128,13 @@ mod tests {
             let defined: Vec<_> = share.definitions().map(|(n, k, l)| (n, k, l.to_owned())).collect();
             assert_eq!(defined, [(SeriesNumber(4), MetricKind::Counter, labels)]);
             assert_eq!(share.len(), 1);
+            let again = Sample { timestamp: Timestamp::from_ticks(2), value: 2.0 };
+            let added = share.push_all(SeriesNumber(4), [again; 2].into_iter());
+            assert!(
+                added.map(|sample| sample.timestamp.ticks()).eq([2, 2]),
+                "what was there before is not among them"
+            );
+            assert_eq!(share.len(), 3);
             assert!(share.samples().all(|(n, s)| n == SeriesNumber(4) && s.value == 2.0));
         }
     }

@@ -206,60 +206,84 @@ impl SampleEncoder {
         }
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, number: SeriesNumber, sample: Sample) {
+    /// Counts what the group holds, begins the next one when it is full, and makes room for a sample.
+    #[cold]
+    fn make_place(&mut self) {
         if self.count == GROUP_SAMPLES_MAX {
+            self.bytes[self.count_at] = self.count as u8;
             self.begin_group(TAG_FLOATS_CONTINUED);
         }
         self.make_room();
-        let at = self.used;
-        // One bounds check for the whole sample.
-        let room: &mut [u8; SAMPLE_BYTES_MAX] =
-            self.bytes[at..].first_chunk_mut().expect("room was made for a whole sample");
-        let mut len = 1;
+    }
 
-        let number_delta = number.0.wrapping_sub(self.number) as i32;
-        let number_code = match number_delta {
-            0 => NUMBER_SAME,
-            1 => NUMBER_NEXT,
-            delta => {
-                len = put_varint(room, len, u64::from(((delta << 1) ^ (delta >> 31)) as u32));
-                NUMBER_DELTA
+    #[inline]
+    pub(super) fn push(&mut self, number: SeriesNumber, sample: Sample) {
+        self.push_all(number, std::iter::once(sample));
+    }
+
+    /// Adds samples of one series. What the next sample is told from stays in registers between them.
+    #[inline]
+    pub(super) fn push_all(&mut self, number: SeriesNumber, samples: impl Iterator<Item = Sample>) {
+        let mut number_delta = number.0.wrapping_sub(self.number) as i32;
+        let (mut used, mut last_ticks, mut last_value) = (self.used, self.ticks, self.value);
+        let (mut count, mut records) = (self.count, self.records);
+        for sample in samples {
+            if count == GROUP_SAMPLES_MAX || self.bytes.len() < used + SAMPLE_BYTES_MAX {
+                (self.used, self.count) = (used, count);
+                self.make_place();
+                (used, count) = (self.used, self.count);
             }
-        };
-        self.number = number.0;
+            // One bounds check for the whole sample.
+            let room: &mut [u8; SAMPLE_BYTES_MAX] =
+                self.bytes[used..].first_chunk_mut().expect("room was made for a whole sample");
+            let mut len = 1;
 
-        let ticks = sample.timestamp.ticks();
-        let time_code = if ticks == self.ticks {
-            TIME_SAME
-        } else if sample.timestamp.fine() == 0 {
-            let previous = Timestamp::from_ticks(self.ticks).millis();
-            len = put_varint(room, len, zigzag(sample.timestamp.millis().wrapping_sub(previous)));
-            TIME_MILLIS
-        } else {
-            len = put_varint(room, len, zigzag(ticks.wrapping_sub(self.ticks)));
-            TIME_TICKS
-        };
-        self.ticks = ticks;
+            let number_code = match std::mem::take(&mut number_delta) {
+                0 => NUMBER_SAME,
+                1 => NUMBER_NEXT,
+                delta => {
+                    len = put_varint(room, len, u64::from(((delta << 1) ^ (delta >> 31)) as u32));
+                    NUMBER_DELTA
+                }
+            };
 
-        let bits = sample.value.to_bits();
-        let value_bytes = if bits == self.value {
-            0
-        } else {
-            // Most readings are short: whole numbers end in zero bytes. Zero itself counts as one byte,
-            // since no byte means "as before".
-            let value_bytes = 8 - (bits.trailing_zeros() as usize / 8).min(7);
-            let stripped = bits >> (64 - 8 * value_bytes);
-            room[len..len + 8].copy_from_slice(&stripped.to_le_bytes());
-            value_bytes
-        };
-        self.value = bits;
+            let ticks = sample.timestamp.ticks();
+            let time_code = if ticks == last_ticks {
+                TIME_SAME
+            } else if sample.timestamp.fine() == 0 {
+                let previous = Timestamp::from_ticks(last_ticks).millis();
+                len = put_varint(room, len, zigzag(sample.timestamp.millis().wrapping_sub(previous)));
+                TIME_MILLIS
+            } else {
+                len = put_varint(room, len, zigzag(ticks.wrapping_sub(last_ticks)));
+                TIME_TICKS
+            };
+            last_ticks = ticks;
 
-        room[0] = value_bytes as u8 | time_code | number_code;
-        self.used = at + len + value_bytes;
-        self.count += 1;
-        self.records += 1;
-        self.bytes[self.count_at] = self.count as u8;
+            let bits = sample.value.to_bits();
+            let value_bytes = if bits == last_value {
+                0
+            } else {
+                // Most readings are short: whole numbers end in zero bytes. Zero itself counts as one byte,
+                // since no byte means "as before".
+                let value_bytes = 8 - (bits.trailing_zeros() as usize / 8).min(7);
+                let stripped = bits >> (64 - 8 * value_bytes);
+                room[len..len + 8].copy_from_slice(&stripped.to_le_bytes());
+                value_bytes
+            };
+            last_value = bits;
+
+            room[0] = value_bytes as u8 | time_code | number_code;
+            used += len + value_bytes;
+            count += 1;
+            records += 1;
+        }
+        if records > self.records {
+            self.number = number.0;
+            (self.used, self.ticks, self.value) = (used, last_ticks, last_value);
+            (self.count, self.records) = (count, records);
+            self.bytes[self.count_at] = count as u8;
+        }
     }
 }
 
@@ -446,33 +470,51 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sample() -> impl Strategy<Value = (u32, i64, u64)> {
+    /// A series, and samples of it in a row: ticks and bits of the value.
+    fn run() -> impl Strategy<Value = (u32, Vec<(i64, u64)>)> {
         let number = prop_oneof![0..20u32, any::<u32>()];
         let millis = 1_700_000_000_000i64..1_700_000_001_000;
         let ticks = prop_oneof![millis.prop_map(|millis| millis * TICKS_PER_MILLI), any::<i64>()];
         let value = prop_oneof![(-9..9i32).prop_map(|v| f64::from(v).to_bits()), any::<u64>()];
-        (number, ticks, value)
+        let one = (ticks, value);
+        let some = prop_oneof![
+            8 => proptest::collection::vec(one.clone(), 0..3),
+            1 => proptest::collection::vec(one, 0..600)
+        ];
+        (number, some)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
-        /// Batches of any samples come back bit for bit, with their clients, in their order.
+        /// Batches of any samples come back bit for bit, with their clients, in their order; and the bytes are the same
+        /// whether the samples of a series are pushed together or one by one.
         #[test]
         fn batches_come_back(batches in proptest::collection::vec(
-            (any::<u32>(), proptest::collection::vec(sample(), 0..300)), 0..5)) {
-            let mut encoder = SampleEncoder::default();
+            (any::<u32>(), proptest::collection::vec(run(), 0..60)), 0..5)) {
+            let (mut encoder, mut one_by_one) = (SampleEncoder::default(), SampleEncoder::default());
             let mut bound = 0;
-            for (client, samples) in &batches {
-                bound += batch_bytes_max(samples.len(), 0, 0);
+            let mut pushed = Vec::new();
+            for (client, runs) in &batches {
                 encoder.begin_batch(ClientNumber(*client));
-                for &(number, ticks, value) in samples {
-                    let sample =
-                        Sample { timestamp: Timestamp::from_ticks(ticks), value: f64::from_bits(value) };
-                    encoder.push(SeriesNumber(number), sample);
+                one_by_one.begin_batch(ClientNumber(*client));
+                let mut rows = Vec::new();
+                for (number, samples) in runs {
+                    let of = |(ticks, value)| {
+                        Sample { timestamp: Timestamp::from_ticks(ticks), value: f64::from_bits(value) }
+                    };
+                    let samples = samples.iter().copied();
+                    encoder.push_all(SeriesNumber(*number), samples.clone().map(of));
+                    samples.clone().for_each(|row| one_by_one.push(SeriesNumber(*number), of(row)));
+                    rows.extend(samples.map(|(ticks, value)| (*number, ticks, value)));
                 }
+                bound += batch_bytes_max(rows.len(), 0, 0);
+                pushed.push((*client, rows));
             }
             prop_assert!(encoder.bytes().len() <= bound);
+            prop_assert_eq!(encoder.bytes(), one_by_one.bytes());
+            let samples = pushed.iter().map(|(_, rows)| rows.len() as u32).sum::<u32>();
+            prop_assert_eq!(encoder.records(), samples);
             let back = std::cell::RefCell::new(Vec::<(u32, Vec<(u32, i64, u64)>)>::new());
             decode_samples(
                 encoder.bytes(),
@@ -482,7 +524,7 @@ mod tests {
                     back.borrow_mut().last_mut().unwrap().1.push(row);
                 },
             ).unwrap();
-            prop_assert_eq!(back.into_inner(), batches);
+            prop_assert_eq!(back.into_inner(), pushed);
         }
 
         /// Any bytes are refused or read; no decoder panics.

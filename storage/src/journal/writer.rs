@@ -388,6 +388,12 @@ impl Writer {
         self.samples.push(number, sample);
     }
 
+    /// Adds samples of one series to the batch.
+    #[inline]
+    pub fn push_all(&mut self, number: SeriesNumber, samples: impl Iterator<Item = Sample>) {
+        self.samples.push_all(number, samples);
+    }
+
     /// Closes the open frame: the turn's batches, whole. `None` when nothing was put into it.
     pub fn seal(&mut self, stamp_nanos: u64) -> Option<Sealed> {
         if self.open_bytes() == 0 {
