@@ -146,7 +146,7 @@ fn print_stats(shared: &Shared, interval: Duration) {
 /// `[Queue Stats] Depth: 127 | Peak: 453 | Total Processed: 2,341`.
 fn stats_line(shared: &Shared) -> String {
     let depth = shared.queue_depth();
-    let peak = shared.shards.iter().map(|shard| shard.store.drain_samples_peak.get()).sum::<u64>();
+    let peak = shared.shards.iter().map(|shard| shard.store.queue_samples_peak.get()).sum::<u64>();
     let total = shared.shards.iter().map(|shard| shard.store.samples_applied.get()).sum::<u64>();
     let grouped = |number: u64| {
         let digits = number.to_string();
@@ -250,7 +250,7 @@ fn unused_paths(journals: &[Recovered]) -> Vec<String> {
     paths.collect()
 }
 
-/// The address to listen on, for this process alone.
+/// The address to listen on, which no other server has then.
 ///
 /// The kernel takes a killed process's io_uring apart a moment after the process is gone, and its listener
 /// with it. The directory is ours by now, so a server that held both can only be such a remnant: it is given

@@ -113,7 +113,7 @@ const METRICS: &[Metric] = &[
     ),
     counter(
         "store_samples_unknown_total",
-        "Samples that came under a number which no series has, a fault of the server's: kept in the journal alone.",
+        "Samples that came under a number which no series has, a fault of the server's: no query sees them.",
         |s| &s.store.samples_unknown,
     ),
     counter("store_samples_replayed_total", "Samples read back from the journal at start.", |s| {
@@ -278,7 +278,7 @@ fn bad_messages_of(shards: &[ShardCounters], page: &mut String) {
 fn queue_of(shards: &[ShardCounters], page: &mut String) {
     let depth = |shard| queue_depth_of(shards, shard);
     // A depth that no drain has found yet counts, too.
-    let peak = |shard: usize| shards[shard].store.drain_samples_peak.get().max(depth(shard));
+    let peak = |shard: usize| shards[shard].store.queue_samples_peak.get().max(depth(shard));
     let total = |shard: usize| shards[shard].store.samples_applied.get();
     let mut series = |name: &str, kind: &str, help: &str, number: &dyn Fn(usize) -> u64| {
         head(page, name, kind, help);

@@ -36,7 +36,7 @@ use crate::front::{LargeBody, Now};
 use crate::log;
 use crate::message::{ToLoop, ToPeer, ToStore};
 use crate::query_memory::QueryMemory;
-use crate::shared::{Shared, StoreCounters};
+use crate::shared::{Shared, StoreCounters, queue_depth_of};
 use admission::Gate;
 use compact::Compaction;
 use flush::Flush;
@@ -58,6 +58,8 @@ use storage::store::{Memory, Store};
 const DRAIN_SAMPLES_MAX: usize = 4096;
 /// A message counts as so many samples at least.
 const MESSAGE_SAMPLES_MIN: usize = 16;
+/// A new series takes as long as so many samples.
+const NEW_SERIES_SAMPLES: usize = 30;
 /// How long a task waits for a place in a full ring before it looks again.
 const RING_RETRY: Duration = Duration::from_micros(200);
 
@@ -210,6 +212,7 @@ impl Service {
         let bound = Stamp { run: u64::MAX, nanos: now.nanos, loop_index: u16::MAX };
         let (mut taken, mut spent) = (0, 0);
         let mut samples = 0;
+        let waiting = queue_depth_of(&self.shared.shards, self.index);
         while spent < samples_max {
             let key = |message: &ToStore| Stamp { run: u64::MAX, ..message.stamp() };
             let Some((from, message)) = self.inbox.pop_earliest(key, &bound) else { break };
@@ -218,6 +221,7 @@ impl Service {
             match message {
                 ToStore::Share(share) => {
                     spent += share.len().saturating_sub(MESSAGE_SAMPLES_MIN);
+                    spent += share.new_series as usize * NEW_SERIES_SAMPLES;
                     samples += share.len() as u64;
                     let end = JournalPosition { sequence: share.dictionary, offset: share.journal_end };
                     self.flush.applied(from, end);
@@ -250,8 +254,8 @@ impl Service {
             }
         }
         if samples > 0 {
-            let peak = &self.counters().drain_samples_peak;
-            peak.set(peak.get().max(samples));
+            let peak = &self.counters().queue_samples_peak;
+            peak.set(peak.get().max(waiting));
             self.counters().samples_applied.add(samples);
         }
         while let Some((_, message)) = self.peer_inbox.pop() {
@@ -294,14 +298,16 @@ impl Service {
     }
 
     /// Samples came under numbers that no definition names. A loop defines a series before its first sample, so this is a
-    /// fault of ours; they are in the journal, and a start that replays it finds them.
+    /// fault of ours. No query sees them; they are in the journal until the next flush or checkpoint, and a start before that
+    /// finds them.
     #[cold]
     fn tell_unknown(&self, from: usize, samples: u64) {
         let unknown = &self.counters().samples_unknown;
         if unknown.get() == 0 {
             log::error(format_args!(
-                "shard {}: {samples} samples of loop {from} came under numbers that no series has; they are in the \
-                 journal, and not in memory. ringwatch_store_samples_unknown_total counts them",
+                "shard {}: {samples} samples of loop {from} came under numbers that no series has, and are in no query; \
+                 a start before the next flush or checkpoint finds them in the journal. \
+                 ringwatch_store_samples_unknown_total counts them",
                 self.index
             ));
         }

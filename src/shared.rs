@@ -364,7 +364,7 @@ pub struct StoreCounters {
     pub samples_replayed: Counter,
     /// What the start found in the checkpoint.
     pub samples_loaded: Counter,
-    pub drain_samples_peak: Counter,
+    pub queue_samples_peak: Counter,
     pub series: Counter,
     pub memtable_bytes: Counter,
     pub segments: Counter,

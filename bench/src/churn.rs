@@ -238,6 +238,10 @@ fn applied(addr: &SocketAddr, outcome: &load::Outcome) -> Result<MetricsPage, Bo
         let value = |name: &str| page.total(name).map(|count| count as u64).ok_or(format!("no {name}"));
         let applied = value("store_samples_applied_total")?;
         let again = value("store_samples_repeated_total")? + value("store_samples_replaced_total")?;
+        let unknown = value("store_samples_unknown_total")?;
+        if unknown > 0 {
+            return Err(format!("{unknown} samples came under numbers that no series has").into());
+        }
         let most = outcome.acknowledged_samples + outcome.unanswered_samples;
         if (outcome.acknowledged_samples..=most).contains(&applied) && again == 0 {
             return Ok(page);
