@@ -415,6 +415,8 @@ async fn write_and_switch(shard: &Shard) -> Result<(), String> {
         let mut service = shard.borrow_mut();
         let id = service.shared.next_segment_id();
         let job = service.store.begin_flush(id);
+        // What has failed may have been a part: a flush of all that is due comes behind it.
+        service.flush.is_part = job.as_ref().is_some_and(FlushJob::is_part);
         if !job.as_ref().is_some_and(|job| job.is_retry()) {
             service.flush.frozen_positions = service.flush.applied.clone();
             service.flush.at_once = false;
