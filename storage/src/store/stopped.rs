@@ -9,8 +9,9 @@
 //!   forget_some              and those without a sample leave the table, some at a time
 //! ```
 //!
-//! Each is done in steps of a fraction of a millisecond, however many series there are; what a step has seen may be other
-//! by the next one, which looks again where that matters. Only the samples are taken away in one step.
+//! Each is done in steps of some hundred or thousand series, however many there are; what a step has seen may be other by
+//! the next one, which looks again where that matters. The samples are taken away in one step, and the tables of series
+//! and labels are made smaller in one, now and then.
 //!
 //! A flush of all series, an eighth of which have stopped, would write the others eight times as often as their samples
 //! are worth it, and hold all of them twice meanwhile. The journals' positions stay where they are, for the others need
@@ -64,6 +65,8 @@ pub(super) struct Forgetting {
     /// The loop and the number to be looked at next.
     loop_index: usize,
     number: usize,
+    /// Whether one has left, so that tables may be smaller.
+    have_left: bool,
 }
 
 impl Forgetting {
@@ -169,8 +172,8 @@ impl<D: Disk> Store<D> {
         of.loop_index < self.loops.len()
     }
 
-    /// Puts some of those names into a share, for the loop to take them back: of those series that are silent still and have
-    /// nothing in memory. `false` when none is left.
+    /// Looks at so many of those names and puts them into a share, for the loop to take them back: of those series that are
+    /// silent still and have nothing in memory, which may be none. `false` when no name was left.
     pub fn take_some_names(
         &self,
         of: &mut StoppedNames,
@@ -180,23 +183,25 @@ impl<D: Disk> Store<D> {
     ) -> bool {
         let memtable = self.memtable.borrow();
         share.dictionary = of.dictionary;
-        while share.is_empty() && !of.names.is_empty() {
-            for (number, id) in of.names.drain(of.names.len().saturating_sub(count)..) {
-                let labels = memtable.labels(id).filter(|_| memtable.is_silent_and_empty(id, silence));
-                // The kind says nothing here.
-                if let Some(labels) = labels {
-                    share.define(number, MetricKind::Gauge, labels.to_label_set().as_ref());
-                }
+        if of.names.is_empty() {
+            return false;
+        }
+        for (number, id) in of.names.drain(of.names.len().saturating_sub(count)..) {
+            let labels = memtable.labels(id).filter(|_| memtable.is_silent_and_empty(id, silence));
+            // The kind says nothing here.
+            if let Some(labels) = labels {
+                share.define(number, MetricKind::Gauge, labels.to_label_set().as_ref());
             }
         }
-        !share.is_empty()
+        true
     }
 
     /// Begins to forget those of the series that have no sample in memory by now and that no dictionary names. What was
     /// begun before and has not ended is given up.
     pub fn begin_forgetting(&mut self, stopped: Stopped) {
         let are_named = vec![false; self.memtable.borrow().id_end() as usize];
-        let forgetting = Forgetting { ids: stopped.ids, are_named, loop_index: 0, number: 0 };
+        let forgetting =
+            Forgetting { ids: stopped.ids, are_named, loop_index: 0, number: 0, have_left: false };
         self.forgetting = Some(forgetting);
     }
 
@@ -225,11 +230,15 @@ impl<D: Disk> Store<D> {
         let (ids, are_named) = (forgetting.ids.drain(rest..), &forgetting.are_named);
         let is_named = |id: SeriesId| are_named.get(id.0 as usize) != Some(&false);
         let mut memtable = self.memtable.borrow_mut();
+        let before = hashes.len();
         hashes.extend(memtable.forget_some(ids, is_named));
+        forgetting.have_left |= hashes.len() > before;
         if rest > 0 {
             return true;
         }
-        memtable.give_back();
+        if forgetting.have_left {
+            memtable.give_back();
+        }
         drop(memtable);
         self.forgetting = None;
         false
