@@ -108,7 +108,7 @@ pub enum RefusalShape {
 pub fn refusal_shape(path: &str) -> RefusalShape {
     if path.starts_with("/api/v1/") {
         RefusalShape::Prometheus
-    } else if path.starts_with("/api/v2/write") {
+    } else if path == "/api/v2/write" {
         RefusalShape::Influx2
     } else {
         RefusalShape::Plain
@@ -260,6 +260,7 @@ impl Refusal {
             }
             RefusalShape::Influx2 => {
                 let code = match self.status {
+                    405 => "method not allowed",
                     413 => "request too large",
                     429 => "too many requests",
                     400..=499 => "invalid",

@@ -7,7 +7,7 @@
 //!
 //! Samples are of the day before, so that each flush meets windows that are over, whose segments are merged.
 //! Always: a request that was under way at any moment between two answers, one of which names a flush or a merge, or
-//! between which one has ended, counts as one beside it; so what is called quiet is.
+//! between which one has ended, counts as one beside it. Quiet is the rest, the journals' sync before a flush among it.
 //! Not here: what sealing costs by itself (`cargo bench -p storage --bench column`).
 
 use crate::check::Check;
@@ -266,7 +266,7 @@ fn between(a: &Look, b: &Look) -> UnderWay {
 /// What a request may have met; nothing is known of one that the looks do not span.
 fn met(timing: &Timing, looks: &[Look]) -> Option<UnderWay> {
     let answered = timing.intended + timing.took;
-    // The last look that was begun before it left, and the first that had ended when it was answered.
+    // The last look that had ended before it left, and the first that began behind its answer.
     let first = looks.partition_point(|look| look.until <= timing.intended).checked_sub(1)?;
     let last = looks.partition_point(|look| look.from < answered);
     if last >= looks.len() {

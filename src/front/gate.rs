@@ -20,8 +20,8 @@ pub const BATCHES_PENDING_MAX: usize = 64;
 /// How far down it goes on; also with how many values an executor is woken before its time.
 pub const BATCHES_PENDING_LOW: usize = BATCHES_PENDING_MAX / 2;
 /// How long a request waits for that at most, in nanoseconds, before it is refused. An executor that is merely behind has
-/// caught up in a tenth of it. Its longest step is to freeze the memory for a flush, some 150 ms with a million series;
-/// and whoever is refused for that comes back after a second.
+/// caught up in a tenth of it. Its longest step is to freeze the memory for a flush, by estimate 50 to 80 ms with 400,000
+/// series (`bench seal`), and more with more; and whoever is refused for that comes back after a second.
 pub const PAUSE_NANOS_MAX: u64 = 250_000_000;
 /// The same for the journal's next file: the device decides when that is there, and when the one before is synced. A disk
 /// that is busy takes tenths of a second for both, and a sender that is refused waits longer than that.

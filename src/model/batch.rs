@@ -193,8 +193,8 @@ impl Batch {
         self.rows.extend(samples.map(|(timestamp, value)| Row { value, timestamp, ..before }));
     }
 
-    /// Adds another sample of that series, and says the labels again if there are some: so whoever begins to read here need not look for them
-    /// further back.
+    /// Adds another sample of that series, and says the labels again if there are some: so whoever begins to read here
+    /// need not look for them further back.
     ///
     /// # Panics
     /// When there is no row.

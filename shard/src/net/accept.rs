@@ -18,8 +18,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// receive and its close, a small request 7 µs.
 const RECEIVES_PER_ACCEPT: u32 = 4;
 
-/// An address that the loops of this process, and nobody else, may listen on. It is to be kept until they do: with
-/// SO_REUSEPORT two servers on one port would split the load in silence.
+/// An address for the loops of this process to listen on. It is to be kept until they do: with SO_REUSEPORT two servers
+/// on one port would split the load in silence. No other process gets it, but one of the same user that asks to share
+/// the port without having claimed it.
 #[derive(Debug)]
 pub struct ClaimedPort {
     addr: SocketAddr,
@@ -43,8 +44,8 @@ impl ClaimedPort {
 }
 
 impl Net {
-    /// Listens on `addr`, a [`ClaimedPort`]'s, sharing the port with the other loops that do, and accepts until told to stop. Returns the
-    /// address with its real port. One listener at a time.
+    /// Listens on `addr`, a [`ClaimedPort`]'s, sharing the port with the other loops that do, and accepts until told to
+    /// stop. Returns the address with its real port. One listener at a time.
     pub fn listen(&mut self, addr: SocketAddr, backlog: u16) -> Result<SocketAddr, NetError> {
         if self.listening || self.listener_ending {
             let source = std::io::ErrorKind::AlreadyExists.into();

@@ -106,8 +106,8 @@ pub(crate) fn connector(peer: SocketAddr, local: Option<SocketAddr>) -> io::Resu
     Ok(fd)
 }
 
-/// Binds `addr` for whoever shares its port (SO_REUSEPORT) in this process's name, and for nobody else: the socket, to
-/// be kept until they listen, and the address with a real port. It takes no connections.
+/// Binds `addr` for those of this user who ask to share its port (SO_REUSEPORT), and for nobody who claims it, too: the
+/// socket, to be kept until they listen, and the address with a real port. It takes no connections.
 ///
 /// ```text
 /// first    may share an address, listens: fails if anybody listens there, sharing or not

@@ -55,7 +55,7 @@ impl Words {
     /// Adds one behind the others.
     ///
     /// # Panics
-    /// Behind [`u16::MAX`] of them: no chunk and no column has as many.
+    /// With a block's words less than [`u16::MAX`] of them: no chunk and no column has as many.
     #[inline(always)]
     pub(super) fn push(&mut self, word: u64) {
         let at = self.len();
@@ -75,7 +75,7 @@ impl Words {
 
     #[cold]
     fn add_block(&mut self, word: u64) {
-        assert!(self.len < u16::MAX);
+        assert!(self.len < u16::MAX - BLOCK_WORDS as u16);
         let mut words = [0; BLOCK_WORDS];
         words[0] = word;
         let before = self.last.take();

@@ -9,8 +9,8 @@
 //! ([`Sum::is_exact`]) wherever its bits lie within two doubles, which a thousand decimals of one kind do; else they are
 //! right to 2⁻¹⁰⁵ of it. A reader that adds sums up without loss, whether from rows or from samples, may so use those
 //! that are exact and has to read the samples of the others; one that is content with a place or two uses all.
-//! What an infinity or a NaN comes to is high, and exact: no order changes it. A sum beyond the
-//! largest double, if only on the way, is not exact.
+//! What an infinity or a NaN comes to is high, and exact: no order changes it. A sum that is beyond the largest double, if
+//! only on the way, may be said not to be exact though it is, by the order of adding, and never the other way.
 //!
 //! ```text
 //! of 1,024 values: eight lanes, each a sum and what its additions have lost      as good as always nothing else is lost

@@ -41,7 +41,8 @@ impl ChunkRun {
     pub fn holds(&self, chunk: &ChunkRow) -> bool {
         let has_column = chunk.column().is_none_or(|column| {
             let from = column.offset.checked_sub(self.offset);
-            from.is_some_and(|from| from + u64::from(column.len) <= self.len as u64)
+            let end = from.and_then(|from| from.checked_add(u64::from(column.len)));
+            end.is_some_and(|end| end <= self.len as u64)
         });
         let has_clock = || self.clocks.iter().any(|(offset, _)| *offset == chunk.clock.at.offset);
         has_column && (chunk.clock.told().is_some() || has_clock())

@@ -10,7 +10,7 @@
 //! lies where those of the others do. Of the others those chunks are told that can be, between their samples.
 //!
 //! What is in memory has no rows, and is read. Count, least, greatest, first, last and resets are then what the samples say,
-//! to the last bit; staleness markers are counted apart and in nothing else. So is the sum where its pair is exact
+//! to the last bit (of zeros of both signs that are the least or the greatest, either); staleness markers are counted apart and in nothing else. So is the sum where its pair is exact
 //! (`../column/sum.rs`): whoever adds pairs and samples up without loss gets the same from either, in any order. Of
 //! segments before version 5, and where two doubles do not hold it, the sum is rounded: [`RowSums`] says whether that will do.
 //! Resets are those inside the chunk: from its last value to the next first one is for the reader to compare.
