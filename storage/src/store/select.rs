@@ -357,8 +357,12 @@ impl<D: Disk> Selection<D> {
             let mut series = SelectedSeries { labels, kind, arrival };
             let mut in_segments = Vec::new();
             directories.look_up((*series.labels).as_ref(), |(index, segment), known| {
+                let chunks = segment.chunks_of(&known, range, warnings);
+                if chunks.is_empty() {
+                    return;
+                }
                 series.arrival = series.arrival.min(known.arrival);
-                bytes += put(&mut in_segments, index, segment.chunks_of(&known, range, warnings));
+                bytes += put(&mut in_segments, index, chunks);
             });
             if in_segments.is_empty() && frozen.is_empty() && memtable.is_empty() {
                 return;
@@ -399,6 +403,7 @@ impl<D: Disk> Selection<D> {
             // Deletes are few, and mostly there are none.
             let hidden =
                 (!self.deletes.is_empty()).then(|| Hidden::of(&self.deletes, segment.entry(), series.labels));
+            let before = told.chunk_count();
             for row in series.chunks() {
                 // What is wrong with a row is told where it is lined up.
                 let Ok(row) = row else { return told.undo() };
@@ -413,6 +418,10 @@ impl<D: Disk> Selection<D> {
                 }
                 last = Some(row.last());
                 told.push(&row);
+            }
+            if told.chunk_count() == before {
+                // Only those that hold samples in the range say what the series is.
+                continue;
             }
             let arrival = of.map_or(series.arrival, |(_, _, arrival)| series.arrival.min(arrival));
             of = Some((series.labels, series.kind, arrival));

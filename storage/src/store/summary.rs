@@ -180,99 +180,108 @@ mod tests {
     use super::super::tests::{at, flush, open, put, set};
     use super::super::{Piece, Selection, Store};
     use super::*;
+    use crate::column::Sum;
     use crate::disk::{SimDisk, ready};
-    use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share};
+    use model::{LabelSet, MetricKind, Sample, SeriesNumber, Share, Stamp};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     /// A NaN of these bits says that a series has ended.
     const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-    /// What the samples of one series come to in one step, in the order of their times.
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    struct Fold {
-        count: u64,
-        stale: u64,
-        resets: u64,
-        /// First, last, least, greatest, sum; of what is no staleness marker.
-        values: Option<[f64; 5]>,
+    /// What a selection gives of one series.
+    struct Given {
+        kind: MetricKind,
+        arrival: Arrival,
+        samples: Vec<Sample>,
+        /// Told by their rows.
+        chunks: Vec<ChunkSummary>,
     }
 
-    const NOTHING: Fold = Fold { count: 0, stale: 0, resets: 0, values: None };
+    impl Given {
+        fn begin(kind: MetricKind, arrival: Arrival) -> Given {
+            Given { kind, arrival, samples: Vec::new(), chunks: Vec::new() }
+        }
 
-    /// Of one sample, or of a chunk as its row tells it.
-    type Part = (Timestamp, Fold);
+        /// All values added up, by way of the pairs where chunks are told.
+        fn sum(&self) -> Sum {
+            let of_samples = self.samples.iter().map(|sample| sample.value);
+            let present = of_samples.filter(|value| value.to_bits() != STALE);
+            let told = self.chunks.iter().filter(|chunk| chunk.count > u32::from(chunk.aggregates.stale));
+            let of_chunks = told.map(|chunk| chunk.aggregates.sum).flat_map(|sum| [sum.high, sum.low]);
+            Sum::of(&present.chain(of_chunks).collect::<Vec<_>>())
+        }
 
-    fn of_sample(sample: &Sample) -> Part {
-        let Sample { timestamp, value } = *sample;
-        let is_stale = value.to_bits() == STALE;
-        let values = (!is_stale).then_some([value; 5]);
-        (timestamp, Fold { count: 1, stale: u64::from(is_stale), resets: 0, values })
-    }
-
-    fn of_summary(summary: &ChunkSummary) -> Part {
-        let Aggregates { stale, resets, first, last, min, max, sum } = summary.aggregates;
-        let (count, stale) = (u64::from(summary.count), u64::from(stale));
-        let values = (count > stale).then_some([first, last, min, max, sum.high]);
-        (summary.first, Fold { count, stale, resets: u64::from(resets), values })
-    }
-
-    /// What follows joined to what is there.
-    fn join(before: Fold, next: Fold) -> Fold {
-        let is_reset = before.values.zip(next.values).is_some_and(|(before, next)| next[0] < before[1]);
-        let both = |before: [f64; 5], next: [f64; 5]| {
-            [before[0], next[1], before[2].min(next[2]), before[3].max(next[3]), before[4] + next[4]]
-        };
-        Fold {
-            count: before.count + next.count,
-            stale: before.stale + next.stale,
-            resets: before.resets + next.resets + u64::from(is_reset),
-            values: match (before.values, next.values) {
-                (Some(before), Some(next)) => Some(both(before, next)),
-                (before, next) => before.or(next),
-            },
+        /// Each chunk says what the samples come to that it stands for, and the others are here.
+        fn assert_says(&self, samples: &[Sample]) {
+            let bits = |sample: &Sample| (sample.timestamp, sample.value.to_bits());
+            assert!(self.chunks.is_sorted_by(|a, b| a.last < b.first));
+            for chunk in &self.chunks {
+                let told = samples.iter().filter(|sample| chunk.holds(sample));
+                let (times, values): (Vec<_>, Vec<_>) =
+                    told.map(|sample| (sample.timestamp, sample.value)).unzip();
+                let ends = (times.first().copied(), times.last().copied());
+                assert_eq!(ends, (Some(chunk.first), Some(chunk.last)));
+                assert_eq!(times.len(), chunk.count as usize);
+                let expected = Aggregates::of(&values);
+                assert!(chunk.aggregates.same_bits(&expected), "{chunk:?} for {expected:?}");
+            }
+            let is_told = |sample: &Sample| self.chunks.iter().any(|chunk| chunk.holds(sample));
+            let others: Vec<_> = samples.iter().filter(|sample| !is_told(sample)).map(bits).collect();
+            assert_eq!(self.samples.iter().map(bits).collect::<Vec<_>>(), others);
         }
     }
 
-    /// What each step of each series comes to, and how many chunks were told by their rows.
-    fn ask(mut selection: Selection<SimDisk>, millis: i64) -> (BTreeMap<(LabelSet, i64), Fold>, usize) {
-        let (mut parts, mut piece) = (BTreeMap::<LabelSet, Vec<Part>>::new(), Piece::default());
-        let (mut at_hand, mut told) = (None, 0);
+    impl ChunkSummary {
+        fn holds(&self, sample: &Sample) -> bool {
+            (self.first..=self.last).contains(&sample.timestamp)
+        }
+    }
+
+    type Answer = BTreeMap<LabelSet, Given>;
+
+    fn ask(mut selection: Selection<SimDisk>) -> Answer {
+        let (mut answer, mut piece) = (Answer::new(), Piece::default());
+        let mut at_hand = None;
         while ready(selection.next_piece(&mut piece)) {
             if let Some(series) = &piece.begins {
-                assert!(!parts.contains_key(&*series.labels), "a series begins once");
-                at_hand = Some((*series.labels).clone());
+                let labels = (*series.labels).clone();
+                at_hand = Some(labels.clone());
+                let given = Given::begin(series.kind, series.arrival);
+                assert!(answer.insert(labels, given).is_none(), "a series begins once");
             }
-            let here = piece.samples.iter().map(of_sample).chain(piece.summaries.iter().map(of_summary));
-            let here: Vec<Part> = here.collect();
-            if !here.is_empty() {
-                let labels = at_hand.clone().expect("a series begins before what it holds");
-                parts.entry(labels).or_default().extend(here);
+            if !(piece.samples.is_empty() && piece.summaries.is_empty()) {
+                let given = at_hand.as_ref().and_then(|labels| answer.get_mut(labels));
+                let given = given.expect("a series begins before what it holds");
+                given.samples.extend_from_slice(&piece.samples);
+                given.chunks.extend_from_slice(&piece.summaries);
             }
             for series in piece.told.iter() {
-                let chunks = series.chunks.iter().map(of_summary).collect();
-                assert!(parts.insert(series.labels.to_owned(), chunks).is_none(), "a series begins once");
-                told += series.chunks.len();
+                let mut given = Given::begin(series.kind, series.arrival);
+                given.chunks.extend_from_slice(series.chunks);
+                assert!(answer.insert(series.labels.to_owned(), given).is_none(), "a series begins once");
             }
-            told += piece.summaries.len();
         }
         assert!(selection.take_warnings().is_empty());
-        let mut steps = BTreeMap::new();
-        for (labels, mut parts) in parts {
-            parts.sort_by_key(|(at, _)| *at);
-            for (at, part) in parts {
-                let step = steps.entry((labels.clone(), at.millis().div_euclid(millis))).or_insert(NOTHING);
-                *step = join(*step, part);
-            }
-        }
-        (steps, told)
+        answer
     }
 
-    /// The same samples to some series.
-    fn put_all(store: &mut Store<SimDisk>, series: std::ops::Range<u32>, samples: &[Sample]) {
+    /// How many chunks are told by their rows.
+    fn told(answer: &Answer) -> usize {
+        answer.values().map(|given| given.chunks.len()).sum()
+    }
+
+    /// The same samples to some series of that kind, which are met at that time if they are new.
+    fn put_all(
+        store: &mut Store<SimDisk>,
+        series: std::ops::Range<u32>,
+        (kind, nanos): (MetricKind, u64),
+        samples: &[Sample],
+    ) {
         let mut share = Share::default();
+        share.stamp = Stamp { run: 1, nanos, loop_index: 0 };
         for n in series {
-            share.define(SeriesNumber(n), MetricKind::Counter, set(n).as_ref());
+            share.define(SeriesNumber(n), kind, set(n).as_ref());
             samples.iter().for_each(|sample| share.push(SeriesNumber(n), *sample));
         }
         assert_eq!(store.apply(0, &share, &mut |_, _, _| {}).unknown, 0);
@@ -283,31 +292,38 @@ mod tests {
         if n % 97 == 0 { f64::from_bits(STALE) } else { (n * 7 % 31) as f64 }
     }
 
+    const KINDS: [MetricKind; 3] = [MetricKind::Counter, MetricKind::Gauge, MetricKind::Summary];
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// However samples of some series lie in segments and in memory, some late and some replaced, rows in place of
-        /// chunks change nothing of what each step of each comes to.
-        /// Method: each is asked sample by sample and by rows; whatever is told is joined in the order of time.
+        /// However samples of some series lie in segments and in memory, some late and some replaced, and whatever is said of
+        /// their kind and arrival: rows say what the samples say that they stand for, and what those who hold them say.
+        /// Method: each is asked sample by sample and by rows; each chunk that is told is held against its samples.
         #[test]
         fn rows_say_what_samples_say(
-            flushes in proptest::collection::vec((0u32..4, 1u32..4, 0i64..60, 1i64..400, 1i64..4), 1..7),
+            flushes in proptest::collection::vec(
+                ((0u32..4, 1u32..4), (0usize..3, 0u64..9, any::<bool>()), (0i64..60, 1i64..400, 1i64..4)), 1..7),
             is_all_flushed in any::<bool>(),
             millis in prop_oneof![Just(1i64 << 30), 1i64..3_000],
             range in prop_oneof![Just((0, 1 << 30)), (0i64..2_000, 500i64..4_000)],
             deleted in proptest::option::of((0i64..2_000, 0i64..2_000, 0u32..5)),
         ) {
             let disk = SimDisk::new(1);
-            let mut store = open(&disk, 0, 1, &[]);
+            let (mut store, mut entries) = (open(&disk, 0, 1, &[]), Vec::new());
             let mut values = 0;
             let count_of_flushes = flushes.len() as u64;
-            for (id, (series, many, from, count, gap)) in (1..).zip(flushes) {
+            for (id, ((series, many), (kind, nanos, is_reopened), (from, count, gap))) in (1..).zip(flushes) {
                 let sample = |n: i64| at((from * 50 + n * gap) << 20, value(values + n));
                 let samples: Vec<Sample> = (0..count).map(sample).collect();
                 values += count;
-                put_all(&mut store, series..series + many, &samples);
+                put_all(&mut store, series..series + many, (KINDS[kind], nanos), &samples);
                 if is_all_flushed || id < count_of_flushes {
-                    flush(&mut store, &disk, id);
+                    entries.extend(flush(&mut store, &disk, id));
+                    if is_reopened {
+                        // What is met again has another arrival.
+                        store = open(&disk, 0, 1, &entries);
+                    }
                 }
             }
             if let Some((start_ms, millis, series)) = deleted {
@@ -323,18 +339,57 @@ mod tests {
             }
             let (start, end) = (Timestamp::first_of_milli(range.0), Timestamp::first_of_milli(range.0 + range.1));
             let select = || store.select("cpu", &[], start, end, Timestamp::MIN);
-            let (expected, none) = ask(select(), millis);
-            prop_assert_eq!(none, 0);
+            let expected = ask(select());
+            prop_assert_eq!(told(&expected), 0);
+            let step_of = |at: Timestamp| at.millis().div_euclid(millis);
             for summarised in
                 [Summarised::InSteps { from: Timestamp::first_of_milli(0), millis }, Summarised::InRange]
             {
-                if summarised == Summarised::InRange && millis < 1 << 30 {
-                    continue;
-                }
                 let mut selection = select();
                 selection.summarise(summarised, RowSums::Exact);
-                prop_assert_eq!(&ask(selection, millis).0, &expected);
+                let found = ask(selection);
+                prop_assert!(found.keys().eq(expected.keys()));
+                for (found, expected) in found.values().zip(expected.values()) {
+                    prop_assert_eq!((found.kind, found.arrival), (expected.kind, expected.arrival));
+                    found.assert_says(&expected.samples);
+                    let is_in_one_step = |chunk: &ChunkSummary| step_of(chunk.first) == step_of(chunk.last);
+                    prop_assert!(summarised == Summarised::InRange || found.chunks.iter().all(is_in_one_step));
+                }
             }
+        }
+    }
+
+    /// A segment without a sample of the series in the range, which is asked for the sake of others, says nothing of it.
+    #[test]
+    fn kind_and_arrival_are_told_by_those_that_hold_samples_in_the_range() {
+        let disk = SimDisk::new(1);
+        let steps = |millis: std::ops::Range<i64>| -> Vec<Sample> {
+            millis.step_by(100).map(|milli| at(milli << 20, 1.0)).collect()
+        };
+        let mut store = open(&disk, 0, 1, &[]);
+        put_all(&mut store, 1..2, (MetricKind::Counter, 20), &steps(0..1_000));
+        put_all(&mut store, 2..3, (MetricKind::Gauge, 20), &steps(0..9_000));
+        let older = flush(&mut store, &disk, 1).unwrap();
+        let mut store = open(&disk, 0, 1, &[older]);
+        put_all(&mut store, 1..2, (MetricKind::Gauge, 10), &steps(5_000..6_000));
+        put_all(&mut store, 3..4, (MetricKind::Gauge, 10), &steps(0..9_000));
+        let newer = flush(&mut store, &disk, 2).unwrap();
+        let mut store = open(&disk, 0, 1, &[older, newer]);
+        let said = |store: &Store<SimDisk>, (start, end), summarised| {
+            let (start, end) = (Timestamp::first_of_milli(start), Timestamp::first_of_milli(end));
+            let mut selection = store.select("cpu", &[], start, end, Timestamp::MIN);
+            selection.summarise(summarised, RowSums::Exact);
+            ask(selection).get(&set(1)).map(|given| (given.kind, given.arrival))
+        };
+        let arrival = |nanos| Arrival::new(Stamp { run: 1, nanos, loop_index: 0 }, SeriesNumber(1));
+        for summarised in [Summarised::None, Summarised::InRange] {
+            let said = said(&store, (0, 2_000), summarised);
+            assert_eq!(said, Some((MetricKind::Counter, arrival(20))), "{summarised:?}");
+        }
+        put_all(&mut store, 1..2, (MetricKind::Summary, 30), &steps(3_000..3_500));
+        for summarised in [Summarised::None, Summarised::InRange] {
+            let said = said(&store, (2_000, 4_000), summarised);
+            assert_eq!(said, Some((MetricKind::Summary, arrival(30))), "{summarised:?}");
         }
     }
 
@@ -346,20 +401,20 @@ mod tests {
         let mut store = open(&disk, 0, 1, &[]);
         for half in [0..2_500i64, 2_500..5_000] {
             let samples: Vec<Sample> = half.clone().map(|n| at(n << 20, n as f64)).collect();
-            put_all(&mut store, 0..3, &samples);
+            put_all(&mut store, 0..3, (MetricKind::Counter, 0), &samples);
             flush(&mut store, &disk, 1 + half.start as u64);
         }
         let ask_all = |store: &Store<SimDisk>, summarised| {
             let mut selection = store.select("cpu", &[], Timestamp::MIN, Timestamp::MAX, Timestamp::MIN);
             selection.summarise(summarised, RowSums::Exact);
-            let (steps, told) = ask(selection, 1 << 30);
-            (steps.into_values().map(|fold| fold.values.map(|values| values[4])).collect::<Vec<_>>(), told)
+            let answer = ask(selection);
+            (answer.values().map(|given| given.sum().high).collect::<Vec<_>>(), told(&answer))
         };
-        let sum = Some(4_999.0 * 2_500.0);
+        let sum = 4_999.0 * 2_500.0;
         assert_eq!(ask_all(&store, Summarised::InRange), (vec![sum; 3], 3 * 6));
         assert_eq!(ask_all(&store, Summarised::None), (vec![sum; 3], 0));
         put(&mut store, 1, at(1_500 << 20, 0.0));
-        let replaced = sum.map(|sum| sum - 1_500.0);
+        let replaced = sum - 1_500.0;
         // One value is replaced from memory.
         assert_eq!(ask_all(&store, Summarised::InRange), (vec![sum, replaced, sum], 3 * 6 - 1));
         // All chunks of the first half lie in one step each, of the second half the last.
