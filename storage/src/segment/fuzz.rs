@@ -5,7 +5,7 @@ use super::filter::Filter;
 use super::label_index::{Part, Values, decode_head, encode_head};
 use super::layout::{Block, FOOTER_BYTES, Footer, HEAD_BYTES, Head, MAGIC};
 use super::{ChunkRow, PairHash, Rows, SegmentReader, SegmentWriter, SeriesList, Workspace, segment_path};
-use crate::column::Heat;
+use crate::column::{Codec, ColumnName, Heat, put_varint};
 use crate::disk::{Disk, DiskFile, SimDisk, ready};
 use crate::fuzz::history;
 use model::{Arrival, Condition, LabelSet, LabelSetRef, Matcher, MetricKind, Timestamp};
@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 const ID: u64 = 7;
 /// Of the part to which label heads and values are said to belong.
 const PART_ROWS: u32 = 100_000;
+/// The last version with long rows in the directory, and the first with short ones.
+const LONG_ROWS: u8 = 4;
+const SHORT_ROWS: u8 = LONG_ROWS + 1;
 
 /// A small segment: some series of three names, of one chunk and of several.
 fn specimen(series: u32, samples: i64) -> Vec<u8> {
@@ -182,17 +185,19 @@ pub(crate) fn indexes() -> Vec<Vec<u8>> {
     files().into_iter().filter_map(index).collect()
 }
 
-/// A block of the directory.
+/// A byte says of which version it is, for that decides how rows are written; the others are a block of the directory.
 pub(crate) fn directory(data: &[u8]) -> bool {
+    let Some((&version, block)) = data.split_first() else { return false };
     let mut builder = BlockBuilder::default();
-    let Some(read) = read_directory(data, &mut builder) else { return false };
+    let form = Form::of_version(u16::from(version));
+    let Some(read) = read_directory(block, form, &mut builder) else { return false };
     // The builder knows clocks by where they lie; one place with two clocks is nothing that it makes.
     let clocks = |chunks: &[ChunkRow]| chunks.iter().map(|chunk| chunk.clock).collect::<Vec<_>>();
     let all: Vec<_> = read.iter().flat_map(|(_, chunks)| clocks(chunks)).collect();
     let places: BTreeSet<u64> = all.iter().map(|clock| clock.at.offset).collect();
     let distinct: BTreeSet<String> = all.iter().map(|clock| format!("{clock:?}")).collect();
     if places.len() == distinct.len() {
-        let again = read_directory(&builder.take(), &mut BlockBuilder::default());
+        let again = read_directory(&builder.take(), Form::Short, &mut BlockBuilder::default());
         let again = again.expect("a block just built is one");
         assert_eq!(format!("{read:?}"), format!("{again:?}"));
     }
@@ -200,8 +205,12 @@ pub(crate) fn directory(data: &[u8]) -> bool {
 }
 
 /// The rows, each put into the builder too.
-fn read_directory(block: &[u8], builder: &mut BlockBuilder) -> Option<Vec<(String, Vec<ChunkRow>)>> {
-    let mut rows = BlockRows::new(block, Form::Short).ok()?;
+fn read_directory(
+    block: &[u8],
+    form: Form,
+    builder: &mut BlockBuilder,
+) -> Option<Vec<(String, Vec<ChunkRow>)>> {
+    let mut rows = BlockRows::new(block, form).ok()?;
     let (mut read, mut labels) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next_wanted(&mut labels, |_| true) {
         let row = row.ok()?;
@@ -218,9 +227,45 @@ fn read_directory(block: &[u8], builder: &mut BlockBuilder) -> Option<Vec<(Strin
 pub(crate) fn directories() -> Vec<Vec<u8>> {
     let block = |file: Vec<u8>| {
         let block = places(&file)?.blocks.into_iter().next()?;
-        file.get(block.offset as usize..block.offset as usize + block.len as usize).map(<[u8]>::to_vec)
+        let block = file.get(block.offset as usize..block.offset as usize + block.len as usize)?;
+        Some([&[SHORT_ROWS], block].concat())
     };
-    files().into_iter().filter_map(block).collect()
+    files().into_iter().filter_map(block).chain([[&[LONG_ROWS], &*long_block()].concat()]).collect()
+}
+
+/// A block of long rows, which nothing writes any more: a series of three chunks, one of them constant.
+fn long_block() -> Vec<u8> {
+    let (mut block, (symbols, clocks, rows)) = (Vec::new(), (1u32, 2u32, 1u32));
+    [symbols, clocks, rows].iter().for_each(|count| block.extend_from_slice(&count.to_le_bytes()));
+    put_varint(&mut block, 2);
+    block.extend_from_slice(b"up");
+    for first in [0i64, 100] {
+        let (span, count, distance, len, crc) = (50, 5, 64, 9, 0u32);
+        block.extend_from_slice(&first.to_le_bytes());
+        [span, count, distance, len].iter().for_each(|number| put_varint(&mut block, *number));
+        block.extend_from_slice(&crc.to_le_bytes());
+    }
+    block.extend_from_slice(&7u16.to_le_bytes());
+    block.push(MetricKind::Gauge as u8);
+    block.extend_from_slice(&Arrival::from_bits(1).to_bits().to_le_bytes());
+    let (name, labels, chunks) = (0, 0, 3);
+    [name, labels, chunks].iter().for_each(|number| put_varint(&mut block, *number));
+    for clock in [0, 1] {
+        put_varint(&mut block, clock);
+        block.push(ColumnName { codec: Codec::Gorilla }.to_byte());
+        let (distance, len, crc, stale, resets) = (40, 30, 0u32, 1, 2);
+        [distance, len].iter().for_each(|number| put_varint(&mut block, *number));
+        block.extend_from_slice(&crc.to_le_bytes());
+        [stale, resets].iter().for_each(|number| put_varint(&mut block, *number));
+        let (first, last, min, max, sum) = (1.0f64, 2.5, -0.5, 4.0, 7.0);
+        for number in [first, last, min, max, sum] {
+            block.extend_from_slice(&number.to_bits().to_le_bytes());
+        }
+    }
+    put_varint(&mut block, 1);
+    block.push(ColumnName { codec: Codec::Constant }.to_byte());
+    block.extend_from_slice(&85f64.to_bits().to_le_bytes());
+    block
 }
 
 /// A filter.
