@@ -16,6 +16,8 @@ pub(super) const BLOCK_BYTES_TARGET: usize = 32 * 1024;
 /// Bytes of a clock at most: milliseconds and fine parts, each packed as wide as can be.
 pub(super) const CLOCK_BYTES_MAX: usize = 2 * (COLUMN_SAMPLES_MAX * 8 + 64);
 const COUNTS_BYTES: usize = 12;
+/// Bytes of a chunk's row at least: the number of its clock, the name of its column, and one value.
+const CHUNK_BYTES_MIN: usize = 1 + 1 + 8;
 
 /// What a byte of a chunk says, so that what follows from it is not written.
 mod says {
@@ -551,5 +553,11 @@ impl Iterator for ChunkRows<'_> {
                 Some(Err(NoBlock))
             }
         }
+    }
+
+    /// As many as the bytes may be, for only reading them tells how many there are.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let bytes = self.fields.0.len();
+        (usize::from(bytes > 0), Some(bytes.div_ceil(CHUNK_BYTES_MIN)))
     }
 }

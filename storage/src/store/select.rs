@@ -38,20 +38,21 @@ use crate::deletes::{Delete, Hidden};
 use crate::disk::Disk;
 use crate::index::NAME_LABEL;
 use crate::memtable::SeriesSlice;
-use crate::segment::{ChunkRow, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
+use crate::segment::{ChunkRow, ListedSeries, PairHash, SegmentEntry, SegmentError, Workspace, segment_path};
 use directories::Directories;
 use memory::{InMemory, MemorySeries};
 use model::{Arrival, Condition, LabelSet, Matcher, MetricKind, Sample, Slot, Timestamp};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// Chunks and late samples taken in one step, and what looking at their series costs in the same measure: 0.2 ms
-/// at worst. A step ends with the series that reaches it.
+/// Chunks and late samples taken in one step, directory rows decoded for the same series, and what looking at
+/// these costs in the same measure: 0.2 ms at worst. A step ends with the series that reaches it.
 const WORK_PER_LOOK: usize = 2048;
 /// Series of segments that are begun or told in one step.
 const SERIES_PER_STEP: usize = 256;
-/// Chunks told in one step, about, some 10 ns each.
-const TOLD_PER_STEP: usize = 4096;
+/// Directory rows decoded for them in one step, about, some 10 ns each: of those that are told, of those that then are
+/// not, and of those that are outside the range. A step ends with the series that reaches it.
+const ROWS_PER_STEP: usize = 4096;
 
 /// See the head of this file.
 pub struct Selection<D: Disk> {
@@ -355,8 +356,9 @@ impl<D: Disk> Selection<D> {
             let mut bytes = series.bytes();
             let MemorySeries { labels, kind, arrival, frozen, memtable, shared_bytes } = series;
             let mut series = SelectedSeries { labels, kind, arrival };
-            let mut in_segments = Vec::new();
+            let (mut in_segments, mut rows) = (Vec::new(), 0);
             directories.look_up((*series.labels).as_ref(), |(index, segment), known| {
+                rows += row_count_max(&known);
                 let chunks = segment.chunks_of(&known, range, warnings);
                 if chunks.is_empty() {
                     return;
@@ -365,20 +367,22 @@ impl<D: Disk> Selection<D> {
                 bytes += put(&mut in_segments, index, chunks);
             });
             if in_segments.is_empty() && frozen.is_empty() && memtable.is_empty() {
-                return;
+                return rows;
             }
             *waiting_bytes += bytes;
             waiting.push_back(Source { series, in_segments, frozen, memtable, shared_bytes, bytes });
+            rows
         })
     }
 
     /// Begins or tells some of the series that only segments hold, of the slot at hand and of those behind it of which
     /// all is found and memory holds nothing; `false` when none is left.
     fn begin_segments_alone(&mut self, told: &mut Told) -> bool {
+        let mut rows = 0;
         for _ in 0..SERIES_PER_STEP {
             if self.directories.next_series() {
-                if !self.tell(told) {
-                    self.begin_at_hand();
+                if !self.tell(told, &mut rows) {
+                    rows += self.begin_at_hand();
                 }
             } else {
                 let next = self.directories.next_found_slot();
@@ -386,15 +390,15 @@ impl<D: Disk> Selection<D> {
                 let Some(next) = next else { return false };
                 self.directories.begin_slot(next);
             }
-            if told.chunk_count() >= TOLD_PER_STEP {
+            if rows >= ROWS_PER_STEP {
                 break;
             }
         }
         true
     }
 
-    /// Tells the series at hand by its rows, if they may speak for all of it.
-    fn tell(&self, told: &mut Told) -> bool {
+    /// Tells the series at hand by its rows, if they may speak for all of it; counts those that it decodes.
+    fn tell(&self, told: &mut Told, row_count: &mut usize) -> bool {
         if self.by_rows.summarised == Summarised::None {
             return false;
         }
@@ -405,8 +409,12 @@ impl<D: Disk> Selection<D> {
                 (!self.deletes.is_empty()).then(|| Hidden::of(&self.deletes, segment.entry(), series.labels));
             let before = told.chunk_count();
             for row in series.chunks() {
-                // What is wrong with a row is told where it is lined up.
-                let Ok(row) = row else { return told.undo() };
+                *row_count += 1;
+                let Ok(row) = row else {
+                    // What is wrong with a row is told where it is lined up.
+                    told.undo();
+                    return false;
+                };
                 if row.last() < self.wanted.start || row.first() > self.wanted.end {
                     continue;
                 }
@@ -414,7 +422,8 @@ impl<D: Disk> Selection<D> {
                 let is_alone = last < Some(row.first()) && self.wanted.holds(row.first(), row.last());
                 let is_hidden = hidden.as_ref().is_some_and(|hidden| hidden.reaches(row.first(), row.last()));
                 if is_hidden || !is_alone || !self.by_rows.may_tell(&row) {
-                    return told.undo();
+                    told.undo();
+                    return false;
                 }
                 last = Some(row.last());
                 told.push(&row);
@@ -432,12 +441,14 @@ impl<D: Disk> Selection<D> {
         true
     }
 
-    /// The series at hand is one of those to be read next, if it has chunks in the range.
-    fn begin_at_hand(&mut self) {
+    /// The series at hand is one of those to be read next, if it has chunks in the range; how many rows were decoded
+    /// to find out, at most.
+    fn begin_at_hand(&mut self) -> usize {
         let Selection { wanted, directories, waiting, waiting_bytes, warnings, .. } = self;
         let range = (wanted.start, wanted.end);
-        let (mut series, mut bytes, mut in_segments) = (None, 0, Vec::new());
+        let (mut series, mut bytes, mut in_segments, mut rows) = (None, 0, Vec::new(), 0);
         for ((index, segment), known) in directories.at_hand() {
+            rows += row_count_max(&known);
             let chunks = segment.chunks_of(&known, range, warnings);
             if chunks.is_empty() {
                 continue;
@@ -451,11 +462,12 @@ impl<D: Disk> Selection<D> {
             series.kind = known.kind;
             series.arrival = series.arrival.min(known.arrival);
         }
-        let Some(series) = series else { return };
+        let Some(series) = series else { return rows };
         bytes += (*series.labels).as_ref().bytes().len();
         *waiting_bytes += bytes;
         let (frozen, memtable) = (SeriesSlice::default(), SeriesSlice::default());
         waiting.push_back(Source { series, in_segments, frozen, memtable, shared_bytes: 0, bytes });
+        rows
     }
 
     /// Lines up the sources of the next series; `false` when none waits.
@@ -488,6 +500,11 @@ impl<D: Disk> Selection<D> {
             self.reading = None;
         }
     }
+}
+
+/// Rows at most that a segment has of a series, in the range or not: counting them would be decoding them.
+fn row_count_max(series: &ListedSeries<'_>) -> usize {
+    series.chunks().size_hint().1.unwrap_or(0)
 }
 
 /// Appends what a segment holds of a series; its bytes.

@@ -129,10 +129,9 @@ impl Told {
         self.chunks.push(ChunkSummary::of(row));
     }
 
-    /// Forgets the chunks that were pushed since a series ended; `false`, for it is not told.
-    pub(super) fn undo(&mut self) -> bool {
+    /// Forgets the chunks that were pushed since a series ended.
+    pub(super) fn undo(&mut self) {
         self.chunks.truncate(self.series.last().map_or(0, |series| series.chunks_end));
-        false
     }
 
     /// The chunks that were pushed are those of this series; without one it is left out.

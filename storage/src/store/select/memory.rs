@@ -243,12 +243,13 @@ impl InMemory {
     }
 
     /// Looks at some of the series and takes what they hold; `false` when none is left to be looked at. What they
-    /// share and is more than `room` bytes is left on the parts' account, and these are kept.
+    /// share and is more than `room` bytes is left on the parts' account, and these are kept. `take` gives the work
+    /// that it did beside, in the measure of [`WORK_PER_LOOK`].
     pub(super) fn look(
         &mut self,
         wanted: &Wanted,
         mut room: usize,
-        mut take: impl FnMut(MemorySeries),
+        mut take: impl FnMut(MemorySeries) -> usize,
     ) -> bool {
         let memtable = self.memtable.clone();
         let memtable = memtable.borrow();
@@ -260,8 +261,7 @@ impl InMemory {
         while work < WORK_PER_LOOK {
             if let Some(series) = self.taken.pop() {
                 self.taken_bytes -= series.bytes();
-                work += WORK_PER_SERIES;
-                take(series);
+                work += WORK_PER_SERIES + take(series);
                 continue;
             }
             let next = if is_sorted {
@@ -290,7 +290,7 @@ impl InMemory {
             self.needs_parts |= !is_ahead && shared > 0;
             work += series.frozen.len() + series.memtable.len();
             room = room.saturating_sub(series.bytes());
-            take(series);
+            work += take(series);
         }
         true
     }

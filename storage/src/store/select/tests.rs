@@ -196,6 +196,42 @@ proptest! {
     }
 }
 
+/// A step over series of segments ends by how many directory rows it decodes, whether they are told, undone or read.
+#[test]
+fn a_piece_decodes_a_bounded_number_of_directory_rows() {
+    const SEGMENTS: usize = 20;
+    const ALL: u32 = SERIES_PER_STEP as u32;
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, 0, 1, &[]);
+    for id in 0..SEGMENTS as i64 {
+        put_each(&mut store, 0..ALL, at(id << 20, 1.0));
+        flush(&mut store, &disk, 1 + id as u64);
+    }
+    let rows_in_a_piece = |store: &Store<SimDisk>, summarised| {
+        let mut selection = select(store, EVER);
+        selection.summarise(summarised, RowSums::Exact);
+        let (mut piece, mut most) = (Piece::default(), (0, 0));
+        while ready(selection.next_piece(&mut piece)) {
+            let rows = |source: &Source| source.in_segments.iter().map(|(_, rows)| rows.len()).sum::<usize>();
+            let waiting = selection.waiting.iter().map(rows).sum::<usize>();
+            let told = piece.told.iter().map(|series| series.chunks.len()).sum::<usize>();
+            most = (waiting.max(most.0), told.max(most.1));
+        }
+        most
+    };
+    assert!(ALL as usize * SEGMENTS > ROWS_PER_STEP + SEGMENTS);
+    let bounded = ROWS_PER_STEP / 4..ROWS_PER_STEP + SEGMENTS;
+    let (waiting, told) = rows_in_a_piece(&store, Summarised::None);
+    assert!(bounded.contains(&waiting) && told == 0, "{waiting} {told}");
+    let (waiting, told) = rows_in_a_piece(&store, Summarised::InRange);
+    assert!(bounded.contains(&told) && waiting == 0, "{waiting} {told}");
+    // The last segment overlaps the one before, so all is decoded twice.
+    put_each(&mut store, 0..ALL, at((SEGMENTS as i64 - 1) << 20, 2.0));
+    flush(&mut store, &disk, 1 + SEGMENTS as u64);
+    let (waiting, told) = rows_in_a_piece(&store, Summarised::InRange);
+    assert!((1..ROWS_PER_STEP / 2 + 2 * SEGMENTS).contains(&waiting) && told == 0, "{waiting} {told}");
+}
+
 /// What a selection holds beside its series.
 const SMALL: usize = 4096;
 
