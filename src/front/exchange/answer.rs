@@ -260,7 +260,13 @@ impl Exchange {
         Flow::Next
     }
 
-    /// The last answer on a connection that cannot go on, to a request that begins with these bytes.
+    /// The last answer on a connection that cannot go on, to the request of which it has sent a part.
+    pub fn refuse_unfinished(&mut self, id: ConnId, refusal: Refusal) {
+        let begun = self.take_unfinished(id).map_or_else(Vec::new, |unfinished| unfinished.bytes);
+        self.refuse_for_good(id, &begun, refusal);
+    }
+
+    /// The same to a request that begins with these bytes.
     pub fn refuse_for_good(&mut self, id: ConnId, request: &[u8], refusal: Refusal) {
         let shape = api::refusal_shape_of_begun(request);
         let refusal = Refusal { close: true, shape, ..refusal };

@@ -54,8 +54,7 @@ impl Exchange {
                 None => idle.push(id),
                 Some((refusal, note)) => {
                     note(&self.shared.shards[self.index].front.bad_messages);
-                    let begun = self.take_unfinished(id).map_or_else(Vec::new, |unfinished| unfinished.bytes);
-                    self.refuse_for_good(id, &begun, refusal());
+                    self.refuse_unfinished(id, refusal());
                 }
             }
         }

@@ -30,8 +30,7 @@ impl Exchange {
         if let Some(unfinished) = &mut connection.unfinished {
             if !has_room && !is_owed_an_answer {
                 self.shared.shards[self.index].front.overload_refusals.add(1);
-                let begun = self.take_unfinished(id).map_or_else(Vec::new, |unfinished| unfinished.bytes);
-                self.refuse_for_good(id, &begun, IntakeError::Overloaded.into());
+                self.refuse_unfinished(id, IntakeError::Overloaded.into());
                 return;
             }
             unfinished.bytes.extend_from_slice(bytes);
