@@ -152,17 +152,14 @@ fn next_share(shard: &Shard, silence: Silence, names: &mut StoppedNames) -> Opti
     store.take_some_names(names, silence, NAMES_PER_MESSAGE, &mut share).then_some(share)
 }
 
-/// Those that no dictionary names leave the table, until something is on its way that finds them by it; how many left.
+/// Those that no dictionary names leave the table, until a flush is on its way that finds them by it; how many left.
 async fn forget(shard: &Shard, stopped: Stopped) -> usize {
     shard.borrow_mut().store.begin_forgetting(stopped);
     let (mut hashes, mut forgotten) = (Vec::new(), 0);
     loop {
         {
             let mut service = shard.borrow_mut();
-            if service.checkpoints.is_under_way() {
-                service.store.stop_forgetting();
-                return forgotten;
-            }
+            debug_assert!(!service.checkpoints.is_under_way(), "none is begun within a round");
             let goes_on = service.store.forget_some(&mut hashes);
             service.forgot(&hashes);
             forgotten += hashes.len();

@@ -205,11 +205,6 @@ impl<D: Disk> Store<D> {
         self.forgetting = Some(forgetting);
     }
 
-    /// Gives it up: who is left stays.
-    pub fn stop_forgetting(&mut self) {
-        self.forgetting = None;
-    }
-
     /// Goes on with it; the hashes of those that have left are added. `false` when it has ended, or a flush has begun, which
     /// finds by the table what it writes: then the others stay.
     pub fn forget_some(&mut self, hashes: &mut Vec<SeriesHash>) -> bool {
